@@ -1,0 +1,215 @@
+"""Dataset: images and labels whose rows keep their identity. Row i is example i, for ever."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from diet_jax.errors import InputError
+from diet_jax.types import Examples
+
+
+class Normalization(NamedTuple):
+    """Per-channel mean and standard deviation, in the unit of the stored pixels (0..255 for 8-bit images)."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """One split of an image-classification dataset. Never reordered; pruning never copies it.
+
+    Build one with `Dataset.from_arrays` or `load_dataset`; both check every field.
+
+    Attributes:
+        images: uint8 or float32 `[n h w ch]`, as stored: not normalised.
+        labels: int32 `[n]`, in `0 .. num_classes - 1`.
+        ids: `[n]` unique strings or integers that name the examples outside this process.
+        num_classes: number of classes.
+        class_names: one name per class.
+        name: dataset name, such as "cifar10".
+        split: "train" or "test".
+        normalization: what `normalize` subtracts and divides by; that of the train split, for both splits.
+        id_source: where the ids come from, in words.
+        fingerprint: SHA-256 of images, labels and ids: two datasets with equal fingerprints are equal.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    num_classes: int
+    class_names: tuple[str, ...]
+    name: str
+    split: str
+    normalization: Normalization
+    id_source: str
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one image."""
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
+    def examples(self) -> Examples:
+        """Returns the arrays that device code needs, on the default device."""
+        return Examples(
+            images=jnp.asarray(self.images),
+            labels=jnp.asarray(self.labels),
+            mean=jnp.asarray(self.normalization.mean, jnp.float32),
+            std=jnp.asarray(self.normalization.std, jnp.float32),
+        )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: Any,
+        labels: Any,
+        ids: Any = None,
+        *,
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+        name: str = "arrays",
+        split: str = "train",
+        normalization: Normalization | None = None,
+        id_source: str | None = None,
+    ) -> "Dataset":
+        """Checks arrays and wraps them as a dataset.
+
+        Args:
+            images: uint8 or floating `[n h w ch]` or `[n h w]` (one channel); floats become float32.
+            labels: integers `[n]` in `0 .. num_classes - 1`.
+            ids: unique strings or integers `[n]`; by default the row numbers 0 .. n-1.
+            num_classes: number of classes; by default that of `class_names`, else `max(labels) + 1`.
+            class_names: one name per class; by default "0", "1", ...
+            name: name of the dataset, stored with everything derived from it.
+            split: name of the split. Give a test split the train split's `normalization`.
+            normalization: by default the per-channel mean and standard deviation of `images`.
+            id_source: where the ids come from; by default said from `ids`.
+
+        Returns:
+            The dataset, rows in the given order.
+
+        Raises:
+            InputError: a shape, dtype or length is wrong, a label is out of range, an id occurs twice, or a
+                pixel is not finite.
+
+        Example:
+            >>> import numpy as np
+            >>> dataset = Dataset.from_arrays(np.zeros((4, 8, 8), np.uint8), [0, 1, 0, 1])
+            >>> dataset.image_shape, len(dataset), dataset.num_classes
+            ((8, 8, 1), 4, 2)
+        """
+        images = _checked_images(np.asarray(images))
+        labels = _checked_labels(np.asarray(labels), len(images))
+        if class_names is None:
+            class_count = num_classes if num_classes is not None else int(labels.max()) + 1
+            class_names = tuple(str(c) for c in range(class_count))
+        class_names = tuple(str(c) for c in class_names)
+        if num_classes is not None and num_classes != len(class_names):
+            raise InputError(f"num_classes is {num_classes} but class_names has {len(class_names)} names")
+        num_classes = len(class_names)
+        if labels.min() < 0 or labels.max() >= num_classes:
+            raise InputError(
+                f"labels must lie in 0..{num_classes - 1} (num_classes is {num_classes}), "
+                f"found values from {labels.min()} to {labels.max()}"
+            )
+        if ids is None:
+            ids, id_source = np.arange(len(images)), id_source or "row number in the given arrays"
+        ids = _checked_ids(np.asarray(ids), len(images))
+        normalization = _checked_normalization(normalization or pixel_statistics(images), images.shape[-1])
+        return cls(
+            images=images,
+            labels=labels,
+            ids=ids,
+            num_classes=num_classes,
+            class_names=class_names,
+            name=name,
+            split=split,
+            normalization=normalization,
+            id_source=id_source or "given with the arrays",
+            fingerprint=fingerprint(images, labels, ids),
+        )
+
+
+class Splits(NamedTuple):
+    """The two splits of a dataset: `.train` and `.test`."""
+
+    train: Dataset
+    test: Dataset
+
+
+def fingerprint(*arrays: np.ndarray) -> str:
+    """SHA-256 of the shapes, dtypes and contents of arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape} {array.dtype.str};".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def pixel_statistics(images: np.ndarray) -> Normalization:
+    """Per-channel mean and standard deviation over all pixels; a constant channel gets standard deviation 1."""
+    if images.dtype == np.uint8:
+        # Counting the 256 values is exact and needs no float copy of the dataset.
+        values = np.arange(256, dtype=np.float64)
+        means, stds = [], []
+        for channel in range(images.shape[-1]):
+            share = np.bincount(images[..., channel].ravel(), minlength=256) / images[..., channel].size
+            means.append(float(share @ values))
+            stds.append(float(np.sqrt(share @ (values - means[-1]) ** 2)))
+    else:
+        means = images.mean(axis=(0, 1, 2), dtype=np.float64).tolist()
+        stds = images.std(axis=(0, 1, 2), dtype=np.float64).tolist()
+    return Normalization(tuple(means), tuple(s if s > 0 else 1.0 for s in stds))
+
+
+def _checked_images(images: np.ndarray) -> np.ndarray:
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or 0 in images.shape:
+        raise InputError(f"images must have shape [n h w ch] or [n h w], none of them 0; got {images.shape}")
+    if np.issubdtype(images.dtype, np.floating):
+        images = images.astype(np.float32)
+        bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
+        if len(bad):
+            raise InputError(f"images must be finite: {len(bad)} of {len(images)} have NaN or infinite pixels, first row {bad[0]}")
+    elif images.dtype != np.uint8:
+        raise InputError(f"images must be uint8 or floating, got {images.dtype}; convert them first")
+    return images
+
+
+def _checked_labels(labels: np.ndarray, count: int) -> np.ndarray:
+    if labels.shape != (count,):
+        raise InputError(f"labels must have shape ({count},), one per image; got {labels.shape}")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"labels must be integers, got {labels.dtype}")
+    return labels.astype(np.int32)
+
+
+def _checked_ids(ids: np.ndarray, count: int) -> np.ndarray:
+    if ids.shape != (count,):
+        raise InputError(f"ids must have shape ({count},), one per image; got {ids.shape}")
+    if ids.dtype.kind not in "iuU":
+        raise InputError(f"ids must be strings or integers, got {ids.dtype}")
+    values, counts = np.unique(ids, return_counts=True)
+    if len(values) != count:
+        twice = values[counts > 1]
+        raise InputError(f"ids must be unique: {len(twice)} occur more than once, such as {twice[0]!r}")
+    return ids
+
+
+def _checked_normalization(normalization: Normalization, channels: int) -> Normalization:
+    mean, std = (tuple(float(v) for v in values) for values in normalization)
+    if len(mean) != channels or len(std) != channels:
+        raise InputError(f"normalization must have {channels} means and stds, one per channel; got {len(mean)} and {len(std)}")
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and min(std) > 0):
+        raise InputError(f"normalization needs finite means and positive stds, got mean {mean}, std {std}")
+    return Normalization(mean, std)
