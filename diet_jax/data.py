@@ -180,7 +180,9 @@ def _checked_images(images: np.ndarray) -> np.ndarray:
         images = images.astype(np.float32)
         bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
         if len(bad):
-            raise InputError(f"images must be finite: {len(bad)} of {len(images)} have NaN or infinite pixels, first row {bad[0]}")
+            raise InputError(
+                f"images must be finite: {len(bad)} of {len(images)} have NaN or infinite pixels, first row {bad[0]}"
+            )
     elif images.dtype != np.uint8:
         raise InputError(f"images must be uint8 or floating, got {images.dtype}; convert them first")
     return images
@@ -209,7 +211,9 @@ def _checked_ids(ids: np.ndarray, count: int) -> np.ndarray:
 def _checked_normalization(normalization: Normalization, channels: int) -> Normalization:
     mean, std = (tuple(float(v) for v in values) for values in normalization)
     if len(mean) != channels or len(std) != channels:
-        raise InputError(f"normalization must have {channels} means and stds, one per channel; got {len(mean)} and {len(std)}")
+        raise InputError(
+            f"normalization must have {channels} means and stds, one per channel; got {len(mean)} and {len(std)}"
+        )
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and min(std) > 0):
         raise InputError(f"normalization needs finite means and positive stds, got mean {mean}, std {std}")
     return Normalization(mean, std)

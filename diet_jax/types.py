@@ -7,12 +7,16 @@ Shapes in signatures use these letters: `n` examples in a dataset, `b` examples 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 from jax import Array
-from jaxtyping import Float, Int, Key, Shaped
+from jaxtyping import Bool, Float, Int, Key, Shaped
 
+AnyArray = Array | np.ndarray
 PRNGKey = Key[Array, ""]
-Images = Shaped[Array, "b h w ch"]
-Labels = Int[Array, "b"]
+Images = Shaped[AnyArray, "b h w ch"]
+Labels = Int[AnyArray, "b"]
+Mask = Bool[AnyArray, "n"]
+Rows = Int[AnyArray, "k"]
 Logits = Float[Array, "b c"]
 ScoreArray = Float[Array, "b"]
 

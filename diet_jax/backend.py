@@ -1,0 +1,56 @@
+"""What the backend and the model decide: how many steps per compiled call, how seeds are batched.
+
+Measured by `benchmarks/steps_per_call.py` and `benchmarks/ensemble.py`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+
+from diet_jax.types import Model
+
+How = Literal["vmap", "unroll", "map", "loop"]
+
+
+def has_convolution(fn: Callable[..., Any], *args: Any) -> bool:
+    """Returns whether a function, traced on these arguments, computes a convolution.
+
+    Args:
+        fn: any traceable function.
+        *args: pytrees of arrays or `jax.ShapeDtypeStruct`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> has_convolution(lambda x: x @ x, jnp.eye(2))
+        False
+    """
+    return "conv_general_dilated" in str(jax.make_jaxpr(fn)(*args))
+
+
+@functools.lru_cache(maxsize=64)
+def model_has_convolution(model: Model, image_shape: tuple[int, int, int]) -> bool:
+    """Returns whether a model's forward pass computes a convolution; nothing is run."""
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), image_shape))
+    image = jax.ShapeDtypeStruct((1, *image_shape), "float32")
+    return has_convolution(model.predict, variables, image)
+
+
+def default_steps_per_call(convolutional: bool) -> int:
+    """Returns how many training steps one compiled call should do.
+
+    XLA's CPU convolutions lose their fast kernels inside a loop, so there a step is a call of its own.
+    """
+    return 1 if convolutional and jax.default_backend() == "cpu" else 100
+
+
+def default_how(convolutional: bool) -> How:
+    """Returns how seeds should be batched; see `over_seeds`.
+
+    On CPUs a vmapped convolution becomes a slow grouped one, and a convolution in a loop is slow too, so
+    convolutional networks train one after the other.
+    """
+    if jax.default_backend() != "cpu":
+        return "vmap"
+    return "loop" if convolutional else "map"

@@ -1,0 +1,190 @@
+"""RunConfig: everything that decides the numbers of a run. Its sections are the command line's options."""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from diet_jax.ensemble import SCORE_NAMES, AnyHow, ScoreName
+from diet_jax.errors import InputError
+from diet_jax.loop import BatchSize
+from diet_jax.pruning import num_kept
+from diet_jax.recipe import TrainConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which dataset."""
+
+    name: str = "digits"
+    """digits (embedded), a TFDS image classifier such as cifar10, cinic10, or folder:PATH."""
+    data_dir: str | None = None
+    """Where prepared TFDS datasets are; by default TFDS's own folder."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network."""
+
+    name: str = "mlp"
+    """resnet18, resnet50, cnn, small_cnn, vgg16 or mlp."""
+    widths: tuple[int, ...] | None = None
+    """Layer widths, for mlp, cnn and small_cnn; by default the model's own."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Compute dtype; parameters are always float32."""
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """How examples are scored."""
+
+    names: tuple[ScoreName, ...] = ("el2n", "grand")
+    """Of el2n, grand, grand_last_layer and forgetting."""
+    epoch: float = 5.0
+    """Score after this epoch of training (0 is at initialisation)."""
+    num_seeds: int = 10
+    """Networks to average over."""
+    how: AnyHow = "auto"
+    """How seeds are batched: vmap, unroll, map, loop; auto picks by backend and model."""
+    batch_size: BatchSize = "auto"
+    """Examples per scoring chunk; auto bounds the memory."""
+    never_learned: float = math.inf
+    """Forgetting score of examples that were never correct (authors: inf; Toneva et al.: the epochs)."""
+
+
+@dataclass(frozen=True)
+class SelectConfig:
+    """What is kept."""
+
+    method: Literal["highest", "lowest", "window"] = "highest"
+    """Keep the highest or lowest scores, or a window of ranks."""
+    fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.7)
+    """Keep fractions."""
+    offset: float = 0.0
+    """Window: share of the lowest-scored examples to skip."""
+
+
+@dataclass(frozen=True)
+class RetrainConfig:
+    """How the selections are judged."""
+
+    num_seeds: int = 20
+    """Fresh networks per selection; their seeds are never those of the scoring."""
+    how: AnyHow = "auto"
+    """How seeds are batched; see score.how."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One experiment: score an ensemble, prune, retrain, compare. The defaults are the embedded digits."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            epochs=40, batch_size=32, learning_rate=0.05, schedule="cosine", augment="none"
+        )
+    )
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
+    retrain: RetrainConfig = field(default_factory=RetrainConfig)
+    checkpoint_epochs: tuple[float, ...] = ()
+    """Save every training's state after these epochs (0 is the initialisation); seeds then run one by one."""
+    seed: int = 0
+    """Decides every random number of the run."""
+    run_dir: str | None = None
+    """Run folder; by default runs/DATA-MODEL. The same config continues in it, another is refused."""
+
+    def __post_init__(self) -> None:
+        for name, value in {
+            "score.num_seeds": self.score.num_seeds,
+            "retrain.num_seeds": self.retrain.num_seeds,
+            "score.batch_size": 1 if self.score.batch_size == "auto" else self.score.batch_size,
+        }.items():
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")
+        if self.seed < 0:
+            raise InputError(f"seed must be at least 0, got {self.seed}")
+        if not self.score.names or len(set(self.score.names)) != len(self.score.names):
+            raise InputError(f"score.names must name at least one score, each once; got {self.score.names}")
+        for name in self.score.names:
+            if name not in SCORE_NAMES:
+                raise InputError(f"score.names must be of {', '.join(SCORE_NAMES)}; got {name!r}")
+        if math.isnan(self.score.never_learned):
+            raise InputError("score.never_learned must be a number or inf, got NaN")
+        if not 0 <= self.score.epoch < math.inf:
+            raise InputError(f"score.epoch must be a finite number of at least 0, got {self.score.epoch}")
+        fractions = self.select.fractions
+        if not fractions or len(set(fractions)) != len(fractions):
+            raise InputError(f"select.fractions must hold at least one fraction, each once; got {fractions}")
+        for fraction in fractions:
+            num_kept(10**9, fraction)
+        if self.select.method != "window" and self.select.offset != 0:
+            raise InputError(f"select.offset {self.select.offset} needs select.method window")
+        if not 0 <= self.select.offset < 1:
+            raise InputError(f"select.offset must be at least 0 and below 1, got {self.select.offset}")
+        if any(not 0 <= epoch < math.inf for epoch in self.checkpoint_epochs):
+            raise InputError(f"checkpoint_epochs must be finite and at least 0, got {self.checkpoint_epochs}")
+        for name, how in {"score.how": self.score.how, "retrain.how": self.retrain.how}.items():
+            if self.checkpoint_epochs and how not in ("auto", "loop"):
+                raise InputError(f"checkpoints need seeds one by one: {name} is {how}, leave it auto or loop")
+
+    def folder(self) -> str:
+        """Returns the run folder: `run_dir`, or one named after data and model."""
+        name = self.data.name.replace(":", "-").replace("/", "-").strip("-")
+        return self.run_dir or f"runs/{name}-{self.model.name}"
+
+
+# Where things are kept, and not what is computed: two runs that differ only here are the same run.
+LOCATIONS = {("run_dir",), ("data", "data_dir")}
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """Returns a config dataclass as plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_json(cls: Any, values: Any, path: str = "config") -> Any:
+    """Builds a config dataclass from what `to_json` made of it.
+
+    Raises:
+        InputError: a field is unknown or missing.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    if not isinstance(values, dict) or set(values) != set(fields):
+        given = set(values) if isinstance(values, dict) else set()
+        raise InputError(
+            f"{path} does not fit this version of diet_jax: unknown {sorted(given - set(fields))}, "
+            f"missing {sorted(set(fields) - given)}"
+        )
+    hints = typing.get_type_hints(cls)
+    return cls(**{n: _value(hints[n], v, f"{path}.{n}") for n, v in values.items()})
+
+
+def _value(hint: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_json(hint, value, path)
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if isinstance(value, list) and any(typing.get_origin(option) is tuple for option in options):
+        return tuple(value)
+    return value
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], path: tuple[str, ...] = ()) -> list[str]:
+    """Lists the options in which two configs (as JSON) differ, such as "train.epochs: 20, was 10"."""
+    lines = []
+    for name in sorted({*old, *new}):
+        here = (*path, name)
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, here)
+        elif here not in LOCATIONS and not _same(a, b):
+            lines.append(f"{'.'.join(here)}: {b}, was {a}")
+    return lines
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a == b or (isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b))

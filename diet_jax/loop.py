@@ -1,0 +1,282 @@
+"""The host loop: compiled calls over many steps or many examples, one program each however often called."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diet_jax.augment import normalize
+from diet_jax.backend import default_steps_per_call, model_has_convolution
+from diet_jax.batching import auto_batch_size, map_examples
+from diet_jax.data import Dataset
+from diet_jax.errors import InputError
+from diet_jax.pruning import kept_indices
+from diet_jax.recipe import TrainConfig, steps_per_epoch, total_steps
+from diet_jax.training import (
+    StepMetrics,
+    TrainState,
+    advance_in_one_program,
+    batch_rows,
+    init_state,
+    run_keys,
+    train_step,
+    train_steps,
+)
+from diet_jax.types import Examples, Mask, Model, PRNGKey, Rows, ScoreFn, Variables
+
+BatchSize = int | Literal["auto"]
+
+# Where a call does one step, the batches are still drawn for many steps at once: sorting is not free.
+ROWS_PER_CALL = 500
+
+_STATIC = ("model", "config", "num_steps")
+_init = jax.jit(init_state, static_argnames=(*_STATIC, "image_shape", "num_examples"))
+_rows = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
+_one_step = jax.jit(train_step, static_argnames=_STATIC, donate_argnames="state")
+_many_steps = jax.jit(train_steps, static_argnames=_STATIC, donate_argnames="state")
+
+
+def check_keep(dataset: Dataset, keep: Mask | None, config: TrainConfig) -> np.ndarray:
+    """Returns the rows to train on after checking that a training on them makes sense.
+
+    Args:
+        dataset: the full train split.
+        keep: bool `[n]`, True = train on it; None keeps everything.
+        config: for its batch size.
+
+    Returns:
+        int32 `[k]`, ascending.
+
+    Raises:
+        InputError: the mask has the wrong length or dtype, keeps fewer examples than a batch, or leaves a
+            class without examples.
+    """
+    mask = np.ones(len(dataset), bool) if keep is None else np.asarray(keep)
+    if mask.shape != (len(dataset),):
+        raise InputError(
+            f"keep must have one entry for each of the {len(dataset)} examples of {dataset.name}, "
+            f"got shape {mask.shape}; use the mask that belongs to this dataset"
+        )
+    rows = kept_indices(mask, int(np.count_nonzero(mask)))
+    steps_per_epoch(len(rows), config.batch_size)
+    counts = np.bincount(dataset.labels[rows], minlength=dataset.num_classes)
+    if not counts.all():
+        empty = [dataset.class_names[c] for c in np.flatnonzero(counts == 0)]
+        raise InputError(
+            f"{len(empty)} of {dataset.num_classes} classes have no example to train on "
+            f"({', '.join(empty[:5])}{', ...' if len(empty) > 5 else ''}); keep more examples"
+        )
+    return rows
+
+
+def start(key: PRNGKey, model: Model, dataset: Dataset, *, config: TrainConfig, num_steps: int) -> TrainState:
+    """Returns the state at step 0, compiled; the state owns its buffers, the key stays the caller's."""
+    own_key = jax.random.wrap_key_data(jnp.array(jax.random.key_data(key), copy=True))
+    return _init(own_key, dataset.image_shape, len(dataset), model=model, config=config, num_steps=num_steps)
+
+
+def train_between(
+    state: TrainState,
+    examples: Examples,
+    kept: Rows,
+    stops: Sequence[int],
+    *,
+    model: Model,
+    config: TrainConfig,
+    num_steps: int,
+) -> Iterator[tuple[TrainState, StepMetrics]]:
+    """Trains on from a state and yields at each stop.
+
+    The state given, and each state yielded, is used up by the next step: copy what must outlive it.
+    Where the calls are cut makes no difference to the numbers.
+
+    Args:
+        state: where to go on from.
+        examples: all rows of the dataset, on the device.
+        kept: int `[k]`, the rows to train on.
+        stops: steps to yield at, ascending, none before the state's own step.
+        model: what is trained.
+        config: how; `steps_per_call` updates run in one compiled call.
+        num_steps: length of the whole training.
+
+    Yields:
+        The state at each stop, and the metrics of the steps since the last one.
+    """
+    image_shape = examples.images.shape[1:]
+    per_call = config.steps_per_call or default_steps_per_call(model_has_convolution(model, image_shape))
+    order_key, kept = run_keys(state.key).order, jnp.asarray(kept)
+    step = int(state.step)
+    for stop in stops:
+        if not step <= stop <= num_steps:
+            raise InputError(f"stops must ascend from step {step} to at most {num_steps}, got {stop}")
+        metrics: list[tuple[StepMetrics, int]] = []
+        while step < stop:
+            drawn = per_call if per_call > 1 else ROWS_PER_CALL
+            rows = _rows(order_key, kept, step, num_steps=drawn, batch_size=config.batch_size)
+            count = min(drawn, stop - step)
+            if per_call > 1:
+                state, new = _many_steps(
+                    state, examples, rows, count, model=model, config=config, num_steps=num_steps
+                )
+                metrics.append((new, count))
+            else:
+                for batch in np.asarray(rows)[:count]:
+                    state, new = _one_step(
+                        state, examples, batch, model=model, config=config, num_steps=num_steps
+                    )
+                    metrics.append((new, 1))
+            step += count
+        yield state, _joined(metrics)
+
+
+def train(
+    key: PRNGKey,
+    model: Model,
+    dataset: Dataset,
+    *,
+    keep: Mask | None = None,
+    config: TrainConfig,
+    num_updates: int | None = None,
+) -> tuple[TrainState, StepMetrics]:
+    """Trains one network from scratch and returns its final state and history.
+
+    One key drives three independent streams: initialisation, data order, augmentation (`run_keys`). Called
+    with a concrete key it runs compiled calls of `config.steps_per_call` steps; under `jit`, `vmap` or
+    `over_seeds` all steps become one loop in the caller's program.
+
+    Args:
+        key: of the run.
+        model: what is trained.
+        dataset: the full train split.
+        keep: bool `[n]`, True = train on it; by default everything.
+        config: how. A pruned training does as many steps as a full one unless `config.budget` says
+            otherwise.
+        num_updates: stop early, after so many updates of the schedule; by default at its end.
+
+    Returns:
+        The state, and the loss and accuracy of each step's batch before its update, float32 `[t]`.
+
+    Raises:
+        InputError: the mask has the wrong length, keeps fewer examples than a batch or empties a class, or
+            `num_updates` is beyond the schedule.
+
+    Paper: section 3 and appendix B.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> train = dj.load_dataset("digits").train
+        >>> model = dj.create_model("mlp", num_classes=10)
+        >>> config = dj.TrainConfig(epochs=1, batch_size=32, augment="none")
+        >>> state, history = dj.train(jax.random.key(0), model, train, config=config)
+        >>> int(state.step), history.loss.shape
+        (33, (33,))
+    """
+    kept = check_keep(dataset, keep, config)
+    num_steps = total_steps(config, len(dataset), len(kept))
+    stop = check_updates(num_updates, num_steps)
+    examples = dataset.examples()
+    if isinstance(key, jax.core.Tracer):
+        static: Any = {"model": model, "config": config, "num_steps": num_steps}
+        state = init_state(key, dataset.image_shape, len(dataset), **static)
+        return advance_in_one_program(state, examples, kept, num_updates=stop, **static)
+    state = start(key, model, dataset, config=config, num_steps=num_steps)
+    steps = train_between(state, examples, kept, [stop], model=model, config=config, num_steps=num_steps)
+    return next(steps)
+
+
+def check_updates(num_updates: int | None, num_steps: int) -> int:
+    """Returns the step to stop at: the end of the schedule unless `num_updates` names an earlier one."""
+    if num_updates is None:
+        return num_steps
+    if not 0 <= num_updates <= num_steps:
+        raise InputError(
+            f"num_updates must lie between 0 and the {num_steps} steps of the training, got {num_updates}"
+        )
+    return num_updates
+
+
+def score_dataset(
+    score_fn: ScoreFn, variables: Variables, dataset: Dataset, *, batch_size: BatchSize = "auto"
+) -> np.ndarray:
+    """Scores every example of a dataset on un-augmented, normalised images.
+
+    Bring one `score_fn` object and use it again: it is compiled once for each object and shape. The last
+    batch is filled up with copies, so no other shape is compiled; the result does not depend on the batch
+    size beyond rounding.
+
+    Args:
+        score_fn: `(variables, images, labels) -> float32 [b]`, such as
+            `functools.partial(dj.el2n, model.predict)`.
+        variables: of one model.
+        dataset: any split.
+        batch_size: examples per call; "auto" bounds the memory of the intermediate arrays.
+
+    Returns:
+        float32 `[n]`, row i belongs to example i.
+
+    Raises:
+        InputError: a batch size below 1.
+
+    Example:
+        >>> import functools, jax, diet_jax as dj
+        >>> test = dj.load_dataset("digits").test
+        >>> model = dj.create_model("mlp", num_classes=10)
+        >>> variables = model.init(jax.random.key(0), test.image_shape)
+        >>> dj.score_dataset(functools.partial(dj.el2n, model.predict), variables, test).shape
+        (719,)
+    """
+    return map_dataset(score_fn, variables, dataset, batch_size=batch_size)
+
+
+def map_dataset(
+    fn: Callable[..., Any], variables: Variables, dataset: Dataset, *, batch_size: BatchSize = "auto"
+) -> Any:
+    """Applies `fn(variables, images, labels)` to normalised batches and joins the results as NumPy arrays."""
+    count = len(dataset)
+    stats = tuple(np.asarray(v, np.float32) for v in dataset.normalization)
+    if batch_size == "auto":
+        batch_size = auto_batch_size(fn, *batch_shapes(dataset), shared=(variables,))
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1 or 'auto', got {batch_size}")
+    batch_size = min(batch_size, count)
+    parts = []
+    for first in range(0, count, batch_size):
+        rows = np.arange(first, first + batch_size).clip(max=count - 1)
+        part = _mapped(variables, dataset.images[rows], dataset.labels[rows], *stats, fn=fn)
+        parts.append((part, min(batch_size, count - first)))
+    trimmed = [jax.tree.map(lambda a: np.asarray(a)[:size], part) for part, size in parts]  # noqa: B023
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *trimmed)
+
+
+def map_examples_of(
+    fn: Callable[..., Any], variables: Variables, examples: Examples, *, batch_size: int
+) -> Any:
+    """Applies `fn(variables, images, labels)` to all examples inside one program: `map_dataset` traced."""
+
+    def batch(images: jax.Array, labels: jax.Array) -> Any:
+        return fn(variables, normalize(images, examples.mean, examples.std), labels)
+
+    return map_examples(batch, examples.images, examples.labels, batch_size=batch_size)
+
+
+def batch_shapes(dataset: Dataset) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    """Returns the shapes of normalised images and labels, for tracing without data."""
+    return (
+        jax.ShapeDtypeStruct((len(dataset), *dataset.image_shape), "float32"),
+        jax.ShapeDtypeStruct((len(dataset),), "int32"),
+    )
+
+
+@functools.partial(jax.jit, static_argnames="fn")
+def _mapped(variables: Any, images: Any, labels: Any, mean: Any, std: Any, *, fn: Callable[..., Any]) -> Any:
+    return fn(variables, normalize(images, mean, std), labels)
+
+
+def _joined(metrics: list[tuple[StepMetrics, int]]) -> StepMetrics:
+    if not metrics:
+        return StepMetrics(np.zeros(0, np.float32), np.zeros(0, np.float32))  # type: ignore[arg-type]
+    parts = [jax.tree.map(lambda m: np.atleast_1d(np.asarray(m))[:count], m) for m, count in metrics]  # noqa: B023
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)

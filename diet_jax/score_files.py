@@ -1,0 +1,220 @@
+"""Score and mask files: arrays that carry the ids of their examples, their definition and their origin."""
+
+import io
+import json
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diet_jax.data import Dataset
+from diet_jax.errors import InputError
+
+DEFINITIONS = {
+    "el2n": "EL2N: norm of softmax(logits) - onehot(label), eval mode, un-augmented",
+    "grand": "GraNd: norm of the gradient of the cross-entropy in all parameters, eval mode, un-augmented",
+    "grand_last_layer": "norm of the gradient of the cross-entropy in the last dense layer only, eval mode",
+    "forgetting": "forgetting events in training: correct at the previous presentation, wrong at this one",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreFile:
+    """One score of every example of a dataset, averaged over seeds; high means hard.
+
+    Attributes:
+        name: score name, such as "el2n".
+        scores: float64 `[n]`, the mean over seeds; infinite where any seed's is.
+        per_seed: float32 `[s n]`, one row per seed.
+        ids: `[n]`, the examples' ids in dataset order.
+        labels: int32 `[n]`, the labels that were scored.
+        dataset: name and split, such as "cifar10/train".
+        fingerprint: of the dataset.
+        step: optimiser updates before scoring.
+        provenance: definition, config, versions and whatever else explains the file, JSON values.
+    """
+
+    name: str
+    scores: np.ndarray
+    per_seed: np.ndarray
+    ids: np.ndarray
+    labels: np.ndarray
+    dataset: str
+    fingerprint: str
+    step: int
+    provenance: dict[str, Any]
+
+    @classmethod
+    def from_seeds(
+        cls,
+        name: str,
+        per_seed: Any,
+        dataset: Dataset,
+        *,
+        step: int,
+        provenance: dict[str, Any] | None = None,
+    ) -> "ScoreFile":
+        """Averages scores over seeds and binds them to a dataset.
+
+        Args:
+            name: score name.
+            per_seed: float `[s n]`, rows in dataset order.
+            dataset: what was scored.
+            step: optimiser updates before scoring.
+            provenance: JSON values to store along.
+
+        Raises:
+            InputError: the scores do not have one column per example.
+        """
+        per_seed = np.asarray(per_seed, np.float32)
+        if per_seed.ndim != 2 or per_seed.shape[1] != len(dataset) or not len(per_seed):
+            raise InputError(f"per_seed must have shape [s, {len(dataset)}], got {per_seed.shape}")
+        return cls(
+            name=name,
+            scores=per_seed.mean(axis=0, dtype=np.float64),
+            per_seed=per_seed,
+            ids=dataset.ids,
+            labels=dataset.labels,
+            dataset=f"{dataset.name}/{dataset.split}",
+            fingerprint=dataset.fingerprint,
+            step=step,
+            provenance={
+                "definition": DEFINITIONS.get(name, name),
+                "high_means": "hard",
+                **(provenance or {}),
+            },
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a compressed .npz, whole or not at all."""
+        arrays = {field: getattr(self, field) for field in ("scores", "per_seed", "ids", "labels")}
+        facts = {f: getattr(self, f) for f in ("name", "dataset", "fingerprint", "step", "provenance")}
+        save_arrays(path, "scores", arrays, facts)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, dataset: Dataset | None = None) -> "ScoreFile":
+        """Reads a score file.
+
+        Args:
+            path: what `save` wrote.
+            dataset: if given, the file must belong to exactly this dataset.
+
+        Raises:
+            InputError: the file is missing, damaged, no score file, or of another dataset.
+        """
+        arrays, facts = load_arrays(path, "scores", ("scores", "per_seed", "ids", "labels"))
+        if not all(len(a) == len(arrays["ids"]) for a in (arrays["scores"], arrays["labels"])):
+            raise InputError(f"{path} is damaged: its arrays differ in length")
+        check_belongs(path, facts, dataset)
+        return cls(**arrays, **facts)
+
+    @property
+    def num_infinite(self) -> int:
+        """How many examples have an infinite mean, because a seed's score is infinite."""
+        return int(np.isinf(self.scores).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class KeepFile:
+    """A keep mask with the ids of its examples.
+
+    Attributes:
+        keep: bool `[n]`, or `[s n]` where every seed has its own; True = train on it.
+        ids: `[n]`, in dataset order.
+        dataset: name and split.
+        fingerprint: of the dataset.
+        provenance: method, keep fraction, score and ties, JSON values.
+    """
+
+    keep: np.ndarray
+    ids: np.ndarray
+    dataset: str
+    fingerprint: str
+    provenance: dict[str, Any]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a compressed .npz, whole or not at all."""
+        facts = {f: getattr(self, f) for f in ("dataset", "fingerprint", "provenance")}
+        save_arrays(path, "keep", {"keep": self.keep, "ids": self.ids}, facts)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, dataset: Dataset | None = None) -> "KeepFile":
+        """Reads a mask file.
+
+        Raises:
+            InputError: the file is missing, damaged, no mask file, or of another dataset.
+        """
+        arrays, facts = load_arrays(path, "keep", ("keep", "ids"))
+        if arrays["keep"].dtype != bool or arrays["keep"].shape[-1:] != arrays["ids"].shape:
+            raise InputError(f"{path} is damaged: its mask does not fit its ids")
+        check_belongs(path, facts, dataset)
+        return cls(**arrays, **facts)
+
+
+def check_belongs(path: Any, facts: dict[str, Any], dataset: Dataset | None) -> None:
+    """Raises InputError unless a file's fingerprint is the dataset's."""
+    if dataset is not None and facts["fingerprint"] != dataset.fingerprint:
+        raise InputError(
+            f"{path} belongs to {facts['dataset']} (fingerprint {facts['fingerprint'][:12]}), not to "
+            f"{dataset.name}/{dataset.split} (fingerprint {dataset.fingerprint[:12]})"
+        )
+
+
+def save_arrays(path: Any, kind: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
+    """Writes arrays and JSON facts as one .npz, whole or not at all."""
+    buffer = io.BytesIO()
+    header = json.dumps({"format": f"diet_jax {kind} 1", **facts}, sort_keys=True)
+    np.savez_compressed(buffer, header=np.array(header), **arrays)  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())
+
+
+def load_arrays(path: Any, kind: str, names: tuple[str, ...]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Reads what `save_arrays` wrote; every member's checksum is verified by the zip format.
+
+    Raises:
+        InputError: the file is missing, damaged or of another kind.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no file {path}")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            facts = json.loads(str(archive["header"]))
+            arrays = (
+                {name: archive[name] for name in names} if facts["format"] == f"diet_jax {kind} 1" else {}
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+        raise InputError(
+            f"{path} is damaged or no diet_jax file ({type(error).__name__}); make it again"
+        ) from error
+    if not arrays:
+        raise InputError(f"{path} is a '{facts['format']}' file, expected 'diet_jax {kind} 1'")
+    del facts["format"]
+    return arrays, facts
+
+
+def write_atomically(path: Any, content: bytes | str) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    path, data = Path(path), content.encode() if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error

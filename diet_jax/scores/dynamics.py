@@ -1,0 +1,101 @@
+"""Forgetting events, folded inside the training loop."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
+
+from diet_jax.types import Array, Mask
+
+
+class ForgettingState(NamedTuple):
+    """What is remembered of every row of the dataset between its presentations."""
+
+    was_correct: Bool[Array, "*s n"]
+    ever_correct: Bool[Array, "*s n"]
+    events: Int[Array, "*s n"]
+
+
+def init_forgetting(num_examples: int) -> ForgettingState:
+    """Returns the state before the first presentation: nothing was correct, no event.
+
+    Args:
+        num_examples: rows of the whole dataset, also when training on a subset of them.
+
+    Returns:
+        A state with arrays `[n]`.
+
+    Example:
+        >>> init_forgetting(3).events.tolist()
+        [0, 0, 0]
+    """
+    # Two arrays, not one twice: a training step may overwrite each in place.
+    return ForgettingState(
+        was_correct=jnp.zeros(num_examples, bool),
+        ever_correct=jnp.zeros(num_examples, bool),
+        events=jnp.zeros(num_examples, jnp.int32),
+    )
+
+
+def update_forgetting(
+    state: ForgettingState, rows: Int[Array, "b"], correct: Bool[Array, "b"]
+) -> ForgettingState:
+    """Counts a forgetting event for each row that was correct at its previous presentation and is not now.
+
+    The authors' counting: `correct` is judged on the training forward pass (augmented images, train-mode
+    BatchNorm, the weights before the update), and a row that was never presented counts as not correct.
+
+    Args:
+        state: of all `n` rows.
+        rows: int `[b]`, the rows of this batch, each at most once.
+        correct: bool `[b]`, whether each is classified right.
+
+    Returns:
+        The new state.
+
+    Paper: section 2 (forgetting events, after Toneva et al.).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> state, row = init_forgetting(2), jnp.array([0])
+        >>> for correct in (True, False, True, False):
+        ...     state = update_forgetting(state, row, jnp.array([correct]))
+        >>> state.events.tolist()
+        [2, 0]
+    """
+    forgotten = state.was_correct[rows] & ~correct
+    return ForgettingState(
+        was_correct=state.was_correct.at[rows].set(correct),
+        ever_correct=state.ever_correct.at[rows].max(correct),
+        events=state.events.at[rows].add(forgotten.astype(jnp.int32)),
+    )
+
+
+def forgetting_scores(
+    state: ForgettingState,
+    *,
+    never_learned: float = float("inf"),
+    keep: Mask | None = None,
+) -> Float[Array, "n"]:
+    """Returns the number of forgetting events of each row so far.
+
+    Args:
+        state: of all `n` rows.
+        never_learned: score of rows that were never correct. The default is the authors' `+inf`, which
+            makes the mean over seeds infinite as soon as one seed never learned the row; Toneva et al.
+            use the number of epochs.
+        keep: bool `[n]`, the rows that were trained on; the others, of which nothing is known, get NaN.
+
+    Returns:
+        float32 `[n]`; high means hard (forgotten often, or never learned).
+
+    Paper: section 2; `forgetting.py` of the authors' code.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> state = update_forgetting(init_forgetting(2), jnp.array([0]), jnp.array([True]))
+        >>> forgetting_scores(state).tolist()
+        [0.0, inf]
+    """
+    scores = jnp.where(state.ever_correct, state.events.astype(jnp.float32), jnp.float32(never_learned))
+    return scores if keep is None else jnp.where(keep, scores, jnp.float32(jnp.nan))

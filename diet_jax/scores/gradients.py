@@ -1,0 +1,117 @@
+"""Scores that need the gradient of each example's loss: GraNd and its last-layer part."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from diet_jax.losses import cross_entropy, error_vector
+from diet_jax.types import Array, Images, Labels, PredictFn, ScoreArray, Variables
+
+
+def grand_vmap(predict_fn: PredictFn, variables: Variables, images: Images, labels: Labels) -> ScoreArray:
+    """Returns the GraNd score of each example by `jax.vmap(jax.grad)`: the reference.
+
+    `‖∇_params cross_entropy(f(x), y)‖₂` over all parameters. The per-example gradients of the batch are
+    all in memory at once, batch size × number of parameters × 4 bytes: bound it by the batch size
+    (`score_dataset` does).
+
+    Args:
+        predict_fn: `(variables, images) -> logits [b c]`, in eval mode, so that BatchNorm does not mix
+            examples.
+        variables: of one model; only `variables.params` is differentiated.
+        images: float `[b h w ch]`, normalised, not augmented.
+        labels: int `[b]`, the labels that were trained on.
+
+    Returns:
+        float32 `[b]`, at least 0; high means hard (a large gradient).
+
+    Paper: Definition 2.1 (GraNd); no weight decay in the loss.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> model = dj.create_model("mlp", num_classes=3)
+        >>> variables = model.init(jax.random.key(0), (8, 8, 1))
+        >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+        >>> dj.grand_vmap(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
+        (5,)
+    """
+
+    def loss(params: Any, image: Array, label: Array) -> Array:
+        logits = predict_fn(variables._replace(params=params), image[None])
+        return cross_entropy(logits, label[None])[0]
+
+    gradients = jax.vmap(jax.grad(loss), in_axes=(None, 0, 0))(variables.params, images, labels)
+    squares = [_sum_of_squares(leaf) for leaf in jax.tree.leaves(gradients)]
+    return jnp.sqrt(sum(squares, jnp.zeros(len(labels), jnp.float32)))
+
+
+def grand(predict_fn: PredictFn, variables: Variables, images: Images, labels: Labels) -> ScoreArray:
+    """Returns the GraNd score of each example, exact, over all parameters.
+
+    `‖∇_params cross_entropy(f(x), y)‖₂`, eval-mode BatchNorm. Arguments, result and memory are those of
+    `grand_vmap`. A single seed's ranking is noisy: average over about ten (`score_ensemble`). At
+    initialisation the score is little more than the norm of the input; use it after a few epochs.
+
+    Args:
+        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        variables: of one model; only `variables.params` is differentiated.
+        images: float `[b h w ch]`, normalised, not augmented.
+        labels: int `[b]`, the labels that were trained on.
+
+    Returns:
+        float32 `[b]`, at least 0; high means hard.
+
+    Paper: Definition 2.1.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> model = dj.create_model("mlp", num_classes=3)
+        >>> variables = model.init(jax.random.key(0), (8, 8, 1))
+        >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+        >>> dj.grand(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
+        (5,)
+    """
+    return grand_vmap(predict_fn, variables, images, labels)
+
+
+def grand_last_layer(
+    features_fn: Callable[[Variables, Images], tuple[Array, Array, bool]],
+    variables: Variables,
+    images: Images,
+    labels: Labels,
+) -> ScoreArray:
+    """Returns the norm of each example's gradient in the last dense layer only, in closed form.
+
+    With features `h` and logits `Wh + b` the gradient is `(softmax − onehot) ⊗ [h, 1]`, so its norm is
+    `EL2N · √(‖h‖² + 1)` (without the 1 if the layer has no bias). Other tools call this GraNd; it is a
+    part of it.
+
+    Args:
+        features_fn: `(variables, images) -> (logits [b c], features [b d], has_bias)`, in eval mode, such
+            as `model.features`.
+        variables: of one model.
+        images: float `[b h w ch]`, normalised, not augmented.
+        labels: int `[b]`.
+
+    Returns:
+        float32 `[b]`, at least 0 and at most GraNd; high means hard.
+
+    Paper: not in it; the last-layer part of Definition 2.1.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> model = dj.create_model("mlp", num_classes=3)
+        >>> variables = model.init(jax.random.key(0), (8, 8, 1))
+        >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+        >>> dj.grand_last_layer(model.features, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
+        (5,)
+    """
+    logits, features, has_bias = features_fn(variables, images)
+    squared_error = _sum_of_squares(error_vector(logits, labels))
+    return jnp.sqrt(squared_error * (_sum_of_squares(features) + (1.0 if has_bias else 0.0)))
+
+
+def _sum_of_squares(leaf: Array) -> Array:
+    return jnp.sum(jnp.square(leaf.astype(jnp.float32)), axis=tuple(range(1, leaf.ndim)))

@@ -1,0 +1,34 @@
+"""Scores that need only a forward pass."""
+
+import jax.numpy as jnp
+
+from diet_jax.losses import error_vector
+from diet_jax.types import Images, Labels, PredictFn, ScoreArray, Variables
+
+
+def el2n(predict_fn: PredictFn, variables: Variables, images: Images, labels: Labels) -> ScoreArray:
+    """Returns the norm of the error vector of each example: `‖softmax(f(x)) − onehot(y)‖₂`.
+
+    The norm, not its square; average it over seeds, not the error vectors. High means hard: 0 for a
+    certain and right prediction, √2 for a certain and wrong one.
+
+    Args:
+        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        variables: of one model.
+        images: float `[b h w ch]`, normalised, not augmented.
+        labels: int `[b]`, the labels that were trained on.
+
+    Returns:
+        float32 `[b]`, in `[0, √2]`.
+
+    Paper: Definition 2.3 (EL2N); the score after few epochs is the one to prune by.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> model = dj.create_model("mlp", num_classes=3)
+        >>> variables = model.init(jax.random.key(0), (8, 8, 1))
+        >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+        >>> dj.el2n(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
+        (5,)
+    """
+    return jnp.linalg.norm(error_vector(predict_fn(variables, images), labels), axis=-1)

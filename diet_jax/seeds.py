@@ -1,0 +1,40 @@
+"""Keys with a purpose: streams that never overlap, however many seeds each has."""
+
+from typing import Literal
+
+import jax
+from jaxtyping import Key
+
+from diet_jax.errors import InputError
+from diet_jax.types import Array
+
+Purpose = Literal["score", "retrain", "random_subset", "tie_break"]
+# Append only: a purpose's place in this tuple is part of every key ever made for it.
+PURPOSES: tuple[Purpose, ...] = ("score", "retrain", "random_subset", "tie_break")
+
+
+def seed_keys(seed: int, purpose: Purpose, num_seeds: int) -> Key[Array, "s"]:
+    """Returns the keys of the runs 0 .. num_seeds-1 that serve one purpose.
+
+    Key r of a purpose does not depend on how many are asked for, and scoring and retraining never share
+    one, so a network is never judged on examples that its own initialisation picked.
+
+    Args:
+        seed: the experiment's seed, at least 0.
+        purpose: "score", "retrain", "random_subset" or "tie_break".
+        num_seeds: how many, at least 1.
+
+    Returns:
+        Typed keys `[s]`.
+
+    Raises:
+        InputError: a negative seed, or no seeds.
+
+    Example:
+        >>> seed_keys(0, "score", 3).shape
+        (3,)
+    """
+    if seed < 0 or num_seeds < 1:
+        raise InputError(f"seed must be at least 0 and num_seeds at least 1, got {seed} and {num_seeds}")
+    stream = jax.random.fold_in(jax.random.key(seed), PURPOSES.index(purpose))
+    return jax.vmap(jax.random.fold_in, (None, 0))(stream, jax.numpy.arange(num_seeds))
