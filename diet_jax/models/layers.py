@@ -1,0 +1,45 @@
+"""The BatchNorm that ResNet and VGG share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+
+def batch_norm(
+    x: Float[Array, "b h w f"],
+    *,
+    train: bool,
+    dtype: Any,
+    scale_init: Callable[..., Array] = nn.initializers.ones,
+) -> Float[Array, "b h w f"]:
+    """Normalises inside a compact linen module, with the paper's settings (section 3, BN).
+
+    Args:
+        x: activations, float [b h w f].
+        train: whether to use, and fold into the running statistics, those of this batch.
+        dtype: dtype of the result; statistics are always float32.
+        scale_init: initialiser of the scale.
+
+    Returns:
+        Activations of the same shape, in `dtype`.
+
+    Example:
+        >>> import jax
+        >>> class Net(nn.Module):
+        ...     @nn.compact
+        ...     def __call__(self, x):
+        ...         return batch_norm(x, train=False, dtype=jnp.float32)
+        >>> _, variables = Net().init_with_output(jax.random.key(0), jnp.ones((1, 2, 2, 3)))
+        >>> sorted(variables)
+        ['batch_stats', 'params']
+    """
+    # The casts say what Flax would do anyway, statistics and normalisation in float32: with bfloat16 inputs
+    # it relies on implicit promotion, which fails under jax_numpy_dtype_promotion="strict".
+    norm = nn.BatchNorm(
+        use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=jnp.float32, scale_init=scale_init
+    )
+    return norm(x.astype(jnp.float32)).astype(dtype)

@@ -1,0 +1,33 @@
+"""A multi-layer perceptron."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from diet_jax.types import Images
+
+
+class MLP(nn.Module):
+    """Dense layers with relu on flattened images: the quickest model here. Not in the paper.
+
+    Example:
+        >>> import jax
+        >>> logits, _ = MLP(num_classes=10).init_with_output(jax.random.key(0), jnp.ones((1, 8, 8, 3)))
+        >>> logits.shape
+        (1, 10)
+    """
+
+    num_classes: int
+    widths: tuple[int, ...] = (128, 128)
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Images) -> Float[Array, "b c"]:
+        """Returns logits, `dtype` [b c], of normalised images, float [b h w ch]."""
+        x = images.reshape(images.shape[0], -1)
+        for width in self.widths:
+            x = nn.relu(nn.Dense(width, dtype=self.dtype)(x))
+        return nn.Dense(self.num_classes, dtype=self.dtype)(x)
