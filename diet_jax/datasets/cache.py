@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from filelock import FileLock
 
 from diet_jax.data import Dataset, Normalization, Splits
 from diet_jax.datasets.progress import say
@@ -59,8 +60,6 @@ def cached(source: Source, build: Callable[[], Splits], folder: Path) -> Splits:
     Raises:
         InputError: from `build`.
     """
-    from filelock import FileLock
-
     directory = str(source.directory.resolve())
     name_hash = _sha256(f"{source.name}\n{directory}")[:16]
     entry = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', source.name)}-{name_hash}"

@@ -105,8 +105,9 @@ def not_prepared(name: Name, folder: Path) -> InputError:
         first = f"diet-jax prepare {name} --data-dir {folder}"
     else:
         first = f"{tensorflow_route(str(name), folder)}   (TensorFlow is needed this once)"
+    wanted = folder / name.dataset / (name.config or "") / (name.version or "")
     return InputError(
-        f"dataset {str(name)!r} is not prepared: found no {folder / name.dataset}\n"
+        f"dataset {str(name)!r} is not prepared: found no data in {wanted}\n"
         f"  either prepare it:   {first}\n"
         f"  or point to a copy:  --data-dir DIR (data_dir=... or TFDS_DATA_DIR), where TFDS wrote "
         f"DIR/{name.dataset}/VERSION in array_record format"

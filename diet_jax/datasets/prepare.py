@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from filelock import FileLock
 
 from diet_jax.datasets.archives import RECIPES
 from diet_jax.datasets.names import (
@@ -61,8 +64,6 @@ def prepare_dataset(
     folder = data_folder(data_dir)
     if name not in PREPARABLE:
         raise _not_preparable(name, folder)
-    from filelock import FileLock
-
     downloads = folder / "downloads" / name
     try:
         downloads.mkdir(parents=True, exist_ok=True)
@@ -86,7 +87,10 @@ def _prepare(
     if missing:
         raise InputError(f"archives must give {', '.join(recipe.files)}; missing: {', '.join(missing)}")
     files = {file: _download(name, found[file], downloads, quiet) for file in recipe.files}
-    contents = recipe.parse(files)
+    try:
+        contents = recipe.parse(files)
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise InputError(f"the archives in {downloads} cannot be read: {error}; remove them") from error
     temporary = Path(tempfile.mkdtemp(prefix=f"incomplete.{name}.", dir=folder))
     try:
         total = sum(len(images) for images in contents.images.values())

@@ -105,8 +105,8 @@ def check_readable(directory: Path) -> None:
         )
     if importlib.util.find_spec("array_record") is None:
         raise InputError(
-            f"{directory} needs the package array_record (pip install array_record), which Linux and macOS have; "
-            " 'digits' and 'folder:PATH' need nothing"
+            f"{directory} needs the package array_record (pip install array_record), for Linux and macOS; "
+            "'digits' and 'folder:PATH' need nothing"
         )
 
 
