@@ -156,7 +156,7 @@ def fingerprint(*arrays: np.ndarray) -> str:
 
 
 def pixel_statistics(images: np.ndarray) -> Normalization:
-    """Per-channel mean and standard deviation over all pixels; a constant channel gets standard deviation 1."""
+    """Per-channel mean and standard deviation over all pixels; 1 stands in for a standard deviation of 0."""
     if images.dtype == np.uint8:
         # Counting the 256 values is exact and needs no float copy of the dataset.
         values = np.arange(256, dtype=np.float64)
@@ -181,7 +181,8 @@ def _checked_images(images: np.ndarray) -> np.ndarray:
         bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
         if len(bad):
             raise InputError(
-                f"images must be finite: {len(bad)} of {len(images)} have NaN or infinite pixels, first row {bad[0]}"
+                f"images must be finite: {len(bad)} of {len(images)} have NaN or infinite pixels, "
+                f"the first is row {bad[0]}"
             )
     elif images.dtype != np.uint8:
         raise InputError(f"images must be uint8 or floating, got {images.dtype}; convert them first")
@@ -212,7 +213,8 @@ def _checked_normalization(normalization: Normalization, channels: int) -> Norma
     mean, std = (tuple(float(v) for v in values) for values in normalization)
     if len(mean) != channels or len(std) != channels:
         raise InputError(
-            f"normalization must have {channels} means and stds, one per channel; got {len(mean)} and {len(std)}"
+            f"normalization must have {channels} means and stds, one per channel; "
+            f"got {len(mean)} and {len(std)}"
         )
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and min(std) > 0):
         raise InputError(f"normalization needs finite means and positive stds, got mean {mean}, std {std}")

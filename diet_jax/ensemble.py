@@ -1,7 +1,7 @@
 """Many seeds: one leading axis, five ways to run it, the same numbers."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -96,9 +96,8 @@ def over_seeds(fn: Callable[..., Any], *, how: AnyHow = "auto") -> Callable[...,
 
     def mapped(seeded: Any, *shared: Any) -> Any:
         num_seeds = _num_seeds(seeded)
-        if how != "auto":
-            chosen = how
-        else:
+        chosen = how
+        if chosen == "auto":
             chosen = default_how(has_convolution(fn, take_seed(seeded, 0), *shared))
         if chosen == "vmap":
             return jax.vmap(fn, in_axes=(0, *(None for _ in shared)))(seeded, *shared)
@@ -174,7 +173,7 @@ def score_one_seed(
         Scores float32 `[n]` by name, the variables at `step`, the metrics of the steps.
     """
     static: Any = {"model": model, "config": config, "num_steps": num_steps}
-    state = init_state(key, examples.images.shape[1:], len(examples.labels), **static)
+    state = init_state(key, examples.image_shape, len(examples.labels), **static)
     state, history = advance_in_one_program(state, examples, kept, num_updates=step, **static)
     scores = {}
     for name, batch_size in batch_sizes:
@@ -239,7 +238,7 @@ def score_ensemble(
     num_steps = total_steps(config, len(dataset), len(kept))
     step = check_updates(step, num_steps)
     chosen = _resolve(how, model, dataset)
-    sizes = tuple((name, _score_batch_size(name, model, dataset, batch_size)) for name in names)
+    sizes = score_batch_sizes(names, model, dataset, batch_size)
     static: Any = {"model": model, "config": config, "num_steps": num_steps}
     if chosen == "loop":
         results = []
@@ -261,6 +260,22 @@ def score_ensemble(
         how=chosen,
     )
     return EnsembleScores(jax.tree.map(np.asarray, scores), variables, jax.tree.map(np.asarray, history))
+
+
+def score_batch_sizes(
+    names: Sequence[str], model: Model, dataset: Dataset, batch_size: BatchSize = "auto"
+) -> tuple[tuple[str, int], ...]:
+    """Returns pairs (score name, examples per chunk); "auto" bounds the memory of each score's own arrays."""
+    if batch_size != "auto" and batch_size < 1:
+        raise InputError(f"batch_size must be at least 1 or 'auto', got {batch_size}")
+
+    def size(name: str) -> int:
+        if name == "forgetting":
+            return len(dataset)
+        score_fn = score_function(name, model)
+        return _auto_batch_size(score_fn, model, dataset) if batch_size == "auto" else batch_size
+
+    return tuple((name, size(name)) for name in names)
 
 
 def score_state(
@@ -367,7 +382,7 @@ def train_one_seed(
     """Trains one network on its kept rows and predicts the test split: what `train_ensemble` compiles."""
     key, kept = seeded
     static: Any = {"model": model, "config": config, "num_steps": num_steps}
-    state = init_state(key, examples.images.shape[1:], len(examples.labels), **static)
+    state = init_state(key, examples.image_shape, len(examples.labels), **static)
     state, history = advance_in_one_program(state, examples, kept, num_updates=num_steps, **static)
     predicted, loss = map_examples_of(
         prediction_function(model), state.variables, test, batch_size=batch_size
@@ -407,14 +422,6 @@ def _resolve(how: AnyHow, model: Model, dataset: Dataset) -> How:
     return how
 
 
-def _score_batch_size(name: str, model: Model, dataset: Dataset, batch_size: BatchSize) -> int:
-    if name == "forgetting":
-        return len(dataset)
-    return (
-        _auto_batch_size(score_function(name, model), model, dataset) if batch_size == "auto" else batch_size
-    )
-
-
 def _auto_batch_size(fn: Callable[..., Any], model: Model, dataset: Dataset) -> int:
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), dataset.image_shape))
     return auto_batch_size(fn, *batch_shapes(dataset), shared=(variables,))
@@ -436,6 +443,6 @@ def _mask_per_seed(keep: Any, num_seeds: int, num_examples: int) -> np.ndarray:
     if masks.shape != (num_seeds, num_examples):
         raise InputError(
             f"keep must have shape ({num_examples},) or ({num_seeds}, {num_examples}), one entry per example "
-            f"(and seed), got {np.shape(keep)}"
+            f"(and seed), got {masks.shape}"
         )
     return masks

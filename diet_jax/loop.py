@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from diet_jax.augment import normalize
 from diet_jax.backend import default_steps_per_call, model_has_convolution
@@ -105,7 +106,7 @@ def train_between(
     Yields:
         The state at each stop, and the metrics of the steps since the last one.
     """
-    image_shape = examples.images.shape[1:]
+    image_shape = examples.image_shape
     per_call = config.steps_per_call or default_steps_per_call(model_has_convolution(model, image_shape))
     order_key, kept = run_keys(state.key).order, jnp.asarray(kept)
     step = int(state.step)
@@ -178,7 +179,7 @@ def train(
     num_steps = total_steps(config, len(dataset), len(kept))
     stop = check_updates(num_updates, num_steps)
     examples = dataset.examples()
-    if isinstance(key, jax.core.Tracer):
+    if isinstance(key, Tracer):
         static: Any = {"model": model, "config": config, "num_steps": num_steps}
         state = init_state(key, dataset.image_shape, len(dataset), **static)
         return advance_in_one_program(state, examples, kept, num_updates=stop, **static)

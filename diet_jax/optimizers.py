@@ -111,5 +111,5 @@ def sgd(
     return optax.chain(
         optax.add_decayed_weights(weight_decay),
         optax.trace(decay=momentum, nesterov=nesterov),
-        optax.scale_by_learning_rate(lambda count: schedule(count + 1)),
+        optax.scale_by_learning_rate(lambda count: schedule(jnp.asarray(count) + 1)),
     )

@@ -45,6 +45,12 @@ class Examples(NamedTuple):
     mean: Float[Array, "ch"]
     std: Float[Array, "ch"]
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one image."""
+        _, height, width, channels = self.images.shape
+        return height, width, channels
+
 
 @runtime_checkable
 class Model(Protocol):

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock
 
 from diet_jax.data import Dataset, Normalization, Splits
 from diet_jax.datasets.progress import say
@@ -60,6 +59,8 @@ def cached(source: Source, build: Callable[[], Splits], folder: Path) -> Splits:
     Raises:
         InputError: from `build`.
     """
+    from filelock import FileLock
+
     directory = str(source.directory.resolve())
     name_hash = _sha256(f"{source.name}\n{directory}")[:16]
     entry = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', source.name)}-{name_hash}"
@@ -125,6 +126,8 @@ def _read_split(entry: Path, prefix: str, meta: dict[str, Any]) -> Dataset:
 
 
 def _write(entry: Path, state: str, splits: Splits) -> None:
+    for abandoned in entry.parent.glob(f"{entry.name}.*/"):  # by a process killed while it wrote
+        shutil.rmtree(abandoned, ignore_errors=True)
     # Written beside the entry, then renamed: a half-written entry never has the entry's name.
     temporary = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", dir=entry.parent))
     try:

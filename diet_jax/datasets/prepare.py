@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock
-
 from diet_jax.datasets.archives import RECIPES
 from diet_jax.datasets.names import (
     PREPARABLE,
@@ -64,6 +62,8 @@ def prepare_dataset(
     folder = data_folder(data_dir)
     if name not in PREPARABLE:
         raise _not_preparable(name, folder)
+    from filelock import FileLock
+
     downloads = folder / "downloads" / name
     try:
         downloads.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import numpy as np
 
 from diet_jax.datasets.archives import Contents
 from diet_jax.datasets.progress import Progress
+
+_BATCH = 1024
 
 
 def write_prepared(name: str, contents: Contents, has_ids: bool, folder: Path, progress: Progress) -> Path:
@@ -32,13 +34,11 @@ def write_prepared(name: str, contents: Contents, has_ids: bool, folder: Path, p
     parent: Any = tfds.builder_cls(name)
 
     def examples(split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        labels = contents.labels[split]
-        # TFDS encodes arrays with TensorFlow, but takes encoded bytes as they are.
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for i, image in enumerate(pool.map(_png, contents.images[split])):
-                ids = {"id": f"{split}_{i:05d}"} if has_ids else {}
-                yield i, {**ids, "image": image, **{key: int(values[i]) for key, values in labels.items()}}
-                progress.update(1)
+        for i, image in enumerate(_encoded(contents.images[split])):
+            ids = {"id": f"{split}_{i:05d}"} if has_ids else {}
+            labels = {key: int(values[i]) for key, values in contents.labels[split].items()}
+            yield i, {**ids, "image": image, **labels}
+            progress.update(1)
 
     class Writer(parent, skip_registration=True):  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
         def _info(self) -> Any:
@@ -76,6 +76,14 @@ def _silent_tfds() -> Iterator[None]:
             yield
     finally:
         tfds.enable_progress_bar()
+
+
+def _encoded(images: Sequence[np.ndarray] | np.ndarray) -> Iterator[bytes]:
+    """PNG bytes: TFDS encodes arrays with TensorFlow, but takes encoded bytes as they are."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        # In batches, so that an interrupt does not wait for a whole data set.
+        for start in range(0, len(images), _BATCH):
+            yield from pool.map(_png, images[start : start + _BATCH])
 
 
 def _png(image: np.ndarray) -> bytes:

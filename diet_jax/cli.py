@@ -1,0 +1,165 @@
+"""The command `diet-jax`. Bad input ends in one clear message and exit code 2."""
+
+import difflib
+import importlib.util
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from diet_jax.config import RunConfig
+from diet_jax.ensemble import ScoreName
+from diet_jax.errors import InputError
+
+Config = Annotated[RunConfig, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Score an ensemble early in training, prune, retrain on what is kept, and compare."""
+
+    config: Config
+
+
+@dataclass(frozen=True)
+class Score:
+    """Score every example with an ensemble, and write a score file for each score.
+
+    Trains the ensemble of the config, or, with --from-run, scores the saved checkpoints of a run.
+    """
+
+    config: Config
+    from_run: Path | None = None
+    """Score the checkpoints that `diet-jax train --purpose score` (or run) saved in this run folder; data,
+    model and seeds are those of that run."""
+    step: int | None = None
+    """With --from-run: the step of the checkpoints."""
+    names: tuple[ScoreName, ...] = ()
+    """With --from-run: which scores; by default those of the run's config."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train networks with checkpoints; a stopped command goes on where it was when it is called again."""
+
+    config: Config
+    keep: Path | None = None
+    """Mask file of `diet-jax select`: train on what it keeps; by default on everything."""
+    num_seeds: int = 1
+    """How many networks."""
+    purpose: Literal["score", "retrain"] = "retrain"
+    """Which stream of seeds: to score examples with, or to judge a selection."""
+
+
+@dataclass(frozen=True)
+class Select:
+    """Turn a score file into a mask file, and a text file of the ids that are kept."""
+
+    scores: tyro.conf.Positional[Path]
+    """Score file that `diet-jax run` or `score` wrote."""
+    out: Path
+    """Mask file to write (.npz); the ids go beside it, ending in .kept_ids.txt."""
+    fraction: float
+    """Keep fraction."""
+    method: Literal["highest", "lowest", "window"] = "highest"
+    """Keep the highest or lowest scores, or a window of ranks."""
+    offset: float = 0.0
+    """Window: share of the lowest-scored examples to skip."""
+    seed: int = 0
+    """Decides between equal scores."""
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Download a dataset and write it as a TFDS directory, without TensorFlow."""
+
+    name: tyro.conf.Positional[str]
+    """cifar10, cifar100, mnist or fashion_mnist."""
+    data_dir: str | None = None
+    """Where; by default TFDS's own folder."""
+
+
+COMMANDS: dict[str, type] = {"run": Run, "score": Score, "select": Select, "train": Train, "prepare": Prepare}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line; exits with 0, or with 2 after one message for bad input."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        command = _parse(arguments)
+        from diet_jax import commands
+
+        actions: dict[type, Callable[[Any], None]] = {
+            Run: commands.run,
+            Score: commands.score,
+            Select: commands.select,
+            Train: commands.train,
+            Prepare: commands.prepare,
+        }
+        actions[type(command)](command)
+    except InputError as error:
+        print(f"diet-jax: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("diet-jax: stopped; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def load_config(path: str) -> RunConfig:
+    """Runs a config file and returns its CONFIG.
+
+    Raises:
+        InputError: there is no such file, it fails, or CONFIG is missing.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"no config file {path}")
+    spec = importlib.util.spec_from_file_location("diet_jax_config", file)
+    if spec is None or spec.loader is None:
+        raise InputError(f"config file {path} must be a Python file (.py)")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"config file {path} fails: {type(error).__name__}: {error}") from error
+    config = getattr(module, "CONFIG", None)
+    if not isinstance(config, RunConfig):
+        raise InputError(f"config file {path} must define CONFIG, a diet_jax.config.RunConfig")
+    return config
+
+
+def _parse(arguments: list[str]) -> Any:
+    usage = f"usage: diet-jax {{{','.join(COMMANDS)}}} ...   (diet-jax COMMAND --help)"
+    if not arguments or arguments[0] in ("-h", "--help"):
+        lines = [f"  {name:8} {(cls.__doc__ or '').splitlines()[0]}" for name, cls in COMMANDS.items()]
+        print("\n".join([usage, "", *lines, "", _CONFIG_HELP]))
+        raise SystemExit(0 if arguments else 2)
+    name, rest = arguments[0], arguments[1:]
+    if name == "--version":
+        from diet_jax import __version__
+
+        print(f"diet-jax {__version__}")
+        raise SystemExit(0)
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"unknown command {name!r}{hint}\n{usage}")
+    command = COMMANDS[name]
+    default: Any = {}
+    if "config" in command.__annotations__:
+        has_file = bool(rest) and not rest[0].startswith("-")
+        config = load_config(rest.pop(0)) if has_file else RunConfig()
+        default = {"default": command(config=config)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return tyro.cli(command, args=rest, prog=f"diet-jax {name}", **default)
+
+
+_CONFIG_HELP = """run, score and train take a config file first (diet-jax run configs/fashion_mnist.py), then options
+that change it (--score.epoch 10). Without a file the config is that of the embedded digits."""

@@ -1,0 +1,111 @@
+"""What every experiment starts from: data, model, and the config's epochs as steps, checked first."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diet_jax.backend import How, default_how, model_has_convolution
+from diet_jax.config import RunConfig
+from diet_jax.data import Splits
+from diet_jax.datasets import load_dataset
+from diet_jax.ensemble import AnyHow
+from diet_jax.errors import InputError
+from diet_jax.models import create_model
+from diet_jax.pruning import num_kept
+from diet_jax.recipe import decay_boundaries, epoch_to_step, steps_per_epoch, total_steps
+from diet_jax.types import Model
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """A config with its data and model."""
+
+    config: RunConfig
+    splits: Splits
+    model: Model
+
+    @functools.cached_property
+    def per_epoch(self) -> int:
+        """Steps in one pass over the full train split."""
+        return steps_per_epoch(len(self.splits.train), self.config.train.batch_size)
+
+    @functools.cached_property
+    def num_steps(self) -> int:
+        """Steps of a training on everything."""
+        return total_steps(self.config.train, len(self.splits.train))
+
+    @functools.cached_property
+    def score_step(self) -> int:
+        """The step at which examples are scored."""
+        return self._step(self.config.score.epoch, "score.epoch")
+
+    @functools.cached_property
+    def checkpoint_steps(self) -> tuple[int, ...]:
+        """The steps whose states are saved, ascending."""
+        epochs = self.config.checkpoint_epochs
+        return tuple(sorted({self._step(epoch, "checkpoint_epochs") for epoch in epochs}))
+
+    def how(self, asked: AnyHow) -> How:
+        """How seeds are batched: what was asked for, or the default; one by one where states are saved."""
+        if self.config.checkpoint_epochs:
+            return "loop"
+        if asked != "auto":
+            return asked
+        return default_how(model_has_convolution(self.model, self.splits.train.image_shape))
+
+    def resolved(self) -> dict[str, Any]:
+        """What followed from the config and the data, as JSON values."""
+        config, count = self.config, len(self.splits.train)
+        kept = {str(f): num_kept(count, f) for f in config.select.fractions}
+        boundaries = decay_boundaries(config.train, self.num_steps)
+        return {
+            "dataset": self.splits.train.name,
+            "fingerprint": [split.fingerprint for split in self.splits],
+            "ids": self.splits.train.id_source,
+            "train_examples": count,
+            "test_examples": len(self.splits.test),
+            "test_split": self.splits.test.split,
+            "normalization": [list(values) for values in self.splits.train.normalization],
+            "steps_per_epoch": self.per_epoch,
+            "steps": self.num_steps,
+            "score_step": self.score_step,
+            "checkpoint_steps": list(self.checkpoint_steps),
+            "decay_after_steps": list(boundaries) if config.train.schedule == "piecewise" else None,
+            "kept_examples": kept,
+            "kept_steps": {f: total_steps(config.train, count, k) for f, k in kept.items()},
+            "score_how": self.how(config.score.how),
+            "retrain_how": self.how(config.retrain.how),
+        }
+
+    def _step(self, epoch: float, name: str) -> int:
+        step = epoch_to_step(epoch, self.per_epoch)
+        if step > self.num_steps:
+            raise InputError(
+                f"{name} {epoch:g} is step {step}, beyond the {self.num_steps} steps of the training "
+                f"({self.num_steps / self.per_epoch:g} epochs)"
+            )
+        return step
+
+
+def prepare(config: RunConfig) -> Setup:
+    """Loads the data, makes the model and checks that the config fits both.
+
+    Raises:
+        InputError: the data, the model or a number does not fit. Nothing was written.
+    """
+    model_options = {} if config.model.widths is None else {"widths": config.model.widths}
+    splits = load_dataset(config.data.name, data_dir=config.data.data_dir)
+    train = splits.train
+    model = create_model(
+        config.model.name, num_classes=train.num_classes, dtype=config.model.dtype, **model_options
+    )
+    setup = Setup(config, splits, model)
+    setup.resolved()
+    for split in splits:
+        counts = np.bincount(split.labels, minlength=split.num_classes)
+        if not counts.all():
+            empty = split.class_names[int(np.flatnonzero(counts == 0)[0])]
+            raise InputError(f"class {empty!r} of {split.name} has no example in the {split.split} split")
+    return setup

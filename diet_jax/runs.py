@@ -1,0 +1,173 @@
+"""The run folder: one experiment's files. It is continued by the same config and refused by any other."""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import filelock
+import jax
+import numpy as np
+
+from diet_jax.config import RunConfig, differences, from_json, to_json
+from diet_jax.errors import InputError
+from diet_jax.score_files import write_atomically
+
+FORMAT = "diet_jax run 1"
+PACKAGES = ("diet_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+
+
+class RunFolder:
+    """Paths and records of a run. Make one with `open_run` (to write) or `RunFolder(path)` (to read)."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def header(self) -> dict[str, Any]:
+        """Returns config.json: the config, and what followed from it.
+
+        Raises:
+            InputError: this is no run folder, or its config.json is damaged.
+        """
+        file = self.path / "config.json"
+        if not file.is_file():
+            raise InputError(f"{self.path} is not a run folder: it has no config.json")
+        try:
+            header = json.loads(file.read_text())
+            if header["format"] != FORMAT:
+                raise KeyError(header["format"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{file} is damaged or of another version ({error})") from error
+        return header
+
+    def config(self) -> RunConfig:
+        """Returns the config that the run was started with."""
+        return from_json(RunConfig, self.header()["config"])
+
+    def log(self, unit: str, **values: Any) -> None:
+        """Appends one line to metrics.jsonl: which training or stage, and its numbers."""
+        line = json.dumps({"unit": unit, **values, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+        with open(self.path / "metrics.jsonl", "a") as file:
+            file.write(line + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Returns the lines of metrics.jsonl; one that a killed process left unfinished does not count."""
+        file = self.path / "metrics.jsonl"
+        if not file.is_file():
+            return []
+        lines = file.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def forget_after(self, unit: str, step: int) -> None:
+        """Drops a unit's metrics beyond `step`: it is about to do those steps again."""
+        lines = self.metrics()
+        kept = [m for m in lines if m["unit"] != unit or m.get("step", 0) <= step]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        file = self.path / "metrics.jsonl"
+        if file.is_file() and file.read_text() != text:
+            write_atomically(file, text)
+
+
+@contextmanager
+def open_run(config: RunConfig, resolved: dict[str, Any]) -> Iterator[RunFolder]:
+    """Opens a run folder for writing: a new one, or one that the same config started.
+
+    Args:
+        config: of the run.
+        resolved: what followed from the config and the data (steps, counts, fingerprint), JSON values.
+
+    Raises:
+        InputError: the folder cannot be written, is in use by another process, holds something else, or
+            belongs to another config or dataset. Nothing in it was changed.
+    """
+    folder = RunFolder(config.folder())
+    path = folder.path
+    try:
+        if path.exists() and not path.is_dir():
+            raise InputError(f"run_dir {path} is a file; choose a folder with --run-dir")
+        if path.is_dir() and any(p.name != ".lock" for p in path.iterdir()):
+            _check_same(folder, config, resolved)
+        path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path / ".lock")
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise InputError(f"another process is working in {path}; wait for it or choose --run-dir") from error
+    except OSError as error:
+        raise InputError(
+            f"cannot write to run_dir {path}: {error.strerror or error}; choose another with --run-dir"
+        ) from error
+    try:
+        if not (path / "config.json").is_file():
+            header = {"format": FORMAT, "config": to_json(config), "resolved": resolved}
+            write_atomically(path / "config.json", json.dumps(header, indent=2) + "\n")
+        else:
+            _check_same(folder, config, resolved)
+        with open(path / "starts.jsonl", "a") as file:
+            file.write(json.dumps(environment()) + "\n")
+        yield folder
+    finally:
+        lock.release()
+
+
+def environment() -> dict[str, Any]:
+    """Returns when, how and on what this process runs: command line, versions, devices."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "versions": versions,
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "devices": [d.device_kind for d in jax.devices()],
+    }
+
+
+def epoch_means(history: Any, first_step: int, per_epoch: int) -> Iterator[dict[str, float]]:
+    """Cuts a history at the ends of epochs: the mean loss and accuracy of the steps up to each.
+
+    Args:
+        history: loss and accuracy of steps first_step+1, ..., float32 `[t]`.
+        first_step: updates done before.
+        per_epoch: steps in an epoch.
+
+    Yields:
+        step, epoch, loss and accuracy of each piece.
+    """
+    last = first_step + len(history.loss)
+    start = first_step
+    while start < last:
+        stop = min((start // per_epoch + 1) * per_epoch, last)
+        piece = slice(start - first_step, stop - first_step)
+        yield {
+            "step": stop,
+            "epoch": stop / per_epoch,
+            "loss": float(np.mean(history.loss[piece])),
+            "accuracy": float(np.mean(history.accuracy[piece])),
+        }
+        start = stop
+
+
+def _check_same(folder: RunFolder, config: RunConfig, resolved: dict[str, Any]) -> None:
+    header = folder.header()
+    changed = differences(header["config"], to_json(config))
+    if changed:
+        raise InputError(
+            f"run folder {folder.path} belongs to another config ({'; '.join(changed)}); choose another "
+            f"folder with --run-dir, or repeat the old options to continue it"
+        )
+    if header["resolved"].get("fingerprint") != resolved["fingerprint"]:
+        raise InputError(
+            f"run folder {folder.path} belongs to other data: its fingerprint is "
+            f"{header['resolved'].get('fingerprint')!r}, that of the data now {resolved['fingerprint']!r}"
+        )
