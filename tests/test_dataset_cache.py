@@ -193,6 +193,15 @@ def test_an_interrupted_build_leaves_nothing(source, tmp_path):
     assert_equal(cached(source, Builder(), tmp_path / "cache"), Builder()())
 
 
+def test_what_a_killed_process_left_is_removed(source, tmp_path):
+    cached(source, Builder(), tmp_path / "cache")
+    copy = entry(tmp_path / "cache")
+    shutil.copytree(copy, copy.with_name(f"{copy.name}.abandoned"))
+    source.files[0].write_bytes(b"three")
+    cached(source, Builder(), tmp_path / "cache")
+    assert entry(tmp_path / "cache") == copy
+
+
 def test_two_at_once_build_once(source, tmp_path):
     build, inside = Builder(), threading.Event()
 
@@ -233,9 +242,10 @@ def test_a_cached_dataset_needs_no_decoder(tmp_path):
             (images / split / class_name).mkdir(parents=True)
             Image.new("RGB", (3, 3), (1, 2, 3)).save(images / split / class_name / "0.png")
     load_dataset("cinic10", data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", quiet=True)
+    folders = {"data_dir": str(tmp_path / "data"), "cache_dir": str(tmp_path / "cache")}
     program = (
         "import sys; from diet_jax.datasets import load_dataset; "
-        f"load_dataset('cinic10', data_dir={str(tmp_path / 'data')!r}, cache_dir={str(tmp_path / 'cache')!r}); "
+        f"load_dataset('cinic10', **{folders!r}); "
         "print([m for m in ('tensorflow_datasets', 'array_record', 'PIL', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run(
