@@ -82,7 +82,7 @@ def with_nan(images):
         (lambda i, x: {"images": i[0, 0]}, r"images must have shape \[n h w ch\].*got \(4, 3\)"),
         (lambda i, x: {"images": i[:0], "labels": x[:0]}, "images must have shape.*got \\(0, 5, 4, 3\\)"),
         (lambda i, x: {"images": i.astype(np.int64)}, "images must be uint8 or floating, got int64"),
-        (lambda i, x: {"images": with_nan(i)}, "finite: 1 of 6.*first row 4"),
+        (lambda i, x: {"images": with_nan(i)}, "finite: 1 of 6.*row 4"),
         (lambda i, x: {"images": np.full(i.shape, np.inf)}, "finite: 6 of 6"),
         (lambda i, x: {"labels": x[:4]}, r"labels must have shape \(6,\).*got \(4,\)"),
         (lambda i, x: {"labels": x[:, None]}, r"labels must have shape \(6,\).*got \(6, 1\)"),
