@@ -79,6 +79,19 @@ def _with_batch(arrays: Any, size: int) -> Any:
 
 
 def _traced_bytes(fn: Callable[..., Any], *arrays: Any) -> int:
-    closed = jax.make_jaxpr(fn)(*arrays)
-    sizes = [var.aval for eqn in closed.jaxpr.eqns for var in eqn.outvars]
-    return sum(math.prod(a.shape) * a.dtype.itemsize for a in sizes if hasattr(a, "shape"))
+    return _result_bytes(jax.make_jaxpr(fn)(*arrays).jaxpr)
+
+
+def _result_bytes(jaxpr: Any) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        shapes = [var.aval for var in equation.outvars if hasattr(var.aval, "shape")]
+        results = sum(math.prod(a.shape) * a.dtype.itemsize for a in shapes)
+        # What is jitted, or runs in a loop, is one equation here: its body has the intermediate arrays.
+        parts = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
+        total += max(results, sum(_result_bytes(part) for part in parts if _is_jaxpr(part)))
+    return total
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return hasattr(value, "eqns")

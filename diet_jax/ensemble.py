@@ -234,6 +234,8 @@ def score_ensemble(
         >>> result.scores["el2n"].shape
         (2, 1078)
     """
+    num_seeds = _num_seeds(keys)
+    keep = None if keep is None else np.asarray(keep)
     kept = check_keep(dataset, keep, config)
     num_steps = total_steps(config, len(dataset), len(kept))
     step = check_updates(step, num_steps)
@@ -242,7 +244,7 @@ def score_ensemble(
     static: Any = {"model": model, "config": config, "num_steps": num_steps}
     if chosen == "loop":
         results = []
-        for seed in range(len(keys)):
+        for seed in range(num_seeds):
             state, history = train(keys[seed], model, dataset, keep=keep, config=config, num_updates=step)
             scores = score_state(
                 state, model, dataset, batch_sizes=sizes, keep=keep, never_learned=never_learned
@@ -338,7 +340,7 @@ def train_ensemble(
         >>> bool((result.predicted == test.labels).mean() > 0.8)
         True
     """
-    masks = _mask_per_seed(keep, len(keys), len(dataset))
+    masks = _mask_per_seed(keep, _num_seeds(keys), len(dataset))
     kept = [check_keep(dataset, mask, config) for mask in masks]
     if len({len(rows) for rows in kept}) > 1:
         raise InputError(

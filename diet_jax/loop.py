@@ -75,7 +75,8 @@ def check_keep(dataset: Dataset, keep: Mask | None, config: TrainConfig) -> np.n
 
 def start(key: PRNGKey, model: Model, dataset: Dataset, *, config: TrainConfig, num_steps: int) -> TrainState:
     """Returns the state at step 0, compiled; the state owns its buffers, the key stays the caller's."""
-    own_key = jax.random.wrap_key_data(jnp.array(jax.random.key_data(key), copy=True))
+    key_data = jnp.array(jax.random.key_data(key), copy=True)
+    own_key = jax.random.wrap_key_data(key_data, impl=jax.random.key_impl(key))
     return _init(own_key, dataset.image_shape, len(dataset), model=model, config=config, num_steps=num_steps)
 
 

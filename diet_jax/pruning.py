@@ -101,12 +101,14 @@ def keep_window(scores: Any, fraction: float, *, offset: float, key: PRNGKey | N
     count = num_kept(len(scores), fraction)
     if not 0 <= offset < 1:
         raise InputError(f"offset must be at least 0 and below 1, got {offset}")
-    first = math.floor(len(scores) * offset + 0.5)
-    if first + count > len(scores):
+    # The margin is for sums such as 0.7 + 0.2 + 0.1 that only miss 1 by the rounding of floats.
+    if offset + fraction > 1 + 1e-9:
         raise InputError(
-            f"offset {offset} and keep fraction {fraction} ask for ranks {first}..{first + count - 1} "
-            f"of {len(scores)} examples; their sum must be at most 1"
+            f"offset {offset} and keep fraction {fraction} ask for a window that ends above the highest "
+            f"score; their sum must be at most 1"
         )
+    # Where offset and fraction both round up, the window still ends at the highest score.
+    first = min(math.floor(len(scores) * offset + 0.5), len(scores) - count)
     return _keep_ranks(scores, first, first + count, key)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import jax
 import optax
@@ -49,6 +49,10 @@ class TrainConfig:
     """Steps per compiled call; by default chosen for the backend and the model."""
 
     def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if get_origin(hint) is Literal and value not in get_args(hint):
+                raise InputError(f"{name} must be one of {', '.join(get_args(hint))}; got {value!r}")
         if self.steps is not None and self.budget == "equal_epochs":
             raise InputError("budget equal_epochs needs the length in epochs; leave out steps")
         positive = {"batch_size": self.batch_size, "steps": self.steps, "steps_per_call": self.steps_per_call}
@@ -113,7 +117,10 @@ def total_steps(config: TrainConfig, num_examples: int, num_kept: int | None = N
     if config.steps is not None:
         return config.steps
     per_epoch = steps_per_epoch(num_examples, config.batch_size)
-    return epoch_to_step(config.epochs, kept_steps if config.budget == "equal_epochs" else per_epoch)
+    steps = epoch_to_step(config.epochs, kept_steps if config.budget == "equal_epochs" else per_epoch)
+    if steps == 0:
+        raise InputError(f"epochs is {config.epochs}, which is less than half a step; raise it")
+    return steps
 
 
 def epoch_to_step(epoch: float, per_epoch: int) -> int:

@@ -211,6 +211,8 @@ def train_steps(
         return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), metrics, new)
 
     empty = StepMetrics(*(jnp.zeros(len(rows), jnp.float32) for _ in StepMetrics._fields))
+    if not len(rows):  # The loop's body would index arrays without entries, even if it never runs.
+        return state, empty
     return jax.lax.fori_loop(0, len(rows) if count is None else count, body, (state, empty))
 
 
