@@ -4,12 +4,22 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-import jaxtyping
+from typing import Any
 
-jaxtyping.install_import_hook("diet_jax", "beartype.beartype")
-
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
 import pytest
+
+# Tower: an int is fine where a float is asked for, as for every type checker.
+jaxtyping.install_import_hook(
+    "diet_jax", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+)
+
+from diet_jax.data import Dataset  # noqa: E402
+from diet_jax.models import from_linen  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -19,3 +29,57 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 def own_cache(tmp_path_factory, monkeypatch):
     """Each test writes decoded datasets to a folder of its own."""
     monkeypatch.setenv("DIET_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def unchecked_types():
+    """As outside the tests: the library's own checks see what its annotations forbid."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+class ConvNet(nn.Module):
+    """One convolution, BatchNorm, relu, mean pool, dense: every kind of parameter, quick to compile."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = nn.Conv(4, (3, 3), dtype=self.dtype)(x)
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x)
+        x = nn.relu(x).mean((1, 2))
+        return nn.Dense(3, dtype=self.dtype)(x)
+
+
+def tiny_dataset(count: int, seed: int, split: str) -> Dataset:
+    """Three classes of 8x8 images with two channels; each class is bright in another corner."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(count) % 3)
+    images = rng.integers(0, 160, (count, 8, 8, 2))
+    for row, label in enumerate(labels):
+        images[row, 4 * (label // 2) :, 4 * (label % 2) : 4 * (label % 2) + 4] += 60
+    return Dataset.from_arrays(images.astype(np.uint8), labels, split=split)
+
+
+@pytest.fixture(scope="session")
+def train_split():
+    return tiny_dataset(50, 0, "train")
+
+
+@pytest.fixture(scope="session")
+def test_split():
+    return tiny_dataset(23, 1, "test")
+
+
+@pytest.fixture(scope="session")
+def conv_model():
+    return from_linen(ConvNet())
+
+
+@pytest.fixture(scope="session")
+def conv_variables(conv_model):
+    """Variables without a 0 or 1 of initialisation in them, so that a forgotten bias or statistic shows."""
+    rng = np.random.default_rng(2)
+    shapes = jax.eval_shape(lambda: conv_model.init(jax.random.key(0), (8, 8, 2)))
+    return jax.tree.map(lambda a: jnp.asarray(rng.uniform(0.2, 1.2, a.shape), a.dtype), shapes)
