@@ -5,7 +5,7 @@ import math
 import os
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ STYLES = {
     FULL: Style("everything", "#000000", ""),
     "el2n": Style("EL2N", "#0072B2", "o"),
     "grand": Style("GraNd", "#D55E00", "s"),
-    "grand_last_layer": Style("GraNd, last layer", "#E69F00", "D"),
+    "grand_last_layer": Style("GraNd (last layer)", "#E69F00", "D"),
     "forgetting": Style("forgetting", "#009E73", "^"),
     RANDOM: Style("random", "#7F7F7F", "v"),
 }
@@ -113,7 +113,9 @@ def draw_accuracy(rows: list[dict[str, Any]], *, title: str) -> Figure:
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
     for row in full:
-        axes.axhline(100 * row["accuracy"], color="black", linewidth=1.2, linestyle="--", label="everything")
+        axes.axhline(
+            100 * row["accuracy"], color="black", linewidth=1.2, linestyle="--", label=STYLES[FULL].label
+        )
         axes.axhspan(100 * row["accuracy_p16"], 100 * row["accuracy_p84"], color="black", alpha=0.1, lw=0)
     for position, name in enumerate(names):
         _draw_line(axes, lines[name], styles[name], position - (len(names) - 1) / 2, len(fractions) == 1)
@@ -122,10 +124,19 @@ def draw_accuracy(rows: list[dict[str, Any]], *, title: str) -> Figure:
     of = f" of the {full[0]['examples']:,} training examples" if full else ""
     axes.set_xlabel(f"keep fraction{of}")
     axes.set_ylabel("final test accuracy (%)")
-    axes.set_title(_wrap(title, 80), loc="left", fontsize=10.5, parse_math=False)
+    axes.set_title(_wrap(title, 85), loc="left", fontsize=10.5, parse_math=False)
     _plain(axes)
     axes.grid(axis="y", color="#E5E5E5", linewidth=0.7)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9, title="kept by", alignment="left")
+    # Beside the axes, where no line can run under it, and below the title, which may be wider than the axes.
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.02),
+        frameon=False,
+        fontsize=9,
+        title="kept by",
+        title_fontsize=9,
+        alignment="left",
+    )
     figure.supxlabel(_seeds_note(rows), x=0.01, ha="left", **NOTE)
     return figure
 
@@ -156,13 +167,13 @@ def _fraction_axis(axes: Axes, fractions: list[float], count: int) -> None:
         return
     places = np.array(fractions)
     span = places[-1] - places[0]
-    if np.diff(places).min() < 0.05 * span:
+    if np.diff(places).min() < 0.05 * span and places[-1] > 20 * places[0]:
         axes.set_xscale("log")
         places = np.log(places)
         span = places[-1] - places[0]
     labels, last = [], -math.inf
     for fraction, place in zip(fractions, places, strict=True):
-        free = place - last > 0.05 * span
+        free = place - last > 0.06 * span
         labels.append(f"{fraction:g}" if free else "")
         last = place if free else last
     axes.xaxis.set_minor_locator(NullLocator())
@@ -195,7 +206,7 @@ def draw_histogram(file: ScoreFile, class_names: Sequence[str]) -> Figure:
     style = _styles([file.name])[file.name]
     finite = file.scores[np.isfinite(file.scores)]
     num_infinite = len(file.scores) - len(finite)
-    edges = _bin_edges(finite, bool((finite == np.round(finite)).all()), file)
+    edges = _bin_edges(finite, file.per_seed)
     counts, _ = np.histogram(finite, edges)
     span = edges[-1] - edges[0]
     infinity = edges[-1] + 0.08 * span
@@ -209,24 +220,28 @@ def draw_histogram(file: ScoreFile, class_names: Sequence[str]) -> Figure:
     # Few bins would show at all beside a peak that is far higher than most of them.
     filled = counts[counts > 0]
     log = bool(len(filled)) and np.median(filled) < filled.max() / 20
-    if log:
-        top.set_yscale("log")
-        top.set_ylim(bottom=0.7)
     top.set_ylabel("examples per bin" + (" (log scale)" if log else ""))
     if num_infinite:
-        what = "never learned" if file.name == "forgetting" else "not finite"
         top.bar([infinity], [num_infinite], 0.05 * span, color="white", edgecolor=style.color, hatch="////")
         top.annotate(
-            f"{what}: {num_infinite:,}",
-            (infinity, num_infinite),
-            xytext=(0, 3),
+            f"{_infinite(file)}: {num_infinite:,}",
+            (infinity + 0.025 * span, num_infinite),
+            xytext=(0, 4),
             textcoords="offset points",
             ha="right",
             va="bottom",
             fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8},
         )
+    # Room for the number above the bar.
+    top.margins(y=0.12)
+    if log:
+        top.set_yscale("log")
+        top.set_ylim(bottom=0.7)
     top.set_title(
-        f"{style.label} of {file.dataset}, {len(file.scores):,} examples, step {file.step:,}",
+        _wrap(
+            f"{file.dataset}: {style.label} score at step {file.step:,}, {len(file.scores):,} examples", 85
+        ),
         loc="left",
         fontsize=10.5,
         parse_math=False,
@@ -236,7 +251,9 @@ def draw_histogram(file: ScoreFile, class_names: Sequence[str]) -> Figure:
     places = np.where(np.isfinite(quantiles), quantiles, infinity)
     for row, c in enumerate(shown):
         low, middle, high = places[c]
-        bottom.plot([low, high], [row, row], color=style.color, linewidth=2.5, alpha=0.35)
+        bottom.plot(
+            [low, high], [row, row], color=style.color, linewidth=2.5, alpha=0.35, solid_capstyle="butt"
+        )
         bottom.plot([middle], [row], color=style.color, marker="o", markersize=4.5, linestyle="")
     bottom.set_yticks(range(len(shown)), [_shorten(class_names[c], 22) for c in shown], fontsize=8)
     for label in bottom.get_yticklabels():
@@ -254,12 +271,12 @@ def draw_histogram(file: ScoreFile, class_names: Sequence[str]) -> Figure:
     return figure
 
 
-def _bin_edges(finite: np.ndarray, whole: bool, file: ScoreFile) -> np.ndarray:
+def _bin_edges(finite: np.ndarray, per_seed: np.ndarray) -> np.ndarray:
     if not len(finite):
         return np.array([0.0, 1.0])
     low, high = float(finite.min()), float(finite.max())
-    each = file.per_seed[np.isfinite(file.per_seed)]
-    if whole or bool((each == np.round(each)).all()):
+    each = per_seed[np.isfinite(per_seed)]
+    if (each == np.round(each)).all():
         # Counts: bins around whole numbers, else some bins hold more whole numbers than others.
         width = max(1, math.ceil((high - low) / 60))
         return np.arange(math.floor(low), math.ceil(high) + width + 1, width) - 0.5
@@ -272,7 +289,7 @@ def _class_quantiles(file: ScoreFile, num_classes: int) -> np.ndarray:
     """16th, 50th and 84th percentile `[c 3]` of each class; NaN for a class without examples."""
     quantiles = np.full((num_classes, 3), np.nan)
     for c in np.unique(file.labels):
-        ranked = np.sort(file.scores[file.labels == c])
+        ranked = np.sort(np.nan_to_num(file.scores[file.labels == c], nan=np.inf, posinf=np.inf))
         # An element, never a mean of two: scores may be infinite.
         quantiles[c] = [ranked[math.ceil(share * len(ranked)) - 1] for share in (0.16, 0.5, 0.84)]
     return quantiles
@@ -300,12 +317,13 @@ def draw_examples(dataset: Dataset, file: ScoreFile) -> Figure:
     classes = np.sort(np.argsort(-sizes, kind="stable")[:MAX_CLASSES])
     classes = classes[sizes[classes] > 0]
 
-    cell, gap, step = 0.72, 0.06, 1.06
+    # In inches, and whole pixels each: images of 8, 16 or 32 pixels are enlarged by a whole number.
+    cell, gap, step = 96 / DPI, 9 / DPI, 147 / DPI
     names = [_shorten(dataset.class_names[c], 16) for c in classes]
-    left = 0.25 + 0.085 * max(len(name) for name in names)
-    middle = 0.3
+    left = math.ceil(DPI * (0.28 + max(_text_width(name) for name in names))) / DPI
+    middle = 45 / DPI
     width = left + 2 * PER_SIDE * (cell + gap) + middle + 0.15
-    height = 0.8 + step * len(classes) + 0.3
+    height = 0.8 + step * len(classes) + 0.32
     figure = Figure(figsize=(width, height))
     # One axes whose unit is the inch, in place of a hundred: it is drawn ten times as fast.
     axes = figure.add_axes((0, 0, 1, 1))
@@ -317,13 +335,13 @@ def draw_examples(dataset: Dataset, file: ScoreFile) -> Figure:
     axes.text(
         0.15,
         height - 0.2,
-        f"Easiest and hardest examples of {file.dataset} by {style.label}, step {file.step:,}",
+        f"Easiest and hardest examples of {_shorten(file.dataset, 40)} by {style.label}, step {file.step:,}",
         fontsize=10.5,
         va="center",
         parse_math=False,
     )
     for start, heading in zip(
-        starts, ("easiest (lowest score)", "hardest (highest score, last is hardest)"), strict=True
+        starts, ("easiest (lowest score)", "hardest (highest score), the last is hardest"), strict=True
     ):
         axes.text(start, height - 0.52, heading, fontsize=9, va="center")
         axes.plot(
@@ -335,7 +353,7 @@ def draw_examples(dataset: Dataset, file: ScoreFile) -> Figure:
         for start, rows in zip(starts, easiest_and_hardest(file.scores, dataset.labels, int(c)), strict=True):
             for place, row in enumerate(rows):
                 x = start + place * (cell + gap)
-                show(row, x, bottom)
+                show(int(row), x, bottom)
                 axes.text(
                     x + cell / 2,
                     bottom - 0.03,
@@ -385,7 +403,7 @@ def easiest_and_hardest(scores: np.ndarray, labels: np.ndarray, c: int) -> tuple
     return rows[:easy], rows[len(rows) - hard :]
 
 
-def _image_drawer(axes: Axes, dataset: Dataset, cell: float) -> Any:
+def _image_drawer(axes: Axes, dataset: Dataset, cell: float) -> Callable[[int, float, float], None]:
     """Returns a function that draws a row's pixels, as stored, into a square of side `cell`."""
     images = dataset.images
     # One scale for all images, so that bright and dark ones stay so. Digits are stored as 0..16.
@@ -395,12 +413,16 @@ def _image_drawer(axes: Axes, dataset: Dataset, cell: float) -> Any:
     shrink = cell / max(height, width)
     size = (width * shrink, height * shrink)
 
+    # Pixels stay squares when enlarged and are averaged when reduced.
+    interpolation = "nearest" if max(height, width) <= cell * DPI else "auto"
+
     def show(row: int, x: float, y: float) -> None:
-        pixels = (images[row].astype(np.float32) - np.float32(low)) / np.float32(scale)
+        pixels = np.clip((images[row].astype(np.float32) - np.float32(low)) / np.float32(scale), 0, 1)
         # Of more or fewer channels than colours, the first three or the first.
         pixels = pixels[..., :3] if channels >= 3 else pixels[..., 0]
         x, y = x + (cell - size[0]) / 2, y + (cell - size[1]) / 2
-        axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=(x, x + size[0], y, y + size[1]))
+        extent = (x, x + size[0], y, y + size[1])
+        axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation=interpolation)
 
     return show
 
@@ -413,11 +435,20 @@ def _classes_to_show(quantiles: np.ndarray) -> tuple[list[int], int]:
     return order[: MAX_CLASSES // 2] + order[-(MAX_CLASSES // 2) :], len(order) - MAX_CLASSES
 
 
+def _infinite(file: ScoreFile) -> str:
+    return "never learned" if file.name == "forgetting" else "not finite"
+
+
 def _histogram_note(file: ScoreFile, left_out: int) -> str:
-    note = "Below: median and 16th to 84th percentile of each class, hardest class on top."
+    lines = [f"{file.provenance.get('definition', file.name)}."]
+    if len(file.per_seed) > 1 and not np.isfinite(file.scores).all():
+        lines.append(
+            f"{_infinite(file).capitalize()} (∞): by at least one of the {len(file.per_seed)} seeds."
+        )
+    lines.append("Below: median and 16th to 84th percentile of each class, hardest class on top.")
     if left_out:
-        note += f" {left_out} classes of middling median are left out."
-    return _wrap(f"{file.provenance.get('definition', file.name)}.\n", 110) + "\n" + note
+        lines[-1] += f" {left_out} classes of middling median are left out."
+    return "\n".join(_wrap(line, 115) for line in lines)
 
 
 def _styles(names: Sequence[str]) -> dict[str, Style]:
@@ -429,6 +460,11 @@ def _styles(names: Sequence[str]) -> dict[str, Style]:
 
 def _number(score: float) -> str:
     return f"{score:.3g}" if np.isfinite(score) else {np.inf: "∞", -np.inf: "−∞"}.get(score, "NaN")
+
+
+def _text_width(text: str) -> float:
+    """Upper bound of the width in inches at 9 points."""
+    return sum(0.085 if c.isascii() and not c.isupper() else 0.125 for c in text)
 
 
 def _wrap(text: str, width: int) -> str:
@@ -454,5 +490,7 @@ def _save(figure: Figure, path: Any) -> None:
     with warnings.catch_warnings():
         # A class name in a script that the font lacks is drawn as boxes; that is no reason to end a run.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(
+            buffer, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"optimize": True}
+        )
     write_atomically(path, buffer.getvalue())
