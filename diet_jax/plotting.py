@@ -42,6 +42,7 @@ OTHER_STYLES = (("#CC79A7", "P"), ("#56B4E9", "X"), ("#8C6D00", "*"))
 DPI = 150
 MAX_CLASSES = 10
 PER_SIDE = 5
+TITLE = {"x": 0.01, "ha": "left", "fontsize": 10.5, "parse_math": False}
 NOTE = {"fontsize": 7.5, "color": "#555555", "parse_math": False}
 
 
@@ -124,7 +125,7 @@ def draw_accuracy(rows: list[dict[str, Any]], *, title: str) -> Figure:
     of = f" of the {full[0]['examples']:,} training examples" if full else ""
     axes.set_xlabel(f"keep fraction{of}")
     axes.set_ylabel("final test accuracy (%)")
-    axes.set_title(_wrap(title, 85), loc="left", fontsize=10.5, parse_math=False)
+    figure.suptitle(_wrap(title, 72), **TITLE)
     _plain(axes)
     axes.grid(axis="y", color="#E5E5E5", linewidth=0.7)
     # Beside the axes, where no line can run under it, and below the title, which may be wider than the axes.
@@ -238,14 +239,8 @@ def draw_histogram(file: ScoreFile, class_names: Sequence[str]) -> Figure:
     if log:
         top.set_yscale("log")
         top.set_ylim(bottom=0.7)
-    top.set_title(
-        _wrap(
-            f"{file.dataset}: {style.label} score at step {file.step:,}, {len(file.scores):,} examples", 85
-        ),
-        loc="left",
-        fontsize=10.5,
-        parse_math=False,
-    )
+    what = f"{_shorten(file.dataset, 40)}: {style.label} score at step {file.step:,}"
+    figure.suptitle(_wrap(f"{what}, {len(file.scores):,} examples", 72), **TITLE)
     _plain(top)
 
     places = np.where(np.isfinite(quantiles), quantiles, infinity)
@@ -490,7 +485,5 @@ def _save(figure: Figure, path: Any) -> None:
     with warnings.catch_warnings():
         # A class name in a script that the font lacks is drawn as boxes; that is no reason to end a run.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(
-            buffer, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"optimize": True}
-        )
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     write_atomically(path, buffer.getvalue())
