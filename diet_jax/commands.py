@@ -11,7 +11,6 @@ from rich.table import Table
 from diet_jax.checkpoints import Checkpoints
 from diet_jax.config import DataConfig, RunConfig
 from diet_jax.datasets.prepare import prepare_dataset
-from diet_jax.datasets.progress import Progress, say
 from diet_jax.ensemble import predict_dataset, score_batch_sizes, score_state
 from diet_jax.errors import InputError
 from diet_jax.experiments.prune import mask_of, report_infinite, run_prune, score_stage
@@ -19,6 +18,7 @@ from diet_jax.experiments.setup import Setup
 from diet_jax.experiments.setup import prepare as prepare_setup
 from diet_jax.experiments.train_one import train_with_records
 from diet_jax.loop import check_keep, start
+from diet_jax.progress import Progress, say
 from diet_jax.recipe import total_steps
 from diet_jax.runs import RunFolder, open_run
 from diet_jax.score_files import KeepFile, ScoreFile, save_arrays, write_atomically

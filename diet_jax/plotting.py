@@ -125,7 +125,7 @@ def draw_accuracy(rows: list[dict[str, Any]], *, title: str) -> Figure:
     of = f" of the {full[0]['examples']:,} training examples" if full else ""
     axes.set_xlabel(f"keep fraction{of}")
     axes.set_ylabel("final test accuracy (%)")
-    figure.suptitle(_wrap(title, 72), **TITLE)
+    figure.suptitle(_wrap(title, 82), **TITLE)
     _plain(axes)
     axes.grid(axis="y", color="#E5E5E5", linewidth=0.7)
     # Beside the axes, where no line can run under it, and below the title, which may be wider than the axes.
@@ -240,7 +240,7 @@ def draw_histogram(file: ScoreFile, class_names: Sequence[str]) -> Figure:
         top.set_yscale("log")
         top.set_ylim(bottom=0.7)
     what = f"{_shorten(file.dataset, 40)}: {style.label} score at step {file.step:,}"
-    figure.suptitle(_wrap(f"{what}, {len(file.scores):,} examples", 72), **TITLE)
+    figure.suptitle(_wrap(f"{what}, {len(file.scores):,} examples", 82), **TITLE)
     _plain(top)
 
     places = np.where(np.isfinite(quantiles), quantiles, infinity)
@@ -256,8 +256,9 @@ def draw_histogram(file: ScoreFile, class_names: Sequence[str]) -> Figure:
     bottom.set_ylim(-0.7, len(shown) - 0.3)
     _plain(bottom)
     bottom.grid(axis="x", color="#E5E5E5", linewidth=0.7)
-    ticks = [t for t in MaxNLocator(8).tick_values(edges[0], edges[-1]) if edges[0] <= t <= edges[-1]]
     if num_infinite:
+        ticks = MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]).tick_values(edges[0], edges[-1])
+        ticks = [t for t in ticks if edges[0] <= t <= edges[-1] and len(finite)]
         bottom.set_xticks([*ticks, infinity], [*(f"{t:g}" for t in ticks), "∞"])
     seeds = len(file.per_seed)
     over = f"mean over {seeds} seeds" if seeds > 1 else "one seed"

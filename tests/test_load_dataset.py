@@ -15,9 +15,9 @@ from PIL import Image
 from diet_jax.data import pixel_statistics
 from diet_jax.datasets import load_dataset
 from diet_jax.datasets.archives import Contents
-from diet_jax.datasets.progress import Progress
 from diet_jax.datasets.write import write_prepared
 from diet_jax.errors import InputError
+from diet_jax.progress import Progress
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diet_jax.data import Dataset, Normalization, Splits
-from diet_jax.datasets.progress import say
+from diet_jax.progress import say
 
 _FORMAT = 1
 _ARRAYS = ("images", "labels", "ids")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diet_jax.datasets.progress import Progress
 from diet_jax.errors import InputError
+from diet_jax.progress import Progress
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's name of an 8-bit image by its number of channels."""

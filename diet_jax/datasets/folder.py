@@ -12,8 +12,8 @@ from diet_jax.data import Dataset, Normalization, Splits
 from diet_jax.datasets.cache import Source, cached
 from diet_jax.datasets.decode import damaged, decode_images, different_sizes
 from diet_jax.datasets.names import PAPER_NORMALIZATIONS, data_folder
-from diet_jax.datasets.progress import Progress
 from diet_jax.errors import InputError
+from diet_jax.progress import Progress
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _VALIDATION = ("valid", "validation", "val")

@@ -18,9 +18,9 @@ from diet_jax.datasets.names import (
     unknown_name,
 )
 from diet_jax.datasets.prepared import check_readable, find_prepared
-from diet_jax.datasets.progress import Progress, say
 from diet_jax.datasets.write import write_prepared
 from diet_jax.errors import InputError
+from diet_jax.progress import Progress, say
 
 
 class Archive(NamedTuple):

@@ -23,8 +23,8 @@ from diet_jax.datasets.names import (
     tfds_names,
     unknown_name,
 )
-from diet_jax.datasets.progress import Progress
 from diet_jax.errors import InputError
+from diet_jax.progress import Progress
 
 _READ = 1024  # records of one read
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from diet_jax.datasets.archives import Contents
-from diet_jax.datasets.progress import Progress
+from diet_jax.progress import Progress
 
 _BATCH = 1024
 

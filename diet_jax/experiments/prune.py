@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from diet_jax.config import RunConfig, to_json
-from diet_jax.datasets.progress import Progress, say
 from diet_jax.ensemble import predict_dataset, score_ensemble, score_state, train_ensemble
 from diet_jax.ensemble import score_batch_sizes as batch_sizes_of
 from diet_jax.errors import InputError
 from diet_jax.experiments.setup import Setup, prepare
 from diet_jax.experiments.train_one import train_with_records
 from diet_jax.plotting import accuracy_figure, examples_figure, histogram_figure
+from diet_jax.progress import Progress, say
 from diet_jax.pruning import keep_highest, keep_lowest, keep_random, keep_window, num_kept, tie_mass
 from diet_jax.recipe import total_steps
 from diet_jax.runs import RunFolder, epoch_means, open_run

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from diet_jax.checkpoints import Checkpoints
-from diet_jax.datasets.progress import Progress
 from diet_jax.experiments.setup import Setup
 from diet_jax.loop import check_keep, start, train_between
+from diet_jax.progress import Progress
 from diet_jax.recipe import steps_per_epoch, total_steps
 from diet_jax.runs import RunFolder, epoch_means
 from diet_jax.training import TrainState
@@ -61,10 +61,11 @@ def train_with_records(
     stops = [step for step in stops if step > done]
     for reached, history in train_between(state, train.examples(), kept, stops, **static):
         state, step = reached, int(reached.step)
-        if step in to_save:
-            checkpoints.save(state)
         for line in epoch_means(history, done, per_epoch):
             folder.log(unit, **line)
+        # After the log: what a checkpoint covers must have been logged.
+        if step in to_save:
+            checkpoints.save(state)
         progress.update(step - done)
         done = step
     return state
