@@ -33,7 +33,7 @@ class Checkpoints:
         if step in self.steps():
             return
         with _manager(self.folder, create=True) as manager:
-            manager.save(step, args=ocp.args.StandardSave(_to_tree(state)))
+            manager.save(step, args=ocp.args.StandardSave(_leaves(state)[0]))
             manager.wait_until_finished()
 
     def restore(self, step: int, like: TrainState) -> TrainState:
@@ -52,33 +52,45 @@ class Checkpoints:
                 f"no checkpoint of step {step} in {self.folder}; "
                 f"steps there: {', '.join(map(str, self.steps())) or 'none'}"
             )
-        target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), _to_tree(like))
+        leaves, structure = _leaves(like)
+        target = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in leaves.items()}
         try:
             with _manager(self.folder, create=False) as manager:
-                tree = manager.restore(step, args=ocp.args.StandardRestore(target))
-        except (ValueError, KeyError, TypeError, OSError) as error:
+                # Orbax would cut or fill up arrays of other shapes without a word.
+                _check_shapes(manager.item_metadata(step), target)
+                stored = manager.restore(step, args=ocp.args.StandardRestore(target))
+        except (ValueError, KeyError, TypeError, OSError, AttributeError) as error:
             reason = str(error).strip().splitlines()
             raise InputError(
                 f"checkpoint {self.folder / str(step)} is damaged or belongs to another network "
                 f"({reason[0][:200] if reason else type(error).__name__}); "
                 f"delete that folder to train from an earlier step"
             ) from error
-        stored = int(tree["state"].step)
-        if stored != step:
+        state: TrainState = jax.tree.unflatten(structure, [stored[name] for name in leaves])
+        if int(state.step) != step:
             raise InputError(
-                f"checkpoint {self.folder / str(step)} holds step {stored}, not {step}; it was moved or "
-                f"renamed: delete it"
+                f"checkpoint {self.folder / str(step)} holds step {int(state.step)}, not {step}; it was moved "
+                f"or renamed: delete it"
             )
-        state = tree["state"]
-        return state._replace(key=jax.random.wrap_key_data(state.key))
+        return state._replace(key=jax.random.wrap_key_data(state.key, impl=jax.random.key_impl(like.key)))
 
 
 def _manager(folder: Path, *, create: bool) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(create=create, enable_async_checkpointing=False)
-    return ocp.CheckpointManager(folder, options=options)
+    return ocp.CheckpointManager(folder, options=options, item_handlers=ocp.StandardCheckpointHandler())
 
 
-def _to_tree(state: TrainState) -> dict[str, Any]:
+def _leaves(state: TrainState) -> tuple[dict[str, np.ndarray], Any]:
     # Typed keys are stored as their data. NumPy copies, since training overwrites the state in place.
-    data = jax.random.key_data(state.key)
-    return {"state": jax.tree.map(np.array, state._replace(key=data))}
+    plain = state._replace(key=jax.random.key_data(state.key))
+    leaves, structure = jax.tree.flatten_with_path(plain)
+    names = (jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves)
+    return {name: np.array(leaf) for name, (_, leaf) in zip(names, leaves, strict=True)}, structure
+
+
+def _check_shapes(stored: Any, target: dict[str, jax.ShapeDtypeStruct]) -> None:
+    there = {name: (tuple(a.shape), str(np.dtype(a.dtype))) for name, a in dict(stored).items()}
+    wanted = {name: (tuple(a.shape), str(np.dtype(a.dtype))) for name, a in target.items()}
+    for name in sorted({*there, *wanted}):
+        if there.get(name) != wanted.get(name):
+            raise ValueError(f"{name}: stored {there.get(name)}, wanted {wanted.get(name)}")
