@@ -54,7 +54,7 @@ def score(command: "cli.Score") -> None:
         return
     if command.step is not None or command.names:
         raise InputError("--step and --names need --from-run; without it use --score.epoch and --score.names")
-    setup = prepare_setup(command.config)
+    setup = prepare_setup(command.config, prunes=False)
     with open_run(command.config, setup.resolved()) as folder:
         for file in score_stage(setup, folder):
             print(folder.path / "scores" / f"{file.name}.npz")
@@ -76,7 +76,8 @@ def score_checkpoints(command: "cli.Score") -> None:
     config = RunFolder(command.from_run).config()
     data = dataclasses.replace(config.data, data_dir=data_dir or config.data.data_dir)
     config = dataclasses.replace(config, run_dir=str(command.from_run), data=data)
-    setup, names = prepare_setup(config), command.names or config.score.names
+    setup = prepare_setup(config, scores=False, prunes=False)
+    names = command.names or config.score.names
     with open_run(config, setup.resolved()) as folder:
         target = folder.path / "scores" / f"step_{command.step}"
         there = [str(target / f"{name}.npz") for name in names if (target / f"{name}.npz").exists()]
@@ -142,7 +143,7 @@ def train(command: "cli.Train") -> None:
     """Trains networks with checkpoints and prints the final test accuracy of each."""
     if command.num_seeds < 1:
         raise InputError(f"--num-seeds must be at least 1, got {command.num_seeds}")
-    setup = prepare_setup(command.config)
+    setup = prepare_setup(command.config, scores=False, prunes=False)
     config, (dataset, test) = setup.config, setup.splits
     keep, label = None, FULL
     if command.keep is not None:

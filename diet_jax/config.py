@@ -11,7 +11,7 @@ from typing import Any, Literal
 from diet_jax.ensemble import SCORE_NAMES, AnyHow, ScoreName
 from diet_jax.errors import InputError
 from diet_jax.loop import BatchSize
-from diet_jax.pruning import num_kept
+from diet_jax.pruning import check_window, num_kept
 from diet_jax.recipe import TrainConfig
 
 
@@ -124,8 +124,8 @@ class RunConfig:
             num_kept(10**9, fraction)
         if self.select.method != "window" and self.select.offset != 0:
             raise InputError(f"select.offset {self.select.offset} needs select.method window")
-        if not 0 <= self.select.offset < 1:
-            raise InputError(f"select.offset must be at least 0 and below 1, got {self.select.offset}")
+        for fraction in fractions if self.select.method == "window" else ():
+            check_window(fraction, self.select.offset)
         if any(not 0 <= epoch < math.inf for epoch in self.checkpoint_epochs):
             raise InputError(f"checkpoint_epochs must be finite and at least 0, got {self.checkpoint_epochs}")
         for name, how in {"score.how": self.score.how, "retrain.how": self.retrain.how}.items():

@@ -99,6 +99,14 @@ def keep_window(scores: Any, fraction: float, *, offset: float, key: PRNGKey | N
     """
     scores = _checked_scores(scores)
     count = num_kept(len(scores), fraction)
+    check_window(fraction, offset)
+    # Where offset and fraction both round up, the window still ends at the highest score.
+    first = min(math.floor(len(scores) * offset + 0.5), len(scores) - count)
+    return _keep_ranks(scores, first, first + count, key)
+
+
+def check_window(fraction: float, offset: float) -> None:
+    """Raises InputError unless a window of ranks lies within them."""
     if not 0 <= offset < 1:
         raise InputError(f"offset must be at least 0 and below 1, got {offset}")
     # The margin is for sums such as 0.7 + 0.2 + 0.1 that only miss 1 by the rounding of floats.
@@ -107,9 +115,6 @@ def keep_window(scores: Any, fraction: float, *, offset: float, key: PRNGKey | N
             f"offset {offset} and keep fraction {fraction} ask for a window that ends above the highest "
             f"score; their sum must be at most 1"
         )
-    # Where offset and fraction both round up, the window still ends at the highest score.
-    first = min(math.floor(len(scores) * offset + 0.5), len(scores) - count)
-    return _keep_ranks(scores, first, first + count, key)
 
 
 def keep_random(key: PRNGKey, num_examples: int, fraction: float) -> np.ndarray:

@@ -70,11 +70,10 @@ class Setup:
             "normalization": [list(values) for values in self.splits.train.normalization],
             "steps_per_epoch": self.per_epoch,
             "steps": self.num_steps,
-            "score_step": self.score_step,
+            "score_step": epoch_to_step(config.score.epoch, self.per_epoch),
             "checkpoint_steps": list(self.checkpoint_steps),
             "decay_after_steps": list(boundaries) if config.train.schedule == "piecewise" else None,
             "kept_examples": kept,
-            "kept_steps": {f: total_steps(config.train, count, k) for f, k in kept.items()},
             "score_how": self.how(config.score.how),
             "retrain_how": self.how(config.retrain.how),
         }
@@ -89,8 +88,13 @@ class Setup:
         return step
 
 
-def prepare(config: RunConfig) -> Setup:
+def prepare(config: RunConfig, *, scores: bool = True, prunes: bool = True) -> Setup:
     """Loads the data, makes the model and checks that the config fits both.
+
+    Args:
+        config: of the run.
+        scores: whether examples will be scored at the config's epoch, which must then exist.
+        prunes: whether trainings on the config's fractions follow, which must then fill a batch.
 
     Raises:
         InputError: the data, the model or a number does not fit. Nothing was written.
@@ -103,6 +107,10 @@ def prepare(config: RunConfig) -> Setup:
     )
     setup = Setup(config, splits, model)
     setup.resolved()
+    if scores:
+        _ = setup.score_step
+    for fraction in config.select.fractions if prunes else ():
+        total_steps(config.train, len(train), num_kept(len(train), fraction))
     for split in splits:
         counts = np.bincount(split.labels, minlength=split.num_classes)
         if not counts.all():
