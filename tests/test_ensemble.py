@@ -1,0 +1,255 @@
+"""Ensembles: every way to run the seeds gives the numbers of one seed at a time, in one program."""
+
+import contextlib
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diet_jax as dj
+from diet_jax import backend, ensemble
+from diet_jax.errors import InputError
+from diet_jax.training import run_keys
+
+HOWS = ["vmap", "unroll", "map", "loop"]
+ONE_PROGRAM = HOWS[:3]
+CONFIG = dj.TrainConfig(steps=12, batch_size=8, steps_per_call=4)
+NAMES = ("el2n", "grand", "grand_last_layer", "forgetting")
+KEEP = np.arange(50) % 5 != 0
+
+
+@pytest.fixture(scope="module")
+def keys():
+    return dj.seed_keys(0, "score", 2)
+
+
+@contextlib.contextmanager
+def compilations():
+    """Collects the names of the programs that are compiled inside."""
+    names = []
+
+    def note(event: str, duration: float, **facts) -> None:
+        if "backend_compile" in event:
+            names.append(facts.get("fun_name", "unnamed"))
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+
+
+def test_compilations_are_seen():
+    fresh = jax.jit(lambda x: x * 3)
+    with compilations() as names:
+        fresh(np.float32(1))
+        fresh(np.float32(2))
+    assert len(names) == 1
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_over_seeds_equals_a_python_loop(how):
+    weights = {"w": jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 2)), jnp.float32)}
+    x = jnp.ones((5, 4))
+
+    def fn(one, x, offset):
+        return {"y": jnp.tanh(x @ one["w"]) + offset, "key": jax.random.key(0)}
+
+    result = dj.over_seeds(fn, how=how)(weights, x, jnp.float32(2))
+    expected = np.stack([np.tanh(np.ones((5, 4)) @ np.asarray(w)) + 2 for w in weights["w"]])
+    np.testing.assert_allclose(result["y"], expected, rtol=1e-5)
+    assert result["key"].shape == (3,)
+
+
+def test_over_seeds_refuses_what_has_no_seed_axis():
+    double = dj.over_seeds(lambda x: x, how="vmap")
+    for bad in ((jnp.ones(2), jnp.ones(3)), jnp.float32(1), jnp.ones((0, 2))):
+        with pytest.raises(InputError, match="leading seed axis"):
+            double(bad)
+
+
+def test_an_unknown_how_is_refused(conv_model, train_split, test_split, keys, unchecked_types):
+    with pytest.raises(InputError, match="how must be one of vmap, unroll, map, loop or auto"):
+        dj.over_seeds(lambda x: x, how="pmap")
+    with pytest.raises(InputError, match="how must be"):
+        dj.score_ensemble(keys, conv_model, train_split, config=CONFIG, step=0, how="pmap")
+    with pytest.raises(InputError, match="how must be"):
+        dj.train_ensemble(keys, conv_model, train_split, test_split, config=CONFIG, how="pmap")
+
+
+@pytest.fixture(scope="module")
+def one_at_a_time(conv_model, train_split, keys):
+    """Scores at step 7 without any of the ensemble's code."""
+    scores, states, losses = {name: [] for name in NAMES}, [], []
+    score_fns = {
+        "el2n": functools.partial(dj.el2n, conv_model.predict),
+        "grand": functools.partial(dj.grand, conv_model.predict),
+        "grand_last_layer": functools.partial(dj.grand_last_layer, conv_model.features),
+    }
+    for key in keys:
+        state, history = dj.train(key, conv_model, train_split, keep=KEEP, config=CONFIG, num_updates=7)
+        for name, score_fn in score_fns.items():
+            scores[name].append(dj.score_dataset(score_fn, state.variables, train_split, batch_size=20))
+        scores["forgetting"].append(np.asarray(dj.forgetting_scores(state.forgetting, keep=KEEP)))
+        states.append(jax.tree.map(np.asarray, state.variables))
+        losses.append(history.loss)
+    return {name: np.stack(rows) for name, rows in scores.items()}, states, np.stack(losses)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_score_ensemble_equals_one_seed_at_a_time(how, conv_model, train_split, keys, one_at_a_time):
+    expected, states, losses = one_at_a_time
+    arguments = (keys, conv_model, train_split)
+    options = {"config": CONFIG, "step": 7, "names": NAMES, "keep": KEEP, "how": how, "batch_size": 20}
+    with compilations() as first:
+        result = dj.score_ensemble(*arguments, **options)
+    with compilations() as second:
+        dj.score_ensemble(*arguments, **options)
+    if how in ONE_PROGRAM:
+        assert first == ["jit(_score_program)"]
+    assert second == []
+    assert set(result.scores) == set(NAMES)
+    for name in NAMES:
+        values = result.scores[name]
+        assert (values.shape, values.dtype) == ((2, 50), np.float32)
+        np.testing.assert_allclose(values, expected[name], rtol=1e-3, atol=1e-5, err_msg=name)
+    assert np.isnan(result.scores["forgetting"][:, ~KEEP]).all()
+    np.testing.assert_allclose(result.history.loss, losses, rtol=1e-3, atol=1e-5)
+    for seed in range(2):
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5),
+            dj.take_seed(result.variables, seed),
+            states[seed],
+        )
+    # The seeds are different networks.
+    assert np.abs(result.scores["el2n"][0] - result.scores["el2n"][1]).max() > 0.01
+
+
+@pytest.mark.parametrize("how", ["vmap", "loop"])
+def test_step_0_scores_the_initial_networks(how, conv_model, train_split, keys):
+    result = dj.score_ensemble(
+        keys, conv_model, train_split, config=CONFIG, step=0, names=("el2n",), how=how, batch_size=50
+    )
+    assert result.history.loss.shape == (2, 0)
+    score_fn = functools.partial(dj.el2n, conv_model.predict)
+    for seed, key in enumerate(keys):
+        variables = conv_model.init(run_keys(key).init, (8, 8, 2))
+        expected = dj.score_dataset(score_fn, variables, train_split, batch_size=50)
+        np.testing.assert_allclose(result.scores["el2n"][seed], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_train_ensemble_equals_one_seed_at_a_time_each_with_its_mask(
+    how, conv_model, train_split, test_split, keys, trained_alone
+):
+    masks, expected = trained_alone
+    arguments = (keys, conv_model, train_split, test_split)
+    with compilations() as first:
+        result = dj.train_ensemble(*arguments, config=CONFIG, keep=masks, how=how)
+    with compilations() as second:
+        dj.train_ensemble(*arguments, config=CONFIG, keep=masks, how=how)
+    if how in ONE_PROGRAM:
+        assert first == ["jit(_train_program)"]
+    assert second == []
+    for seed, (logits, history) in enumerate(expected):
+        np.testing.assert_array_equal(result.predicted[seed], logits.argmax(axis=-1))
+        losses = jax.nn.logsumexp(logits, axis=-1) - logits[np.arange(23), test_split.labels]
+        np.testing.assert_allclose(result.loss[seed], losses, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(result.history.loss[seed], history.loss, rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def trained_alone(conv_model, train_split, test_split, keys):
+    masks = np.stack([dj.keep_random(jax.random.key(s), 50, 0.6) for s in range(2)])
+    mean, std = (np.array(v) for v in test_split.normalization)  # Each split brings its own.
+    images = jnp.asarray((test_split.images - mean) / std, jnp.float32)
+    expected = []
+    for key, mask in zip(keys, masks, strict=True):
+        state, history = dj.train(key, conv_model, train_split, keep=mask, config=CONFIG)
+        expected.append((conv_model.predict(state.variables, images), history))
+    return masks, expected
+
+
+def test_score_ensemble_refuses_bad_arguments(conv_model, train_split, keys, unchecked_types):
+    score = functools.partial(
+        dj.score_ensemble, model=conv_model, dataset=train_split, config=CONFIG, step=1, how="loop"
+    )
+    for wrong, message in [
+        ({"step": 13}, "between 0 and the 12 steps"),
+        ({"step": -1}, "between 0 and the 12 steps"),
+        ({"names": ("el3n",)}, "score names are"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"keep": np.ones(49, bool)}, "one entry for each"),
+        ({"keep": np.arange(50) < 5}, "only 5 examples"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            score(keys, **wrong)
+    for no_keys in (keys[:0], keys[0]):
+        with pytest.raises(InputError, match="leading seed axis"):
+            score(no_keys)
+
+
+def test_a_model_without_features_has_no_last_layer_score(train_split, keys, conv_model):
+    class Bare:
+        init, apply, predict = conv_model.init, conv_model.apply, conv_model.predict
+
+    with pytest.raises(InputError, match="needs a model with `features`"):
+        dj.score_ensemble(keys, Bare(), train_split, config=CONFIG, step=0, names=("grand_last_layer",))
+
+
+def test_train_ensemble_refuses_masks_that_do_not_fit(conv_model, train_split, test_split, keys):
+    train = functools.partial(dj.train_ensemble, keys, conv_model, train_split, test_split, config=CONFIG)
+    uneven = np.stack([np.arange(50) < 30, np.arange(50) < 31])
+    for keep, message in [
+        (uneven, r"equally many examples, got \[30, 31\]"),
+        (np.ones((3, 50), bool), r"\(50,\) or \(2, 50\)"),
+        (np.ones(49, bool), r"\(50,\) or \(2, 50\)"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            train(keep=keep)
+
+
+def test_take_seed_takes_one_slice_or_refuses():
+    stacked = {"a": np.arange(6).reshape(3, 2), "b": jnp.arange(3)}
+    np.testing.assert_array_equal(dj.take_seed(stacked, 2)["a"], [4, 5])
+    assert int(dj.take_seed(stacked, 1)["b"]) == 1
+    for bad in (-1, 3):
+        with pytest.raises(InputError, match=r"seed must lie in 0\.\.2"):
+            dj.take_seed(stacked, bad)
+
+
+def test_seed_keys_of_all_purposes_are_disjoint_and_prefixes_of_each_other():
+    purposes = ("score", "retrain", "random_subset", "tie_break")
+    data = {
+        (seed, p): np.asarray(jax.random.key_data(dj.seed_keys(seed, p, 30))).tolist()
+        for seed in (0, 1)
+        for p in purposes
+    }
+    assert len({tuple(key) for keys in data.values() for key in keys}) == 2 * 4 * 30
+    for purpose in purposes:
+        first = np.asarray(jax.random.key_data(dj.seed_keys(0, purpose, 4))).tolist()
+        assert first == data[0, purpose][:4]
+    for seed, count in ((-1, 3), (0, 0)):
+        with pytest.raises(InputError, match="seed must be at least 0"):
+            dj.seed_keys(seed, "score", count)
+
+
+@pytest.mark.parametrize(
+    ("name", "convolutional", "how", "steps"),
+    [("cpu", True, "loop", 1), ("cpu", False, "map", 100), ("gpu", True, "vmap", 100)],
+)
+def test_the_backend_and_the_model_decide_how(name, convolutional, how, steps, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: name)
+    assert backend.default_how(convolutional) == how
+    assert backend.default_steps_per_call(convolutional) == steps
+
+
+def test_auto_looks_for_convolutions(conv_model, train_split):
+    mlp = dj.create_model("mlp", num_classes=3, widths=(4,))
+    assert backend.model_has_convolution(conv_model, (8, 8, 2))
+    assert not backend.model_has_convolution(mlp, (8, 8, 2))
+    for model in (conv_model, mlp):
+        expected = backend.default_how(backend.model_has_convolution(model, (8, 8, 2)))
+        assert ensemble._resolve("auto", model, train_split) == expected
