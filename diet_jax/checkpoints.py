@@ -69,8 +69,8 @@ class Checkpoints:
         state: TrainState = jax.tree.unflatten(structure, [stored[name] for name in leaves])
         if int(state.step) != step:
             raise InputError(
-                f"checkpoint {self.folder / str(step)} holds step {int(state.step)}, not {step}; it was moved "
-                f"or renamed: delete it"
+                f"checkpoint {self.folder / str(step)} holds step {int(state.step)}, not {step}; it was "
+                f"moved or renamed: delete it"
             )
         return state._replace(key=jax.random.wrap_key_data(state.key, impl=jax.random.key_impl(like.key)))
 

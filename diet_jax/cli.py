@@ -161,5 +161,6 @@ def _parse(arguments: list[str]) -> Any:
         return tyro.cli(command, args=rest, prog=f"diet-jax {name}", **default)
 
 
-_CONFIG_HELP = """run, score and train take a config file (diet-jax run configs/fashion_mnist.py), then options that
-change it (--score.epoch 10). Without a file the config is that of the embedded digits."""
+_CONFIG_HELP = """\
+run, score and train take a config file (diet-jax run configs/fashion_mnist.py), then options that change
+it (--score.epoch 10). Without a file the config is that of the embedded digits."""

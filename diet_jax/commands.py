@@ -13,7 +13,9 @@ from diet_jax.config import DataConfig, RunConfig
 from diet_jax.datasets.prepare import prepare_dataset
 from diet_jax.ensemble import predict_dataset, score_batch_sizes, score_state
 from diet_jax.errors import InputError
-from diet_jax.experiments.prune import mask_of, report_infinite, run_prune, score_stage
+from diet_jax.experiments.prune import run_prune
+from diet_jax.experiments.scoring import report_infinite, score_stage
+from diet_jax.experiments.selecting import mask_of
 from diet_jax.experiments.setup import Setup
 from diet_jax.experiments.setup import prepare as prepare_setup
 from diet_jax.experiments.train_one import train_with_records

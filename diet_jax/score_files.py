@@ -196,6 +196,21 @@ def load_arrays(path: Any, kind: str, names: tuple[str, ...]) -> tuple[dict[str,
     return arrays, facts
 
 
+def load_checked(
+    path: Any, kind: str, names: tuple[str, ...], facts: dict[str, Any]
+) -> dict[str, np.ndarray]:
+    """Reads arrays whose stored facts must be these.
+
+    Raises:
+        InputError: as `load_arrays`, or a fact differs.
+    """
+    arrays, stored = load_arrays(path, kind, names)
+    wrong = [f"{n} is {stored.get(n)}, not {value}" for n, value in facts.items() if stored.get(n) != value]
+    if wrong:
+        raise InputError(f"{path} is not of this run ({'; '.join(wrong)}); delete it to compute it again")
+    return arrays
+
+
 def write_atomically(path: Any, content: bytes | str) -> None:
     """Writes a file whole or not at all.
 
