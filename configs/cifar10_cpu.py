@@ -1,0 +1,18 @@
+"""CIFAR-10 with a network for two CPU cores.
+
+Command: diet-jax prepare cifar10
+         diet-jax run configs/cifar10_cpu.py
+Figure:  the paper's Figure 1, first column, second row, in small: not its network, length or augmentation.
+"""
+
+from diet_jax.config import DataConfig, ModelConfig, RetrainConfig, RunConfig, ScoreConfig, SelectConfig
+from diet_jax.recipe import TrainConfig
+
+CONFIG = RunConfig(
+    data=DataConfig(name="cifar10"),
+    model=ModelConfig(name="small_cnn"),
+    train=TrainConfig(epochs=10, batch_size=128, learning_rate=0.05, schedule="cosine", augment="none"),
+    score=ScoreConfig(names=("el2n",), epoch=3, num_seeds=4),
+    select=SelectConfig(fractions=(0.3, 0.5, 0.7)),
+    retrain=RetrainConfig(num_seeds=3),
+)
