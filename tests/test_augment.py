@@ -83,17 +83,3 @@ def test_the_recipe_augments_what_its_config_says(augment, cropped, mirrored):
     assert None not in [offset for _, offset in seen]
     assert (len({offset for _, offset in seen}) > 1) == bool(cropped)
     assert any(flip for flip, _ in seen) == bool(mirrored)
-
-
-def test_crop_and_flip_are_drawn_independently():
-    """Whether an image is mirrored says nothing about its offset."""
-    images = np.asarray(
-        prepare_batch(TrainConfig(), jax.random.key(2), BATCH, jnp.zeros(2), jnp.ones(2))
-    ).astype(np.uint8)
-    flipped = {window[:, ::-1].tobytes(): offset for offset, window in windows(IMAGE).items()}
-    plain = {window.tobytes(): offset for offset, window in windows(IMAGE).items()}
-    flips = np.array([i.tobytes() in flipped for i in images], float)
-    offsets = np.array([flipped.get(i.tobytes()) or plain[i.tobytes()] for i in images], float)
-    for axis in (0, 1):
-        correlation = np.corrcoef(flips, offsets[:, axis])[0, 1]
-        assert abs(correlation) < 5 / np.sqrt(2000)

@@ -49,6 +49,15 @@ def test_compilations_are_seen():
     assert len(names) == 1
 
 
+def test_moving_a_dataset_to_the_device_compiles_nothing():
+    dataset = dj.Dataset.from_arrays(np.zeros((3, 5, 7, 2), np.uint8), [0, 1, 0])
+    with compilations() as names:
+        examples = dataset.examples()
+    assert names == []
+    assert examples.images.dtype == np.uint8
+    assert [leaf.dtype for leaf in examples[1:]] == [np.int32, np.float32, np.float32]
+
+
 @pytest.mark.parametrize("how", HOWS)
 def test_over_seeds_equals_a_python_loop(how):
     weights = {"w": jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 2)), jnp.float32)}

@@ -10,6 +10,7 @@ import pytest
 import diet_jax as dj
 from diet_jax.data import Dataset
 from diet_jax.errors import InputError
+from diet_jax.loop import start, train_between
 from diet_jax.training import batch_rows, run_keys
 
 KEY = jax.random.key(5)
@@ -134,6 +135,27 @@ def test_num_updates_stops_on_the_way_of_the_same_schedule(conv_model, train_spl
     for bad in (-1, 13):
         with pytest.raises(InputError, match="num_updates must lie between 0 and the 12 steps"):
             dj.train(KEY, conv_model, train_split, config=CONFIG, num_updates=bad)
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 7])
+def test_stops_on_the_way_change_nothing(steps_per_call, conv_model, train_split, trained):
+    """Stops inside a call, at its end, twice at one step, and at the start."""
+    config = dj.TrainConfig(steps=12, batch_size=8, steps_per_call=steps_per_call)
+    static = {"model": conv_model, "config": config, "num_steps": 12}
+    state = start(KEY, conv_model, train_split, config=config, num_steps=12)
+    stops, steps, losses = [0, 3, 3, 10, 12], [], []
+    kept = np.arange(50, dtype=np.int32)
+    for reached, metrics in train_between(state, train_split.examples(), kept, stops, **static):
+        steps.append(int(reached.step))
+        losses.append(metrics.loss)
+        last = jax.tree.map(jnp.copy, reached)
+    assert steps == stops
+    assert [len(part) for part in losses] == [0, 3, 0, 7, 2]
+    np.testing.assert_allclose(np.concatenate(losses), trained[1].loss, rtol=1e-4)
+    assert_close(last, trained[0], rtol=1e-4, atol=1e-5)
+    for wrong in (11, 13):  # Before the state's step, and beyond the training.
+        with pytest.raises(InputError, match="stops must ascend from step 12 to at most 12"):
+            next(train_between(last, train_split.examples(), kept, [wrong], **static))
 
 
 @pytest.mark.parametrize("under", [lambda fn: fn, jax.jit])
