@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from diet_jax.data import Dataset, Normalization, Splits
     from diet_jax.datasets import load_dataset
     from diet_jax.datasets.prepare import prepare_dataset
-    from diet_jax.ensemble import EnsembleScores, over_seeds, score_ensemble, take_seed, train_ensemble
+    from diet_jax.ensemble import over_seeds, take_seed
     from diet_jax.errors import InputError
     from diet_jax.loop import score_dataset, train
     from diet_jax.losses import cross_entropy, error_vector
@@ -29,10 +29,12 @@ if TYPE_CHECKING:
         tie_mass,
     )
     from diet_jax.recipe import TrainConfig
+    from diet_jax.retraining import EnsembleTraining, train_ensemble
     from diet_jax.score_files import ScoreFile
     from diet_jax.scores.dynamics import forgetting_scores
     from diet_jax.scores.gradients import grand, grand_last_layer, grand_vmap
     from diet_jax.scores.logits import el2n
+    from diet_jax.scoring import EnsembleScores, score_ensemble
     from diet_jax.seeds import seed_keys
     from diet_jax.training import TrainState
     from diet_jax.types import Examples, Model, Variables
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
 # A name is imported when it is first used, so that `import diet_jax` costs little more than `import jax`.
 _HOMES = {
     "Dataset": "data",
-    "EnsembleScores": "ensemble",
+    "EnsembleScores": "scoring",
+    "EnsembleTraining": "retraining",
     "Examples": "types",
     "InputError": "errors",
     "Model": "types",
@@ -70,17 +73,18 @@ _HOMES = {
     "over_seeds": "ensemble",
     "prepare_dataset": "datasets.prepare",
     "score_dataset": "loop",
-    "score_ensemble": "ensemble",
+    "score_ensemble": "scoring",
     "seed_keys": "seeds",
     "take_seed": "ensemble",
     "tie_mass": "pruning",
     "train": "loop",
-    "train_ensemble": "ensemble",
+    "train_ensemble": "retraining",
 }
 
 __all__ = [
     "Dataset",
     "EnsembleScores",
+    "EnsembleTraining",
     "Examples",
     "InputError",
     "Model",

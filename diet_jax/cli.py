@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from diet_jax.config import RunConfig
-from diet_jax.ensemble import ScoreName
 from diet_jax.errors import InputError
+from diet_jax.scoring import ScoreName
 
 Config = Annotated[RunConfig, tyro.conf.arg(name="")]
 

@@ -11,7 +11,6 @@ from rich.table import Table
 from diet_jax.checkpoints import Checkpoints
 from diet_jax.config import DataConfig, RunConfig
 from diet_jax.datasets.prepare import prepare_dataset
-from diet_jax.ensemble import predict_dataset, score_batch_sizes, score_state
 from diet_jax.errors import InputError
 from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.scoring import report_infinite, score_stage
@@ -22,8 +21,10 @@ from diet_jax.experiments.train_one import train_with_records
 from diet_jax.loop import check_keep, start
 from diet_jax.progress import Progress, say
 from diet_jax.recipe import total_steps
+from diet_jax.retraining import predict_dataset
 from diet_jax.runs import RunFolder, open_run
 from diet_jax.score_files import KeepFile, ScoreFile, save_arrays, write_atomically
+from diet_jax.scoring import score_batch_sizes, score_state
 from diet_jax.seeds import seed_keys
 from diet_jax.tables import FULL, HEADINGS, to_cells
 

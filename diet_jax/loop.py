@@ -264,6 +264,12 @@ def map_examples_of(
     return map_examples(batch, examples.images, examples.labels, batch_size=batch_size)
 
 
+def model_batch_size(fn: Callable[..., Any], model: Model, dataset: Dataset) -> int:
+    """Returns the automatic batch size of `fn(variables, images, labels)` for a model; nothing is run."""
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), dataset.image_shape))
+    return auto_batch_size(fn, *batch_shapes(dataset), shared=(variables,))
+
+
 def batch_shapes(dataset: Dataset) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
     """Returns the shapes of normalised images and labels, for tracing without data."""
     return (

@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import numpy as np
 
 from diet_jax.data import Dataset
 from diet_jax.errors import InputError
+
+# What NumPy, zipfile, zlib and json raise on a file that is not what it was.
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 DEFINITIONS = {
     "el2n": "EL2N: norm of softmax(logits) - onehot(label), eval mode, un-augmented",
@@ -106,9 +110,12 @@ class ScoreFile:
         Raises:
             InputError: the file is missing, damaged, no score file, or of another dataset.
         """
-        arrays, facts = load_arrays(path, "scores", ("scores", "per_seed", "ids", "labels"))
-        if not all(len(a) == len(arrays["ids"]) for a in (arrays["scores"], arrays["labels"])):
-            raise InputError(f"{path} is damaged: its arrays differ in length")
+        names = ("scores", "per_seed", "ids", "labels")
+        known = ("name", "dataset", "fingerprint", "step", "provenance")
+        arrays, facts = load_arrays(path, "scores", names, known)
+        lengths = {name: array.shape[-1:] for name, array in arrays.items()}
+        if len(set(lengths.values())) > 1:
+            raise InputError(f"{path} is damaged: its arrays differ in length: {lengths}")
         check_belongs(path, facts, dataset)
         return cls(**arrays, **facts)
 
@@ -148,7 +155,8 @@ class KeepFile:
         Raises:
             InputError: the file is missing, damaged, no mask file, or of another dataset.
         """
-        arrays, facts = load_arrays(path, "keep", ("keep", "ids"))
+        known = ("dataset", "fingerprint", "provenance")
+        arrays, facts = load_arrays(path, "keep", ("keep", "ids"), known)
         if arrays["keep"].dtype != bool or arrays["keep"].shape[-1:] != arrays["ids"].shape:
             raise InputError(f"{path} is damaged: its mask does not fit its ids")
         check_belongs(path, facts, dataset)
@@ -172,8 +180,16 @@ def save_arrays(path: Any, kind: str, arrays: dict[str, np.ndarray], facts: dict
     write_atomically(path, buffer.getvalue())
 
 
-def load_arrays(path: Any, kind: str, names: tuple[str, ...]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load_arrays(
+    path: Any, kind: str, names: tuple[str, ...], known: tuple[str, ...] = ()
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Reads what `save_arrays` wrote; every member's checksum is verified by the zip format.
+
+    Args:
+        path: of the file.
+        kind: what it must be.
+        names: arrays to read.
+        known: facts that must be there; with any, no others are returned.
 
     Raises:
         InputError: the file is missing, damaged or of another kind.
@@ -181,19 +197,22 @@ def load_arrays(path: Any, kind: str, names: tuple[str, ...]) -> tuple[dict[str,
     if not Path(path).is_file():
         raise InputError(f"no file {path}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            facts = json.loads(str(archive["header"]))
+        # np.load leaves a file that it opened itself open when the archive is damaged.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            facts = dict(json.loads(str(archive["header"])))
             arrays = (
                 {name: archive[name] for name in names} if facts["format"] == f"diet_jax {kind} 1" else {}
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+    except (*DAMAGE, OSError) as error:
         raise InputError(
             f"{path} is damaged or no diet_jax file ({type(error).__name__}); make it again"
         ) from error
     if not arrays:
         raise InputError(f"{path} is a '{facts['format']}' file, expected 'diet_jax {kind} 1'")
-    del facts["format"]
-    return arrays, facts
+    missing = [name for name in known if name not in facts]
+    if missing:
+        raise InputError(f"{path} is damaged: it does not say its {', '.join(missing)}")
+    return arrays, {name: facts[name] for name in known or facts}
 
 
 def load_checked(

@@ -119,7 +119,7 @@ def test_a_damaged_checkpoint_is_refused(store):
     for path in (checkpoints.folder / "4").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(dj.InputError, match="step|damaged"):
+    with pytest.raises(dj.InputError, match=r"step|damaged"):
         checkpoints.restore(4, state)
 
 

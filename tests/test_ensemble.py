@@ -261,4 +261,4 @@ def test_auto_looks_for_convolutions(conv_model, train_split):
     assert not backend.model_has_convolution(mlp, (8, 8, 2))
     for model in (conv_model, mlp):
         expected = backend.default_how(backend.model_has_convolution(model, (8, 8, 2)))
-        assert ensemble._resolve("auto", model, train_split) == expected
+        assert ensemble.resolve_how("auto", model, train_split) == expected

@@ -11,8 +11,6 @@ from PIL import Image
 from diet_jax.data import Dataset
 from diet_jax.errors import InputError
 from diet_jax.plotting import (
-    DPI,
-    STYLES,
     accuracy_figure,
     draw_accuracy,
     draw_examples,
@@ -21,6 +19,7 @@ from diet_jax.plotting import (
     examples_figure,
     histogram_figure,
 )
+from diet_jax.plotting.style import DPI, STYLES
 from diet_jax.score_files import ScoreFile
 from diet_jax.tables import Result, to_rows
 

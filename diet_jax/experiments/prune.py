@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from diet_jax.config import RunConfig
-from diet_jax.ensemble import predict_dataset, train_ensemble
 from diet_jax.experiments.scoring import score_stage
 from diet_jax.experiments.selecting import Selection, select_stage
 from diet_jax.experiments.setup import Setup, prepare
@@ -17,6 +16,7 @@ from diet_jax.experiments.train_one import train_with_records
 from diet_jax.plotting import accuracy_figure, examples_figure, histogram_figure
 from diet_jax.progress import Progress, say
 from diet_jax.recipe import steps_per_epoch, total_steps
+from diet_jax.retraining import predict_dataset, train_ensemble
 from diet_jax.runs import RunFolder, open_run
 from diet_jax.score_files import ScoreFile, load_checked, save_arrays, write_atomically
 from diet_jax.seeds import seed_keys

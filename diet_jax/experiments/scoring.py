@@ -3,12 +3,12 @@
 import numpy as np
 
 from diet_jax.config import to_json
-from diet_jax.ensemble import score_batch_sizes, score_ensemble, score_state
 from diet_jax.experiments.setup import Setup
 from diet_jax.experiments.train_one import train_with_records
 from diet_jax.progress import Progress, say
 from diet_jax.runs import RunFolder, environment
 from diet_jax.score_files import ScoreFile, load_checked, save_arrays
+from diet_jax.scoring import score_batch_sizes, score_ensemble, score_state
 from diet_jax.seeds import seed_keys
 
 KIND = "scores of one seed"

@@ -1,0 +1,230 @@
+"""Scoring an ensemble: initialise, train to a step and score every example, for every seed."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int, Key
+
+from diet_jax.backend import How
+from diet_jax.data import Dataset
+from diet_jax.ensemble import AnyHow, count_seeds, over_seeds, resolve_how
+from diet_jax.errors import InputError
+from diet_jax.loop import (
+    BatchSize,
+    check_keep,
+    check_updates,
+    map_dataset,
+    map_examples_of,
+    model_batch_size,
+    train,
+)
+from diet_jax.recipe import TrainConfig, total_steps
+from diet_jax.scores.dynamics import forgetting_scores
+from diet_jax.scores.gradients import grand, grand_last_layer
+from diet_jax.scores.logits import el2n
+from diet_jax.training import StepMetrics, TrainState, advance_in_one_program, init_state
+from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, ScoreFn, Variables
+
+ScoreName = Literal["el2n", "grand", "grand_last_layer", "forgetting"]
+SCORE_NAMES: tuple[ScoreName, ...] = ("el2n", "grand", "grand_last_layer", "forgetting")
+
+
+class EnsembleScores(NamedTuple):
+    """What `score_ensemble` returns: arrays with a leading seed axis."""
+
+    scores: dict[str, np.ndarray]
+    """float32 `[s n]` by score name; high means hard."""
+    variables: Variables
+    """Stacked variables at the scoring step."""
+    history: StepMetrics
+    """Loss and accuracy of every step's batch, float32 `[s t]`."""
+
+
+@functools.lru_cache(maxsize=64)
+def score_function(name: str, model: Model) -> ScoreFn:
+    """Returns `(variables, images, labels) -> float32 [b]` for a score that a model's variables define.
+
+    The same object for the same name and model, so that compiled programs are found again.
+    """
+    if name == "el2n":
+        return functools.partial(el2n, model.predict)
+    if name == "grand":
+        return functools.partial(grand, model.predict)
+    if name == "grand_last_layer":
+        features = getattr(model, "features", None)
+        if features is None:
+            raise InputError("grand_last_layer needs a model with `features`; see from_linen")
+        return functools.partial(grand_last_layer, features)
+    raise InputError(f"score names are {', '.join(SCORE_NAMES)}; got {name!r}")
+
+
+def score_one_seed(
+    key: PRNGKey,
+    examples: Examples,
+    kept: Int[AnyArray, "k"],
+    *,
+    model: Model,
+    config: TrainConfig,
+    num_steps: int,
+    step: int,
+    batch_sizes: tuple[tuple[str, int], ...],
+    never_learned: float,
+) -> tuple[dict[str, Array], Variables, StepMetrics]:
+    """Initialises, trains to `step` and scores all examples: the program that `score_ensemble` compiles.
+
+    Args:
+        key: of the run.
+        examples: all rows of the dataset, on the device.
+        kept: int `[k]`, the rows to train on; all rows are scored.
+        model: what is trained.
+        config: how.
+        num_steps: length of the whole training, which the schedule needs.
+        step: score after so many updates.
+        batch_sizes: pairs (score name, examples per chunk).
+        never_learned: forgetting score of rows that were never correct.
+
+    Returns:
+        Scores float32 `[n]` by name, the variables at `step`, the metrics of the steps.
+    """
+    static: Any = {"model": model, "config": config, "num_steps": num_steps}
+    state = init_state(key, examples.image_shape, len(examples.labels), **static)
+    state, history = advance_in_one_program(state, examples, kept, num_updates=step, **static)
+    scores = {}
+    for name, batch_size in batch_sizes:
+        if name == "forgetting":
+            keep = jnp.zeros(len(examples.labels), bool).at[kept].set(True)
+            scores[name] = forgetting_scores(state.forgetting, never_learned=never_learned, keep=keep)
+        else:
+            score_fn = score_function(name, model)
+            scores[name] = map_examples_of(score_fn, state.variables, examples, batch_size=batch_size)
+    return scores, state.variables, history
+
+
+def score_batch_sizes(
+    names: Sequence[str], model: Model, dataset: Dataset, batch_size: BatchSize = "auto"
+) -> tuple[tuple[str, int], ...]:
+    """Returns pairs (score name, examples per chunk); "auto" bounds the memory of each score's own arrays."""
+    if batch_size != "auto" and batch_size < 1:
+        raise InputError(f"batch_size must be at least 1 or 'auto', got {batch_size}")
+
+    def size(name: str) -> int:
+        if name == "forgetting":
+            return len(dataset)
+        score_fn = score_function(name, model)
+        return model_batch_size(score_fn, model, dataset) if batch_size == "auto" else batch_size
+
+    return tuple((name, size(name)) for name in names)
+
+
+def score_ensemble(
+    keys: Key[Array, "s"],
+    model: Model,
+    dataset: Dataset,
+    *,
+    config: TrainConfig,
+    step: int,
+    names: tuple[ScoreName, ...] = ("el2n", "grand"),
+    keep: Any = None,
+    how: AnyHow = "auto",
+    batch_size: BatchSize = "auto",
+    never_learned: float = float("inf"),
+) -> EnsembleScores:
+    """Trains one network for each key up to `step` and scores every example with each.
+
+    Initialisation, training, GraNd, EL2N and the forgetting fold of all seeds are one compiled program,
+    except with `how="loop"`, where the seeds run one after the other through compiled steps. The result
+    is that of one seed at a time. Average over the first axis for the paper's scores.
+
+    Args:
+        keys: typed keys `[s]`, one for each seed; see `seed_keys`.
+        model: what is trained.
+        dataset: the full train split, with the labels to score by.
+        config: the whole training, of which the first `step` updates are done.
+        step: score after so many updates; 0 scores at initialisation.
+        names: of "el2n", "grand", "grand_last_layer" and "forgetting".
+        keep: bool `[n]`, train on these only; all examples are scored, but forgetting is NaN elsewhere.
+        how: see `over_seeds`.
+        batch_size: examples per scoring chunk; "auto" bounds the memory of the intermediate arrays.
+        never_learned: forgetting score of examples that were never correct.
+
+    Returns:
+        Scores float32 `[s n]` by name, stacked variables, history `[s t]`.
+
+    Raises:
+        InputError: an unknown score, a step beyond the training, a mask that does not fit.
+
+    Paper: section 3; scores are means over 10 seeds.
+
+    Example:
+        >>> import diet_jax as dj
+        >>> train = dj.load_dataset("digits").train
+        >>> model = dj.create_model("mlp", num_classes=10)
+        >>> config = dj.TrainConfig(epochs=10, batch_size=32, augment="none")
+        >>> result = dj.score_ensemble(dj.seed_keys(0, "score", 2), model, train, config=config, step=33)
+        >>> result.scores["el2n"].shape
+        (2, 1078)
+    """
+    num_seeds = count_seeds(keys)
+    keep = None if keep is None else np.asarray(keep)
+    kept = check_keep(dataset, keep, config)
+    num_steps = total_steps(config, len(dataset), len(kept))
+    step = check_updates(step, num_steps)
+    chosen = resolve_how(how, model, dataset)
+    sizes = score_batch_sizes(names, model, dataset, batch_size)
+    static: Any = {"model": model, "config": config, "num_steps": num_steps}
+    if chosen == "loop":
+        results = []
+        for seed in range(num_seeds):
+            state, history = train(keys[seed], model, dataset, keep=keep, config=config, num_updates=step)
+            scores = score_state(
+                state, model, dataset, batch_sizes=sizes, keep=keep, never_learned=never_learned
+            )
+            results.append((scores, jax.tree.map(np.asarray, state.variables), history))
+        scores, variables, history = jax.tree.map(lambda *leaves: np.stack(leaves), *results)
+        return EnsembleScores({name: scores[name] for name in names}, jax.device_put(variables), history)
+    scores, variables, history = _score_program(
+        keys,
+        dataset.examples(),
+        kept,
+        **static,
+        step=step,
+        batch_sizes=sizes,
+        never_learned=never_learned,
+        how=chosen,
+    )
+    # In the order of `names`: a program returns dicts sorted.
+    by_name = {name: np.asarray(scores[name]) for name in names}
+    return EnsembleScores(by_name, variables, jax.tree.map(np.asarray, history))
+
+
+def score_state(
+    state: TrainState,
+    model: Model,
+    dataset: Dataset,
+    *,
+    batch_sizes: tuple[tuple[str, int], ...],
+    keep: Any,
+    never_learned: float,
+) -> dict[str, np.ndarray]:
+    """Scores every example with one trained state, chunk by chunk; forgetting is read off the state."""
+    scores = {}
+    for name, size in batch_sizes:
+        if name == "forgetting":
+            values = forgetting_scores(state.forgetting, never_learned=never_learned, keep=keep)
+            scores[name] = np.asarray(values)
+        else:
+            score_fn = score_function(name, model)
+            scores[name] = map_dataset(score_fn, state.variables, dataset, batch_size=size)
+    return scores
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=("model", "config", "num_steps", "step", "batch_sizes", "never_learned", "how"),
+)
+def _score_program(keys: Any, examples: Examples, kept: Any, *, how: How, **static: Any) -> Any:
+    return over_seeds(functools.partial(score_one_seed, **static), how=how)(keys, examples, kept)
