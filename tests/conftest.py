@@ -54,14 +54,14 @@ class ConvNet(nn.Module):
         return nn.Dense(3, dtype=self.dtype)(x)
 
 
-def tiny_dataset(count: int, seed: int, split: str) -> Dataset:
+def tiny_dataset(count: int, seed: int, split: str, normalization=None) -> Dataset:
     """Three classes of 8x8 images with two channels; each class is bright in another corner."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(count) % 3)
     images = rng.integers(0, 160, (count, 8, 8, 2))
     for row, label in enumerate(labels):
         images[row, 4 * (label // 2) :, 4 * (label % 2) : 4 * (label % 2) + 4] += 60
-    return Dataset.from_arrays(images.astype(np.uint8), labels, split=split)
+    return Dataset.from_arrays(images.astype(np.uint8), labels, split=split, normalization=normalization)
 
 
 @pytest.fixture(scope="session")
@@ -70,8 +70,8 @@ def train_split():
 
 
 @pytest.fixture(scope="session")
-def test_split():
-    return tiny_dataset(23, 1, "test")
+def test_split(train_split):
+    return tiny_dataset(23, 1, "test", train_split.normalization)
 
 
 @pytest.fixture(scope="session")

@@ -172,7 +172,7 @@ def test_train_ensemble_equals_one_seed_at_a_time_each_with_its_mask(
 @pytest.fixture(scope="module")
 def trained_alone(conv_model, train_split, test_split, keys):
     masks = np.stack([dj.keep_random(jax.random.key(s), 50, 0.6) for s in range(2)])
-    mean, std = (np.array(v) for v in test_split.normalization)  # Each split brings its own.
+    mean, std = (np.array(v) for v in train_split.normalization)
     images = jnp.asarray((test_split.images - mean) / std, jnp.float32)
     expected = []
     for key, mask in zip(keys, masks, strict=True):
@@ -218,6 +218,19 @@ def test_train_ensemble_refuses_masks_that_do_not_fit(conv_model, train_split, t
     ]:
         with pytest.raises(InputError, match=message):
             train(keep=keep)
+
+
+def test_a_test_split_with_statistics_of_its_own_is_refused(conv_model, train_split, test_split, keys):
+    own = dj.Dataset.from_arrays(test_split.images, test_split.labels, split="test")
+    with pytest.raises(InputError, match=r"normalization=train\.normalization"):
+        dj.train_ensemble(keys, conv_model, train_split, own, config=CONFIG)
+
+
+def test_scores_come_in_the_order_that_was_asked_for(conv_model, train_split, keys):
+    for how in ("map", "loop"):
+        names = ("grand", "el2n")
+        result = dj.score_ensemble(keys, conv_model, train_split, config=CONFIG, step=0, names=names, how=how)
+        assert tuple(result.scores) == names
 
 
 def test_take_seed_takes_one_slice_or_refuses():
