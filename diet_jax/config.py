@@ -1,7 +1,6 @@
 """RunConfig: everything that decides the numbers of a run. Its sections are the command line's options."""
 
 import dataclasses
-import json
 import math
 import types
 import typing
@@ -145,7 +144,16 @@ LOCATIONS = {("run_dir",), ("data", "data_dir")}
 
 def to_json(config: Any) -> dict[str, Any]:
     """Returns a config dataclass as plain JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain(dataclasses.asdict(config))
+
+
+def plain(value: Any) -> Any:
+    """Returns nested dicts, lists and tuples as JSON knows them; infinite and NaN numbers become text."""
+    if isinstance(value, dict):
+        return {name: plain(v) for name, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def from_json(cls: Any, values: Any, path: str = "config") -> Any:
@@ -168,6 +176,8 @@ def from_json(cls: Any, values: Any, path: str = "config") -> Any:
 def _value(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_json(hint, value, path)
+    if hint is float and isinstance(value, str):
+        return float(value)
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if isinstance(value, list) and any(typing.get_origin(option) is tuple for option in options):
         return tuple(value)
@@ -182,10 +192,6 @@ def differences(old: dict[str, Any], new: dict[str, Any], path: tuple[str, ...] 
         a, b = old.get(name), new.get(name)
         if isinstance(a, dict) and isinstance(b, dict):
             lines += differences(a, b, here)
-        elif here not in LOCATIONS and not _same(a, b):
+        elif here not in LOCATIONS and a != b:
             lines.append(f"{'.'.join(here)}: {b}, was {a}")
     return lines
-
-
-def _same(a: Any, b: Any) -> bool:
-    return a == b or (isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b))

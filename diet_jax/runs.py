@@ -15,7 +15,7 @@ import filelock
 import jax
 import numpy as np
 
-from diet_jax.config import RunConfig, differences, from_json, to_json
+from diet_jax.config import RunConfig, differences, from_json, plain, to_json
 from diet_jax.errors import InputError
 from diet_jax.score_files import write_atomically
 
@@ -52,7 +52,7 @@ class RunFolder:
 
     def log(self, unit: str, **values: Any) -> None:
         """Appends one line to metrics.jsonl: which training or stage, and its numbers."""
-        line = json.dumps({"unit": unit, **values, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+        line = json.dumps({"unit": unit, **plain(values), "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
         with open(self.path / "metrics.jsonl", "a") as file:
             file.write(line + "\n")
 
