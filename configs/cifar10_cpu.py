@@ -11,7 +11,7 @@ from diet_jax.recipe import TrainConfig
 CONFIG = RunConfig(
     data=DataConfig(name="cifar10"),
     model=ModelConfig(name="small_cnn"),
-    train=TrainConfig(epochs=10, batch_size=128, learning_rate=0.05, schedule="cosine", augment="none"),
+    train=TrainConfig(epochs=8, batch_size=128, learning_rate=0.05, schedule="cosine", augment="none"),
     score=ScoreConfig(names=("el2n",), epoch=3, num_seeds=4),
     select=SelectConfig(fractions=(0.3, 0.5, 0.7)),
     retrain=RetrainConfig(num_seeds=3),
