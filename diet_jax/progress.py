@@ -42,7 +42,7 @@ class Progress:
         now = time.monotonic()
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, total=self.total or None)
-        elif self._lines and self.total and now - self._shown > self.SECONDS_BETWEEN_LINES:
+        elif self._lines and self.total and self._done and now - self._shown > self.SECONDS_BETWEEN_LINES:
             self._shown = now
             left = (now - self._start) * (self.total - self._done) / self._done
             print(
