@@ -59,6 +59,23 @@ def test_cross_entropy_stays_finite_for_huge_logits():
     np.testing.assert_allclose(losses, [0, 1000])
 
 
+BAD_LABELS = {
+    "a column": jnp.zeros((4, 1), jnp.int32),
+    "floats": jnp.zeros(4),
+    "one for all": jnp.zeros(1, jnp.int32),
+    "a scalar": jnp.int32(0),
+}
+
+
+@pytest.mark.parametrize("function", [dj.cross_entropy, dj.error_vector])
+@pytest.mark.parametrize("case", BAD_LABELS)
+def test_labels_that_would_broadcast_are_refused(function, case, unchecked_types):
+    with pytest.raises(InputError, match="one integer for each row"):
+        function(jnp.zeros((4, 3)), BAD_LABELS[case])
+    with pytest.raises(InputError, match="one integer for each row"):
+        dj.el2n(gives(jnp.zeros((4, 3))), NOTHING, IMAGES[:4], BAD_LABELS[case])
+
+
 def test_error_vector_is_the_gradient_of_the_loss_in_the_logits():
     logits = jnp.asarray(RNG.normal(size=(6, 4)), jnp.float32)
     labels = jnp.array([0, 1, 2, 3, 0, 1])
