@@ -118,6 +118,7 @@ class Dataset:
                 f"labels must lie in 0..{num_classes - 1} (num_classes is {num_classes}), "
                 f"found values from {labels.min()} to {labels.max()}"
             )
+        labels = labels.astype(np.int32)
         if ids is None:
             ids, id_source = np.arange(len(images)), id_source or "row number in the given arrays"
         ids = _checked_ids(np.asarray(ids), len(images))
@@ -191,7 +192,7 @@ def _checked_labels(labels: np.ndarray, count: int) -> np.ndarray:
         raise InputError(f"labels must have shape ({count},), one per image; got {labels.shape}")
     if not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"labels must be integers, got {labels.dtype}")
-    return labels.astype(np.int32)
+    return labels
 
 
 def _checked_ids(ids: np.ndarray, count: int) -> np.ndarray:

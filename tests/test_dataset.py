@@ -140,3 +140,10 @@ def test_any_change_of_contents_changes_the_fingerprint(arrays):
 def test_a_dataset_cannot_be_changed_by_accident(arrays):
     with pytest.raises(dataclasses.FrozenInstanceError):
         Dataset.from_arrays(*arrays).labels = np.zeros(6)
+
+
+@pytest.mark.parametrize("label", [2**32, np.uint64(2**63)])
+def test_labels_beyond_32_bits_are_refused_and_never_wrapped(label):
+    labels = np.array([0, 1, label], np.uint64)
+    with pytest.raises(InputError, match="labels must lie in 0..1"):
+        Dataset.from_arrays(np.zeros((3, 4, 4), np.uint8), labels, num_classes=2)
