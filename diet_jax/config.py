@@ -13,6 +13,7 @@ from diet_jax.loop import BatchSize
 from diet_jax.pruning import check_window, num_kept
 from diet_jax.recipe import TrainConfig
 from diet_jax.scoring import SCORE_NAMES, ScoreName
+from diet_jax.seeds import check_seed
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,7 @@ class RunConfig:
         }.items():
             if value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
-        if self.seed < 0:
-            raise InputError(f"seed must be at least 0, got {self.seed}")
+        check_seed(self.seed)
         if not self.score.names or len(set(self.score.names)) != len(self.score.names):
             raise InputError(f"score.names must name at least one score, each once; got {self.score.names}")
         for name in self.score.names:

@@ -20,7 +20,7 @@ def seed_keys(seed: int, purpose: Purpose, num_seeds: int) -> Key[Array, "s"]:
     one, so a network is never judged on examples that its own initialisation picked.
 
     Args:
-        seed: the experiment's seed, at least 0.
+        seed: the experiment's seed, from 0 to 2**32 - 1.
         purpose: "score", "retrain", "random_subset" or "tie_break".
         num_seeds: how many, at least 1.
 
@@ -28,13 +28,22 @@ def seed_keys(seed: int, purpose: Purpose, num_seeds: int) -> Key[Array, "s"]:
         Typed keys `[s]`.
 
     Raises:
-        InputError: a negative seed, or no seeds.
+        InputError: a seed out of range, an unknown purpose, or no seeds.
 
     Example:
         >>> seed_keys(0, "score", 3).shape
         (3,)
     """
-    if seed < 0 or num_seeds < 1:
-        raise InputError(f"seed must be at least 0 and num_seeds at least 1, got {seed} and {num_seeds}")
+    check_seed(seed)
+    if num_seeds < 1:
+        raise InputError(f"num_seeds must be at least 1, got {num_seeds}")
+    if purpose not in PURPOSES:
+        raise InputError(f"purpose must be one of {', '.join(PURPOSES)}, got {purpose!r}")
     stream = jax.random.fold_in(jax.random.key(seed), PURPOSES.index(purpose))
     return jax.vmap(jax.random.fold_in, (None, 0))(stream, jax.numpy.arange(num_seeds))
+
+
+def check_seed(seed: int) -> None:
+    """Raises InputError unless a seed fits 32 bits: JAX would cut a larger one off to another seed."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed must be at least 0 and below 2**32, got {seed}")

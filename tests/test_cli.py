@@ -55,6 +55,7 @@ BAD_OPTIONS = {
         "at most 1",
     ),
     "negative seed": (["--seed", "-1"], "seed must be at least 0"),
+    "seed beyond 32 bits": (["--seed", "4294967296"], r"below 2\*\*32, got 4294967296"),
     "NaN learning rate": (["--train.learning-rate", "nan"], "learning_rate"),
     "epochs and equal steps mixed": (
         ["--train.steps", "10", "--train.budget", "equal_epochs"],

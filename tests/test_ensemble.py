@@ -253,9 +253,14 @@ def test_seed_keys_of_all_purposes_are_disjoint_and_prefixes_of_each_other():
     for purpose in purposes:
         first = np.asarray(jax.random.key_data(dj.seed_keys(0, purpose, 4))).tolist()
         assert first == data[0, purpose][:4]
-    for seed, count in ((-1, 3), (0, 0)):
-        with pytest.raises(InputError, match="seed must be at least 0"):
+    for seed, count in ((-1, 3), (2**32, 3), (2**70, 3), (0, 0)):
+        with pytest.raises(InputError, match="must be at least"):
             dj.seed_keys(seed, "score", count)
+
+
+def test_seed_keys_of_an_unknown_purpose_are_refused(unchecked_types):
+    with pytest.raises(InputError, match="purpose must be one of score, retrain"):
+        dj.seed_keys(0, "scores", 1)
 
 
 @pytest.mark.parametrize(
