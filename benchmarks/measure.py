@@ -116,7 +116,7 @@ def report(
     packages: tuple[str, ...] = ("diet_jax", "jax", "jaxlib", "flax", "numpy"),
     first_call: bool = True,
 ) -> None:
-    """Prints the rows as a Markdown-like table with machine and versions, and writes them as JSON.
+    """Prints the rows as a table with machine and versions, and writes them as JSON.
 
     Args:
         title: what was measured.
@@ -146,7 +146,7 @@ def report(
         median = f"{scale * row['median_s']:.3g}"
         table.add_row(row["what"], row["variant"], *first, median, ratio, row["floor"])
     # Not cut to the terminal: a table in a log file is read later.
-    console = Console(width=120)
+    console = Console(width=130)
     console.print(table)
     versions = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
     console.print(

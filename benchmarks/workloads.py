@@ -39,8 +39,11 @@ def synthetic(num_train: int, num_test: int) -> tuple[dj.Dataset, dj.Dataset]:
     """Returns random 28x28 images: the time of a step does not depend on what is on them."""
     rng = np.random.default_rng(0)
 
-    def split(count: int, name: str) -> dj.Dataset:
+    def split(count: int, name: str, normalization: dj.Normalization | None) -> dj.Dataset:
         images = rng.integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
-        return dj.Dataset.from_arrays(images, np.arange(count) % 10, num_classes=10, split=name)
+        return dj.Dataset.from_arrays(
+            images, np.arange(count) % 10, num_classes=10, split=name, normalization=normalization
+        )
 
-    return split(num_train, "train"), split(num_test, "test")
+    train = split(num_train, "train", None)
+    return train, split(num_test, "test", train.normalization)
