@@ -4,6 +4,7 @@ import io
 import json
 import os
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -16,7 +17,17 @@ from diet_jax.data import Dataset
 from diet_jax.errors import InputError
 
 # What NumPy, zipfile, zlib and json raise on a file that is not what it was.
-DAMAGE = (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RuntimeError,  # zipfile: encrypted, an unknown compression; json: nested too deeply
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 DEFINITIONS = {
     "el2n": "EL2N: norm of softmax(logits) - onehot(label), eval mode, un-augmented",
@@ -113,10 +124,14 @@ class ScoreFile:
         names = ("scores", "per_seed", "ids", "labels")
         known = ("name", "dataset", "fingerprint", "step", "provenance")
         arrays, facts = load_arrays(path, "scores", names, known)
-        lengths = {name: array.shape[-1:] for name, array in arrays.items()}
-        if len(set(lengths.values())) > 1:
-            raise InputError(f"{path} is damaged: its arrays differ in length: {lengths}")
-        check_belongs(path, facts, dataset)
+        shapes = {name: array.shape for name, array in arrays.items()}
+        if len(set(shapes["scores"] + shapes["ids"] + shapes["labels"] + shapes["per_seed"][1:])) != 1 or [
+            len(shape) for shape in shapes.values()
+        ] != [1, 2, 1, 1]:
+            raise InputError(f"{path} is damaged: its arrays do not fit each other: {shapes}")
+        if any(arrays[name].dtype.kind != "f" for name in ("scores", "per_seed")):
+            raise InputError(f"{path} is damaged: its scores are no floating-point numbers")
+        check_belongs(path, facts, arrays["ids"], dataset)
         return cls(**arrays, **facts)
 
     @property
@@ -157,19 +172,24 @@ class KeepFile:
         """
         known = ("dataset", "fingerprint", "provenance")
         arrays, facts = load_arrays(path, "keep", ("keep", "ids"), known)
-        if arrays["keep"].dtype != bool or arrays["keep"].shape[-1:] != arrays["ids"].shape:
+        keep, ids = arrays["keep"], arrays["ids"]
+        if keep.dtype != bool or keep.ndim not in (1, 2) or keep.shape[-1:] != ids.shape:
             raise InputError(f"{path} is damaged: its mask does not fit its ids")
-        check_belongs(path, facts, dataset)
+        check_belongs(path, facts, ids, dataset)
         return cls(**arrays, **facts)
 
 
-def check_belongs(path: Any, facts: dict[str, Any], dataset: Dataset | None) -> None:
-    """Raises InputError unless a file's fingerprint is the dataset's."""
-    if dataset is not None and facts["fingerprint"] != dataset.fingerprint:
+def check_belongs(path: Any, facts: dict[str, Any], ids: np.ndarray, dataset: Dataset | None) -> None:
+    """Raises InputError unless a file's fingerprint and ids are the dataset's."""
+    if dataset is None:
+        return
+    if facts["fingerprint"] != dataset.fingerprint:
         raise InputError(
-            f"{path} belongs to {facts['dataset']} (fingerprint {facts['fingerprint'][:12]}), not to "
+            f"{path} belongs to {facts['dataset']} (fingerprint {str(facts['fingerprint'])[:12]}), not to "
             f"{dataset.name}/{dataset.split} (fingerprint {dataset.fingerprint[:12]})"
         )
+    if not np.array_equal(ids, dataset.ids):
+        raise InputError(f"{path} is damaged: its ids are not those of {dataset.name}/{dataset.split}")
 
 
 def save_arrays(path: Any, kind: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
