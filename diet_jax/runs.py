@@ -42,6 +42,8 @@ class RunFolder:
             header = json.loads(file.read_text())
             if header["format"] != FORMAT:
                 raise KeyError(header["format"])
+            if not isinstance(header["config"], dict) or not isinstance(header["resolved"], dict):
+                raise TypeError("config and resolved must be objects")
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file} is damaged or of another version ({error})") from error
         return header
@@ -53,8 +55,7 @@ class RunFolder:
     def log(self, unit: str, **values: Any) -> None:
         """Appends one line to metrics.jsonl: which training or stage, and its numbers."""
         line = json.dumps({"unit": unit, **plain(values), "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
-        with open(self.path / "metrics.jsonl", "a") as file:
-            file.write(line + "\n")
+        _append(self.path / "metrics.jsonl", line)
 
     def log_history(self, unit: str, history: Any, seed: int, per_epoch: int) -> None:
         """Logs one seed of a stacked history, a line per epoch, in place of what the unit logged before."""
@@ -63,12 +64,23 @@ class RunFolder:
             self.log(unit, **line)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Returns the lines of metrics.jsonl; one that a killed process left unfinished does not count."""
+        """Returns the lines of metrics.jsonl; one that a killed process left unfinished does not count.
+
+        Raises:
+            InputError: another line is damaged.
+        """
         file = self.path / "metrics.jsonl"
         if not file.is_file():
             return []
-        lines = file.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        metrics = []
+        for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], 1):
+            try:
+                values = json.loads(line)
+                _ = values["unit"], values.get("step", 0) + 0
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InputError(f"line {number} of {file} is damaged; delete that line") from error
+            metrics.append(values)
+        return metrics
 
     def forget_after(self, unit: str, step: int) -> None:
         """Drops a unit's metrics beyond `step`: it is about to do those steps again."""
@@ -76,7 +88,7 @@ class RunFolder:
         kept = [m for m in lines if m["unit"] != unit or m.get("step", 0) <= step]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         file = self.path / "metrics.jsonl"
-        if file.is_file() and file.read_text() != text:
+        if file.is_file() and file.read_bytes() != text.encode():
             write_atomically(file, text)
 
 
@@ -97,7 +109,10 @@ def open_run(config: RunConfig, resolved: dict[str, Any]) -> Iterator[RunFolder]
     try:
         if path.exists() and not path.is_dir():
             raise InputError(f"run_dir {path} is a file; choose a folder with --run-dir")
-        if path.is_dir() and any(p.name != ".lock" for p in path.iterdir()):
+        # A process killed at its first write leaves the lock and a temporary config.json.
+        if path.is_dir() and any(
+            p.name != ".lock" and p.name[:13] != ".config.json." for p in path.iterdir()
+        ):
             _check_same(folder, config, resolved)
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / ".lock")
@@ -114,8 +129,7 @@ def open_run(config: RunConfig, resolved: dict[str, Any]) -> Iterator[RunFolder]
             write_atomically(path / "config.json", json.dumps(header, indent=2) + "\n")
         else:
             _check_same(folder, config, resolved)
-        with open(path / "starts.jsonl", "a") as file:
-            file.write(json.dumps(environment()) + "\n")
+        _append(path / "starts.jsonl", json.dumps(environment()))
         yield folder
     finally:
         lock.release()
@@ -162,6 +176,18 @@ def epoch_means(history: Any, first_step: int, per_epoch: int) -> Iterator[dict[
             "accuracy": float(np.mean(history.accuracy[piece])),
         }
         start = stop
+
+
+def _append(path: Path, line: str) -> None:
+    """Appends a line, after cutting off one that a killed process left unfinished."""
+    try:
+        with open(path, "ab+") as file:
+            file.seek(0)
+            complete = file.read().rfind(b"\n") + 1
+            file.truncate(complete)
+            file.write(line.encode() + b"\n")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _check_same(folder: RunFolder, config: RunConfig, resolved: dict[str, Any]) -> None:
