@@ -21,12 +21,14 @@ def num_kept(num_examples: int, fraction: float) -> int:
         fraction: share to keep, above 0 and at most 1.
 
     Raises:
-        InputError: the fraction is out of range or NaN, or keeps no example.
+        InputError: there are no examples, or the fraction is out of range or NaN, or keeps none of them.
 
     Example:
         >>> num_kept(1078, 0.5), num_kept(5, 0.5)
         (539, 3)
     """
+    if num_examples < 1:
+        raise InputError(f"num_examples must be at least 1, got {num_examples}")
     if not 0 < fraction <= 1:
         raise InputError(f"keep fraction must be above 0 and at most 1, got {fraction}")
     count = math.floor(num_examples * fraction + 0.5)
@@ -136,6 +138,7 @@ def keep_random(key: PRNGKey, num_examples: int, fraction: float) -> np.ndarray:
         >>> int(keep_random(jax.random.key(0), 10, 0.3).sum())
         3
     """
+    num_kept(num_examples, fraction)
     return keep_lowest(_random_bits(key, num_examples).astype(np.float64), fraction, key=key)
 
 
@@ -187,15 +190,18 @@ def tie_mass(scores: Any, keep: Mask) -> Ties:
         The number of tied examples and how many of them are kept; (0, 0) if scores alone decided.
 
     Raises:
-        InputError: scores and mask differ in length.
+        InputError: scores and mask differ in length, or the mask is not boolean.
 
     Example:
         >>> tie_mass([0.0, 1.0, 1.0, 2.0], keep_highest([0.0, 1.0, 1.0, 2.0], 0.5))
         Ties(tied=2, kept=1)
     """
     scores, keep = _checked_scores(scores), np.asarray(keep)
-    if keep.shape != scores.shape:
-        raise InputError(f"keep must have shape {scores.shape} like scores, got {keep.shape}")
+    if keep.shape != scores.shape or keep.dtype != bool:
+        raise InputError(
+            f"keep must be boolean and have shape {scores.shape} like scores, got {keep.dtype} of shape "
+            f"{keep.shape}"
+        )
     shared = np.intersect1d(scores[keep], scores[~keep])
     tied = np.isin(scores, shared)
     return Ties(tied=int(tied.sum()), kept=int((tied & keep).sum()))

@@ -157,6 +157,18 @@ def test_tie_mass_refuses_a_mask_of_another_length():
         dj.tie_mass([1.0, 2.0], np.array([True]))
 
 
+def test_tie_mass_refuses_rows_and_integers_in_place_of_a_mask(unchecked_types):
+    with pytest.raises(InputError, match="boolean"):
+        dj.tie_mass([1.0, 1.0, 2.0], np.array([1, 0, 1]))
+
+
+@pytest.mark.parametrize("count", [0, -4])
+def test_no_examples_are_refused(count):
+    for call in (lambda: dj.num_kept(count, 0.5), lambda: dj.keep_random(jax.random.key(0), count, 0.5)):
+        with pytest.raises(InputError, match="num_examples must be at least 1"):
+            call()
+
+
 def test_kept_indices_equal_flatnonzero():
     keep = dj.keep_highest(SCORES, 0.2)
     found = dj.kept_indices(keep, 20)
