@@ -13,6 +13,8 @@ from diet_jax.optimizers import Schedule, piecewise_schedule, sgd, warmup_schedu
 from diet_jax.types import Array, PRNGKey
 
 Budget = Literal["equal_steps", "equal_epochs"]
+# Steps are counted in 32 bits.
+MOST_STEPS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,12 @@ def total_steps(config: TrainConfig, num_examples: int, num_kept: int | None = N
     """
     num_kept = num_examples if num_kept is None else num_kept
     kept_steps = steps_per_epoch(num_kept, config.batch_size)
-    if config.steps is not None:
-        return config.steps
     per_epoch = steps_per_epoch(num_examples, config.batch_size)
-    steps = epoch_to_step(config.epochs, kept_steps if config.budget == "equal_epochs" else per_epoch)
+    steps = config.steps
+    if steps is None:
+        steps = epoch_to_step(config.epochs, kept_steps if config.budget == "equal_epochs" else per_epoch)
+    if steps > MOST_STEPS:
+        raise InputError(f"a training has at most {MOST_STEPS} steps, asked for {steps:.4g}; lower epochs")
     if steps == 0:
         raise InputError(f"epochs is {config.epochs}, which is less than half a step; raise it")
     return steps
@@ -130,7 +134,7 @@ def epoch_to_step(epoch: float, per_epoch: int) -> int:
         >>> epoch_to_step(20, 390), epoch_to_step(0.5, 33)
         (7800, 17)
     """
-    if not 0 <= epoch < math.inf:
+    if not 0 <= epoch * per_epoch < math.inf:
         raise InputError(f"an epoch must be a finite number of at least 0, got {epoch}")
     return math.floor(epoch * per_epoch + 0.5)
 

@@ -56,6 +56,11 @@ BAD_OPTIONS = {
     ),
     "negative seed": (["--seed", "-1"], "seed must be at least 0"),
     "seed beyond 32 bits": (["--seed", "4294967296"], r"below 2\*\*32, got 4294967296"),
+    "endless training": (["--train.epochs", "1e300"], "at most 2147483647"),
+    "warm-up without an end": (
+        ["--train.warmup", "0.9999", "--train.schedule", "linear"],
+        "warm-up must end before",
+    ),
     "NaN learning rate": (["--train.learning-rate", "nan"], "learning_rate"),
     "epochs and equal steps mixed": (
         ["--train.steps", "10", "--train.budget", "equal_epochs"],
@@ -97,7 +102,7 @@ def test_help_names_the_commands(capsys):
         ("import nothing_of_the_kind", "fails: ModuleNotFoundError"),
         (
             "from diet_jax.config import RunConfig\nCONFIG = RunConfig(seed=-3)",
-            "seed must be at least 0, got -3",
+            "seed must be at least 0 and below 2**32, got -3",
         ),
         ("def", "SyntaxError"),
     ],
@@ -125,6 +130,13 @@ def image_folder(root: Path, *, classes=("cat", "dog"), damage=False) -> Path:
 def test_a_damaged_image_is_named(capsys, tmp_path):
     folder = image_folder(tmp_path / "images", damage=True)
     assert "3.png" in refused(capsys, "run", "--data.name", f"folder:{folder}")
+
+
+@pytest.mark.parametrize("target", ["nowhere.png", "link.png"], ids=["dangling", "looping"])
+def test_a_link_to_no_image_is_named(capsys, tmp_path, target):
+    folder = image_folder(tmp_path / "images")
+    (folder / "train" / "cat" / "link.png").symlink_to(target)
+    assert "link.png" in refused(capsys, "run", "--data.name", f"folder:{folder}")
 
 
 def test_a_file_as_run_folder_and_a_folder_that_cannot_be_written(capsys, tmp_path):

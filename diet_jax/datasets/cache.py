@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diet_jax.data import Dataset, Normalization, Splits
+from diet_jax.errors import InputError
 from diet_jax.progress import say
 
 _FORMAT = 1
@@ -57,7 +58,7 @@ def cached(source: Source, build: Callable[[], Splits], folder: Path) -> Splits:
         The data set, the same whether read or built.
 
     Raises:
-        InputError: from `build`.
+        InputError: a source file is not there, or from `build`.
     """
     from filelock import FileLock
 
@@ -154,7 +155,10 @@ def _write(entry: Path, state: str, splits: Splits) -> None:
 
 
 def _file_state(file: Path, source: Source) -> tuple[str, int, int]:
-    stat = file.stat()
+    try:
+        stat = file.stat()
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}; repair or remove it") from error
     return file.relative_to(source.directory).as_posix(), stat.st_size, stat.st_mtime_ns
 
 

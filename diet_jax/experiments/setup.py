@@ -14,7 +14,7 @@ from diet_jax.ensemble import AnyHow
 from diet_jax.errors import InputError
 from diet_jax.models import create_model
 from diet_jax.pruning import num_kept
-from diet_jax.recipe import decay_boundaries, epoch_to_step, steps_per_epoch, total_steps
+from diet_jax.recipe import decay_boundaries, epoch_to_step, make_schedule, steps_per_epoch, total_steps
 from diet_jax.types import Model
 
 
@@ -107,10 +107,12 @@ def prepare(config: RunConfig, *, scores: bool = True, prunes: bool = True) -> S
     )
     setup = Setup(config, splits, model)
     setup.resolved()
+    make_schedule(config.train, setup.num_steps)
     if scores:
         _ = setup.score_step
     for fraction in config.select.fractions if prunes else ():
-        total_steps(config.train, len(train), num_kept(len(train), fraction))
+        steps = total_steps(config.train, len(train), num_kept(len(train), fraction))
+        make_schedule(config.train, steps)
     for split in splits:
         counts = np.bincount(split.labels, minlength=split.num_classes)
         if not counts.all():
