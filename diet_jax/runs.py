@@ -15,12 +15,13 @@ import filelock
 import jax
 import numpy as np
 
+import diet_jax
 from diet_jax.config import RunConfig, differences, from_json, plain, to_json
 from diet_jax.errors import InputError
 from diet_jax.score_files import write_atomically
 
 FORMAT = "diet_jax run 1"
-PACKAGES = ("diet_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
 
 class RunFolder:
@@ -137,7 +138,7 @@ def open_run(config: RunConfig, resolved: dict[str, Any]) -> Iterator[RunFolder]
 
 def environment() -> dict[str, Any]:
     """Returns when, how and on what this process runs: command line, versions, devices."""
-    versions = {}
+    versions: dict[str, str | None] = {"diet_jax": diet_jax.__version__}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
