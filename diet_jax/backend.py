@@ -1,6 +1,6 @@
 """What the backend and the model decide: how many steps per compiled call, how seeds are batched.
 
-Measured by `benchmarks/steps_per_call.py` and `benchmarks/ensemble.py`.
+Measured by `benchmarks/steps_per_call.py` and `benchmarks/ensemble.py`; see `docs/results/benchmarks-cpu.md`.
 """
 
 import functools
@@ -40,7 +40,8 @@ def model_has_convolution(model: Model, image_shape: tuple[int, int, int]) -> bo
 def default_steps_per_call(convolutional: bool) -> int:
     """Returns how many training steps one compiled call should do.
 
-    XLA's CPU convolutions lose their fast kernels inside a loop, so there a step is a call of its own.
+    XLA's CPU convolutions are slow inside a loop (eleven times on 28x28 images, hardly on 8x8), so there a
+    step is a call of its own.
     """
     return 1 if convolutional and jax.default_backend() == "cpu" else 100
 
@@ -48,8 +49,8 @@ def default_steps_per_call(convolutional: bool) -> int:
 def default_how(convolutional: bool) -> How:
     """Returns how seeds should be batched; see `over_seeds`.
 
-    On CPUs a vmapped convolution becomes a slow grouped one, and a convolution in a loop is slow too, so
-    convolutional networks train one after the other.
+    On CPUs a convolution in a loop on the device is slow, and all but "loop" train in one: they took 6 to 12
+    times as long, so convolutional networks train one after the other.
     """
     if jax.default_backend() != "cpu":
         return "vmap"
