@@ -17,6 +17,7 @@ import numpy as np
 
 import diet_jax
 from diet_jax.config import RunConfig, differences, from_json, plain, to_json
+from diet_jax.ensemble import take_seed
 from diet_jax.errors import InputError
 from diet_jax.score_files import write_atomically
 
@@ -58,11 +59,12 @@ class RunFolder:
         line = json.dumps({"unit": unit, **plain(values), "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
         _append(self.path / "metrics.jsonl", line)
 
-    def log_history(self, unit: str, history: Any, seed: int, per_epoch: int) -> None:
-        """Logs one seed of a stacked history, a line per epoch, in place of what the unit logged before."""
-        self.forget_after(unit, 0)
-        for line in epoch_means(type(history)(*(values[seed] for values in history)), 0, per_epoch):
-            self.log(unit, **line)
+    def log_histories(self, units: list[str], history: Any, per_epoch: int) -> None:
+        """Logs a stacked history, one unit per seed, one line per epoch, in place of what they logged."""
+        self.forget_after(units, 0)
+        for seed, unit in enumerate(units):
+            for line in epoch_means(take_seed(history, seed), 0, per_epoch):
+                self.log(unit, **line)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Returns the lines of metrics.jsonl; one that a killed process left unfinished does not count.
@@ -83,10 +85,10 @@ class RunFolder:
             metrics.append(values)
         return metrics
 
-    def forget_after(self, unit: str, step: int) -> None:
-        """Drops a unit's metrics beyond `step`: it is about to do those steps again."""
-        lines = self.metrics()
-        kept = [m for m in lines if m["unit"] != unit or m.get("step", 0) <= step]
+    def forget_after(self, units: list[str], step: int) -> None:
+        """Drops the units' metrics beyond `step`: they are about to do those steps again."""
+        lines, redone = self.metrics(), set(units)
+        kept = [m for m in lines if m["unit"] not in redone or m.get("step", 0) <= step]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         file = self.path / "metrics.jsonl"
         if file.is_file() and file.read_bytes() != text.encode():

@@ -96,9 +96,9 @@ def _retrain(
         keys, setup.model, train, test, config=config.train, keep=selection.keep, how=how
     )
     per_epoch = steps_per_epoch(selection.size(len(train)), config.train.batch_size)
+    units = [f"retrain/{selection.name}/seed_{seed:02d}" for seed in range(len(keys))]
+    folder.log_histories(units, trained.history, per_epoch)
     for seed in range(len(keys)):
-        unit = f"retrain/{selection.name}/seed_{seed:02d}"
-        folder.log_history(unit, trained.history, seed, per_epoch)
         _save_result(setup, folder, selection, num_steps, seed, trained.predicted[seed], trained.loss[seed])
     progress.update(num_steps * len(seeds))
 

@@ -41,8 +41,9 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
             batch_size=config.score.batch_size,
             never_learned=config.score.never_learned,
         )
+        units = [f"score/seed_{seed:02d}" for seed in range(count)]
+        folder.log_histories(units, result.history, setup.per_epoch)
         for seed in range(count):
-            folder.log_history(f"score/seed_{seed:02d}", result.history, seed, setup.per_epoch)
             save(seed, {name: result.scores[name][seed] for name in names})
     elif missing:
         sizes = score_batch_sizes(names, setup.model, train, config.score.batch_size)

@@ -55,7 +55,7 @@ def train_with_records(
     elif 0 in to_save:
         checkpoints.save(state)
     done = done or 0
-    folder.forget_after(unit, done)
+    folder.forget_after([unit], done)
     progress.update(done)
     stops = sorted({*range(done + per_epoch - done % per_epoch, stop, per_epoch), *to_save, stop})
     stops = [step for step in stops if step > done]
