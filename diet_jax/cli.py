@@ -2,6 +2,8 @@
 
 import difflib
 import importlib.util
+import io
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -89,6 +91,10 @@ COMMANDS: dict[str, type] = {"run": Run, "score": Score, "select": Select, "trai
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; exits with 0, or with 2 after one message for bad input."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without the table's lines shows question marks; that is no reason to fail at the end.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         command = _parse(arguments)
         from diet_jax import commands
@@ -101,9 +107,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             Prepare: commands.prepare,
         }
         actions[type(command)](command)
+        sys.stdout.flush()
     except InputError as error:
         print(f"diet-jax: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except BrokenPipeError:
+        # Who read the output has left; what was not written yet must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("diet-jax: stopped; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None

@@ -1,6 +1,9 @@
 """The command line: bad input gives one message and exit code 2, and leaves the disk alone."""
 
+import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,8 @@ from PIL import Image
 import diet_jax as dj
 from diet_jax.cli import main
 from diet_jax.score_files import KeepFile
+
+ROOT = Path(__file__).parent.parent
 
 
 def refused(capsys, *arguments: str) -> str:
@@ -86,6 +91,21 @@ def test_bad_options_are_refused_before_anything_is_written(capsys, elsewhere, c
 def test_unknown_command_and_no_command(capsys):
     assert "did you mean 'score'" in refused(capsys, "scor")
     assert "diet-jax run" in refused(capsys)
+
+
+def test_a_stream_that_lacks_a_letter_shows_a_question_mark(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stderr", stream)
+    with pytest.raises(SystemExit):
+        main(["runn–"])
+    stream.seek(0)
+    assert "unknown command 'runn?'" in stream.read()
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback():
+    command = f"{sys.executable} -m diet_jax run --help"
+    done = subprocess.run(["sh", "-c", f"{command} | true"], capture_output=True, text=True, cwd=ROOT)
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
 
 
 def test_help_names_the_commands(capsys):
