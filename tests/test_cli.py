@@ -97,7 +97,7 @@ def test_a_stream_that_lacks_a_letter_shows_a_question_mark(monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr("sys.stderr", stream)
     with pytest.raises(SystemExit):
-        main(["runn–"])
+        main(["runn\u2013"])
     stream.seek(0)
     assert "unknown command 'runn?'" in stream.read()
 
