@@ -3,6 +3,8 @@
 Command: diet-jax prepare fashion_mnist
          diet-jax run configs/fashion_mnist.py
 Figure:  the paper's Figure 1, second row, on real Fashion-MNIST.
+Time:    39 min 47 s on two cores that other work shared.
+Measured: everything .911; keep 0.5 by EL2N .911, by GraNd .911, at random .898; docs/results/fashion_mnist.
 """
 
 from diet_jax.config import DataConfig, ModelConfig, RetrainConfig, RunConfig, ScoreConfig, SelectConfig

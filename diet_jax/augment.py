@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Shaped
 
+from diet_jax.errors import InputError
 from diet_jax.types import Array, PRNGKey
 
 CropOffsets = Literal["example", "batch"]
@@ -24,12 +25,20 @@ def normalize(
     Returns:
         float32 `[b h w ch]`: what models take.
 
+    Raises:
+        InputError: `mean` or `std` does not have one entry per channel.
+
     Example:
         >>> import jax.numpy as jnp
         >>> image = jnp.full((1, 2, 2, 1), 255, jnp.uint8)
         >>> normalize(image, jnp.array([127.5]), jnp.array([127.5])).ravel().tolist()
         [1.0, 1.0, 1.0, 1.0]
     """
+    if not mean.shape == std.shape == images.shape[-1:]:
+        raise InputError(
+            f"mean and std must have one entry for each of the {images.shape[-1]} channels, "
+            f"got shapes {mean.shape} and {std.shape}"
+        )
     shape = (1, 1, 1, -1)
     return (images.astype(jnp.float32) - mean.reshape(shape)) / std.reshape(shape)
 

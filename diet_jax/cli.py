@@ -22,7 +22,10 @@ Config = Annotated[RunConfig, tyro.conf.arg(name="")]
 
 @dataclass(frozen=True)
 class Run:
-    """Score an ensemble early in training, prune, retrain on what is kept, and compare."""
+    """Score an ensemble early in training, prune, retrain on what is kept, and compare.
+
+    A config file (.py), if any, comes before the options; they change it.
+    """
 
     config: Config
 
@@ -115,6 +118,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Who read the output has left; what was not written yet must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except OSError as error:
+        print(f"diet-jax: {error}; nothing that was finished is lost", file=sys.stderr)
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("diet-jax: stopped; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None
@@ -128,7 +134,7 @@ def load_config(path: str) -> RunConfig:
     """
     file = Path(path)
     if not file.is_file():
-        raise InputError(f"no config file {path}")
+        raise InputError(f"no config file {path}; those of the project are in its repository, in configs/")
     spec = importlib.util.spec_from_file_location("diet_jax_config", file)
     if spec is None or spec.loader is None:
         raise InputError(f"config file {path} must be a Python file (.py)")

@@ -12,8 +12,9 @@ from diet_jax.errors import InputError
 from diet_jax.loop import BatchSize
 from diet_jax.pruning import check_window, num_kept
 from diet_jax.recipe import TrainConfig
-from diet_jax.scoring import SCORE_NAMES, ScoreName
+from diet_jax.scoring import ScoreName
 from diet_jax.seeds import check_seed
+from diet_jax.typed import check_types
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ class RunConfig:
     """Run folder; by default runs/DATA-MODEL. The same config continues in it, another is refused."""
 
     def __post_init__(self) -> None:
+        for part in (self, self.data, self.model, self.score, self.select, self.retrain):
+            check_types(part)
         for name, value in {
             "score.num_seeds": self.score.num_seeds,
             "retrain.num_seeds": self.retrain.num_seeds,
@@ -110,11 +113,8 @@ class RunConfig:
         check_seed(self.seed)
         if not self.score.names or len(set(self.score.names)) != len(self.score.names):
             raise InputError(f"score.names must name at least one score, each once; got {self.score.names}")
-        for name in self.score.names:
-            if name not in SCORE_NAMES:
-                raise InputError(f"score.names must be of {', '.join(SCORE_NAMES)}; got {name!r}")
-        if math.isnan(self.score.never_learned):
-            raise InputError("score.never_learned must be a number or inf, got NaN")
+        if not self.score.never_learned > -math.inf:
+            raise InputError(f"score.never_learned must be a number or inf, got {self.score.never_learned}")
         if not 0 <= self.score.epoch < math.inf:
             raise InputError(f"score.epoch must be a finite number of at least 0, got {self.score.epoch}")
         fractions = self.select.fractions

@@ -107,6 +107,11 @@ class Dataset:
         images = _checked_images(np.asarray(images))
         labels = _checked_labels(np.asarray(labels), len(images))
         if class_names is None:
+            if num_classes is None and labels.max() >= len(labels):
+                raise InputError(
+                    f"labels go up to {labels.max()} with only {len(labels)} examples; "
+                    f"give num_classes if that is meant"
+                )
             class_count = num_classes if num_classes is not None else int(labels.max()) + 1
             class_names = tuple(str(c) for c in range(class_count))
         class_names = tuple(str(c) for c in class_names)
@@ -123,6 +128,10 @@ class Dataset:
             ids, id_source = np.arange(len(images)), id_source or "row number in the given arrays"
         ids = _checked_ids(np.asarray(ids), len(images))
         normalization = _checked_normalization(normalization or pixel_statistics(images), images.shape[-1])
+        # The fingerprint must stay true: no one else holds these arrays, and no one writes to them.
+        images, labels, ids = (np.array(array) for array in (images, labels, ids))
+        for array in (images, labels, ids):
+            array.flags.writeable = False
         return cls(
             images=images,
             labels=labels,

@@ -73,6 +73,18 @@ def check_keep(dataset: Dataset, keep: Mask | None, config: TrainConfig) -> np.n
     return rows
 
 
+@functools.lru_cache(maxsize=64)
+def check_classes(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    """Raises InputError unless a model has a logit for each class of a dataset; nothing is run."""
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), image_shape))
+    logits = jax.eval_shape(model.predict, variables, jax.ShapeDtypeStruct((1, *image_shape), "float32"))
+    if logits.shape[-1] < num_classes:
+        raise InputError(
+            f"the model has {logits.shape[-1]} logits but the dataset {num_classes} classes; "
+            f"create it with num_classes={num_classes}"
+        )
+
+
 def start(key: PRNGKey, model: Model, dataset: Dataset, *, config: TrainConfig, num_steps: int) -> TrainState:
     """Returns the state at step 0, compiled; the state owns its buffers, the key stays the caller's."""
     key_data = jnp.array(jax.random.key_data(key), copy=True)
@@ -176,6 +188,7 @@ def train(
         >>> int(state.step), history.loss.shape
         (33, (33,))
     """
+    check_classes(model, dataset.image_shape, dataset.num_classes)
     kept = check_keep(dataset, keep, config)
     num_steps = total_steps(config, len(dataset), len(kept))
     stop = check_updates(num_updates, num_steps)

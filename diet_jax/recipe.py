@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
 import jax
 import optax
@@ -10,6 +10,7 @@ import optax
 from diet_jax.augment import CropOffsets, normalize, random_crop, random_flip
 from diet_jax.errors import InputError
 from diet_jax.optimizers import Schedule, piecewise_schedule, sgd, warmup_schedule
+from diet_jax.typed import check_types
 from diet_jax.types import Array, PRNGKey
 
 Budget = Literal["equal_steps", "equal_epochs"]
@@ -51,10 +52,7 @@ class TrainConfig:
     """Steps per compiled call; by default chosen for the backend and the model."""
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
-            value = getattr(self, name)
-            if get_origin(hint) is Literal and value not in get_args(hint):
-                raise InputError(f"{name} must be one of {', '.join(get_args(hint))}; got {value!r}")
+        check_types(self)
         if self.steps is not None and self.budget == "equal_epochs":
             raise InputError("budget equal_epochs needs the length in epochs; leave out steps")
         positive = {"batch_size": self.batch_size, "steps": self.steps, "steps_per_call": self.steps_per_call}

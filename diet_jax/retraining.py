@@ -12,7 +12,7 @@ from diet_jax.backend import How
 from diet_jax.data import Dataset
 from diet_jax.ensemble import AnyHow, count_seeds, over_seeds, resolve_how
 from diet_jax.errors import InputError
-from diet_jax.loop import check_keep, map_dataset, map_examples_of, model_batch_size, train
+from diet_jax.loop import check_classes, check_keep, map_dataset, map_examples_of, model_batch_size, train
 from diet_jax.recipe import TrainConfig, total_steps
 from diet_jax.training import StepMetrics, advance_in_one_program, init_state, predictions
 from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, Variables
@@ -71,6 +71,7 @@ def train_ensemble(
         >>> bool((result.predicted == test.labels).mean() > 0.8)
         True
     """
+    check_classes(model, dataset.image_shape, dataset.num_classes)
     if test.normalization != dataset.normalization:
         raise InputError(
             f"test is normalised by {test.normalization}, dataset by {dataset.normalization}; build the test "

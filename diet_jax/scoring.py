@@ -15,6 +15,7 @@ from diet_jax.ensemble import AnyHow, count_seeds, over_seeds, resolve_how
 from diet_jax.errors import InputError
 from diet_jax.loop import (
     BatchSize,
+    check_classes,
     check_keep,
     check_updates,
     map_dataset,
@@ -169,6 +170,7 @@ def score_ensemble(
         (2, 1078)
     """
     num_seeds = count_seeds(keys)
+    check_classes(model, dataset.image_shape, dataset.num_classes)
     keep = None if keep is None else np.asarray(keep)
     kept = check_keep(dataset, keep, config)
     num_steps = total_steps(config, len(dataset), len(kept))

@@ -291,6 +291,42 @@ def test_a_damaged_result_of_a_run_is_named(finished, capsys):
         file.write_bytes(whole)
 
 
+def test_a_result_of_another_selection_is_refused(finished, capsys):
+    results = finished / "retrain"
+    file = results / "random_keep0.5" / "seed_00.npz"
+    own = file.read_bytes()
+    file.write_bytes((results / "el2n_keep0.5" / "seed_00.npz").read_bytes())
+    try:
+        assert "is not of this run (mask is" in refused(capsys, "run", *FORGETTING, "--run-dir", finished)
+    finally:
+        file.write_bytes(own)
+
+
+def test_a_selection_that_empties_a_class_is_refused_before_retraining(capsys, tmp_path):
+    folder = image_folder(tmp_path / "images")
+    run = tmp_path / "run"
+    # One class is the same image over and over: all its examples rank above, or all below, the others.
+    for path in (folder / "train" / "cat").iterdir():
+        Image.new("RGB", (8, 8), (255, 255, 255)).save(path)
+    options = ["--data.name", f"folder:{folder}", "--train.batch-size", "4", *TINY, "--score.epoch", "2"]
+    options += ["--train.epochs", "8", "--select.fractions", "0.1", "--train.learning-rate", "0.02"]
+    message = refused(capsys, "run", *options, "--run-dir", run)
+    assert "1 of 2 classes have no example to train on (" in message
+    assert (run / "scores" / "el2n.npz").is_file()
+    assert not (run / "retrain").exists()
+
+
+def test_figures_that_cannot_be_written(finished, capsys):
+    figures, aside = finished / "figures", finished / "aside"
+    figures.rename(aside)
+    figures.write_text("")
+    try:
+        assert "figures" in refused(capsys, "run", *FORGETTING, "--run-dir", finished)
+    finally:
+        figures.unlink()
+        aside.rename(figures)
+
+
 def test_a_run_folder_in_use_is_refused(finished, capsys):
     import filelock
 

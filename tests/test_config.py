@@ -5,11 +5,12 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from diet_jax import InputError
-from diet_jax.config import RunConfig, differences, from_json, to_json
-from diet_jax.recipe import decay_boundaries, epoch_to_step, steps_per_epoch, total_steps
+from diet_jax.config import RunConfig, ScoreConfig, SelectConfig, differences, from_json, to_json
+from diet_jax.recipe import TrainConfig, decay_boundaries, epoch_to_step, steps_per_epoch, total_steps
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 SIZES = {"digits": 1078, "cifar10": 50_000, "fashion_mnist": 60_000}
@@ -69,3 +70,30 @@ def test_a_config_of_another_version_is_refused(change):
     change(values)
     with pytest.raises(InputError, match="does not fit this version"):
         from_json(RunConfig, values)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RunConfig(score=ScoreConfig(num_seeds=2.5)), r"num_seeds must be int, got 2\.5 \(float\)"),
+        (lambda: RunConfig(seed=np.int64(1)), r"seed must be int, got .*int64"),
+        (lambda: RunConfig(run_dir=Path("x")), "run_dir must be str or None"),
+        (lambda: RunConfig(seed=True), "seed must be int"),
+        (
+            lambda: RunConfig(select=SelectConfig(fractions=("a",))),
+            "fractions must be a tuple, each",
+        ),
+        (lambda: RunConfig(score=ScoreConfig(names=("el2m",))), "one of el2n, grand, .*forgetting"),
+        (lambda: TrainConfig(decay_at=[0.3]), "decay_at must be a tuple"),
+        (lambda: TrainConfig(schedule="foo"), "schedule must be one of piecewise, linear, cosine"),
+        (lambda: RunConfig(train=None), "train must be TrainConfig"),
+        (lambda: RunConfig(score=ScoreConfig(never_learned=float("-inf"))), "never_learned"),
+    ],
+)
+def test_values_of_the_wrong_type_are_named(make, message, unchecked_types):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_whole_numbers_serve_as_floats():
+    assert TrainConfig(epochs=3) == TrainConfig(epochs=3.0)

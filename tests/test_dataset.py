@@ -15,6 +15,22 @@ def arrays():
     return rng.integers(0, 256, (6, 5, 4, 3), dtype=np.uint8), np.array([0, 1, 2, 0, 1, 2])
 
 
+def test_later_writes_to_the_arrays_do_not_reach_the_dataset():
+    images, labels = np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 1, 0, 1], np.int32)
+    dataset = Dataset.from_arrays(images, labels)
+    images[:], labels[:] = 7, 0
+    assert dataset.images.max() == 0
+    assert dataset.labels.tolist() == [0, 1, 0, 1]
+    with pytest.raises(ValueError, match="read-only"):
+        dataset.images[0] = 1
+
+
+def test_labels_far_beyond_the_examples_need_num_classes():
+    images = np.zeros((4, 2, 2, 1), np.uint8)
+    with pytest.raises(InputError, match="labels go up to 2000000 with only 4 examples"):
+        Dataset.from_arrays(images, [0, 1, 2, 2_000_000])
+
+
 def test_defaults(arrays):
     images, labels = arrays
     dataset = Dataset.from_arrays(images, labels)

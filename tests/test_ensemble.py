@@ -226,6 +226,17 @@ def test_a_test_split_with_statistics_of_its_own_is_refused(conv_model, train_sp
         dj.train_ensemble(keys, conv_model, train_split, own, config=CONFIG)
 
 
+def test_a_model_with_too_few_classes_is_refused(train_split, test_split, keys):
+    model = dj.create_model("mlp", num_classes=2, widths=(4,))
+    message = "the model has 2 logits but the dataset 3 classes"
+    with pytest.raises(InputError, match=message):
+        dj.train(keys[0], model, train_split, config=CONFIG)
+    with pytest.raises(InputError, match=message):
+        dj.score_ensemble(keys, model, train_split, config=CONFIG, step=0)
+    with pytest.raises(InputError, match=message):
+        dj.train_ensemble(keys, model, train_split, test_split, config=CONFIG)
+
+
 def test_scores_come_in_the_order_that_was_asked_for(conv_model, train_split, keys):
     for how in ("map", "loop"):
         names = ("grand", "el2n")

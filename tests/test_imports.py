@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the ground up. A file imports its own layer and those below; what is not named here is the shell.
 LAYERS = [
-    {"types", "errors", "losses", "batching", "data", "augment"},
+    {"types", "typed", "errors", "losses", "batching", "data", "augment"},
     {"models", "scores", "pruning", "optimizers", "seeds"},
     {"recipe", "backend", "training"},
     {"loop"},

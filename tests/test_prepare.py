@@ -192,7 +192,7 @@ def test_a_wrong_checksum_is_refused_and_leaves_nothing(server, tmp_path):
         prepare_dataset(
             "cifar10", data_dir=tmp_path / "d", quiet=True, archives=[Archive(archive.url, "0" * 64)]
         )
-    for part in ("'cifar10'", archive.url, str(tmp_path / "d" / "downloads" / "cifar10"), "--data-dir"):
+    for part in ("'cifar10'", archive.url, str(tmp_path / "d" / "downloads" / "cifar10"), "data-dir"):
         assert part in str(caught.value)
     assert left(tmp_path / "d") == []
 

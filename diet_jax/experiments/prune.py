@@ -110,7 +110,13 @@ def _result_path(folder: RunFolder, selection: Selection, seed: int) -> Path:
 def _result_facts(setup: Setup, selection: Selection, num_steps: int, seed: int) -> dict[str, Any]:
     size = selection.size(len(setup.splits.train))
     fingerprint = setup.splits.test.fingerprint
-    return {"fingerprint": fingerprint, "steps": num_steps, "num_kept": size, "seed": seed}
+    return {
+        "fingerprint": fingerprint,
+        "mask": selection.digest(seed),
+        "steps": num_steps,
+        "num_kept": size,
+        "seed": seed,
+    }
 
 
 def _save_result(

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from diet_jax.data import fingerprint
 from diet_jax.errors import InputError
 from diet_jax.experiments.setup import Setup
+from diet_jax.loop import check_keep
 from diet_jax.progress import say
 from diet_jax.pruning import keep_highest, keep_lowest, keep_random, keep_window, num_kept, tie_mass
 from diet_jax.runs import RunFolder
@@ -27,11 +29,16 @@ class Selection:
     @property
     def name(self) -> str:
         """Name of its files."""
-        return FULL if self.keep is None else f"{self.kept_by}_keep{self.fraction:g}"
+        return FULL if self.keep is None else f"{self.kept_by}_keep{self.fraction:.15g}"
 
     def mask(self, seed: int) -> np.ndarray | None:
         """The mask bool `[n]` of one seed; None for everything."""
         return self.keep[seed] if self.keep is not None and self.keep.ndim == 2 else self.keep
+
+    def digest(self, seed: int) -> str:
+        """Names the mask of one seed by its contents."""
+        mask = self.mask(seed)
+        return FULL if mask is None else fingerprint(mask)
 
     def size(self, num_examples: int) -> int:
         """How many of the examples it keeps."""
@@ -73,6 +80,8 @@ def select_stage(setup: Setup, folder: RunFolder, files: list[ScoreFile]) -> lis
         masks[RANDOM] = (random, {**facts, "seeds": "one mask per retraining seed"})
         for kept_by, (keep, provenance) in masks.items():
             selection = Selection(kept_by, fraction, keep)
+            for each in np.atleast_2d(keep):
+                check_keep(train, each, config.train)
             mask = KeepFile(keep, train.ids, f"{train.name}/{train.split}", train.fingerprint, provenance)
             mask.save(folder.path / "masks" / f"{selection.name}.npz")
             selections.append(selection)

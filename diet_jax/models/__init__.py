@@ -77,7 +77,7 @@ def create_model(name: str, *, num_classes: int, dtype: str = "float32", **optio
         (2, 10)
     """
     if name not in _MODELS:
-        raise InputError(f"name: no model is called {name!r}.{_suggest(name, _MODELS)}")
+        raise InputError(f"model name: no model is called {name!r}.{_suggest(name, _MODELS)}")
     if dtype not in _DTYPES:
         raise InputError(f"dtype: expected {' or '.join(map(repr, _DTYPES))}, got {dtype!r}.")
     entry = _MODELS[name]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
+from diet_jax.errors import InputError
 from diet_jax.types import Array, Mask
 
 
@@ -89,6 +90,9 @@ def forgetting_scores(
     Returns:
         float32 `[n]`; high means hard (forgotten often, or never learned).
 
+    Raises:
+        InputError: `keep` is not a boolean vector of all rows.
+
     Paper: section 2; `forgetting.py` of the authors' code.
 
     Example:
@@ -98,4 +102,11 @@ def forgetting_scores(
         [0.0, inf]
     """
     scores = jnp.where(state.ever_correct, state.events.astype(jnp.float32), jnp.float32(never_learned))
-    return scores if keep is None else jnp.where(keep, scores, jnp.float32(jnp.nan))
+    if keep is None:
+        return scores
+    if keep.shape != scores.shape or keep.dtype != bool:
+        raise InputError(
+            f"keep must be a boolean vector {scores.shape}, one entry per row; "
+            f"got {keep.dtype} of shape {keep.shape}"
+        )
+    return jnp.where(keep, scores, jnp.float32(jnp.nan))
