@@ -86,6 +86,8 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
         >>> steps_per_epoch(50_000, 128)
         390
     """
+    if num_examples == 0:
+        raise InputError("there is no example to train on; keep at least one batch of them")
     if num_examples < batch_size:
         raise InputError(
             f"batch_size is {batch_size} but only {num_examples} examples are trained on; "

@@ -230,7 +230,7 @@ def test_the_key_given_outlives_the_training(conv_model, train_split, trained):
         (np.ones(49, bool), "one entry for each of the 50"),
         (np.ones((1, 50), bool), "one entry for each of the 50"),
         (np.arange(50) < 7, "only 7 examples"),
-        (np.zeros(50, bool), "only 0 examples"),
+        (np.zeros(50, bool), "no example to train on"),
         (np.ones(50, np.int32), "boolean vector"),
     ],
 )

@@ -52,10 +52,12 @@ def text_width(text: str) -> float:
 
 
 def wrap(text: str, width: int) -> str:
+    """Breaks text into lines of at most `width` characters."""
     return "\n".join(textwrap.wrap(text, width))
 
 
 def shorten(text: str, length: int, *, keep_end: bool = False) -> str:
+    """Cuts text to at most `length` characters, with an ellipsis in place of what is left out."""
     if len(text) <= length:
         return text
     return "…" + text[1 - length :] if keep_end else text[: length - 1] + "…"
