@@ -4,8 +4,8 @@ Command: diet-jax prepare cifar10
          diet-jax run configs/cifar10_cpu.py
 Figure:  the paper's Figure 1, first column, second row, in small: not its network, length or augmentation.
 Time:    34 min 42 s on two cores that other work shared.
-Measured: everything .680; keep 0.7 by EL2N .638, at random .647; keep 0.5 .486 and .616: the paper's claim does
-         not show at this size; docs/results/cifar10_cpu has the figures.
+Measured: everything .680; keep 0.7 by EL2N .638, at random .647; keep 0.5 .486 and .616: the paper's claim
+         does not show at this size; docs/results/cifar10_cpu has the figures.
 """
 
 from diet_jax.config import DataConfig, ModelConfig, RetrainConfig, RunConfig, ScoreConfig, SelectConfig
