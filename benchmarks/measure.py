@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+
+PACKAGES = ("diet_jax", "jax", "jaxlib", "flax", "numpy")
 
 
 @dataclass(frozen=True)
@@ -38,28 +40,44 @@ class Timing:
         return float(np.median(ratios)), float(ratios.min()), float(ratios.max())
 
 
-def interleaved(variants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Timing]:
-    """Times every variant once, then all of them in turn, starting with another one in each round.
-
-    Args:
-        variants: functions by name; each must return only when its result is there.
-        rounds: how many calls of each after the first.
-    """
-    names = list(variants)
-    first = {name: seconds(variants[name]) for name in names}
-    later: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(rounds):
-        start = turn % len(names)
-        for name in names[start:] + names[:start]:
-            later[name].append(seconds(variants[name]))
-    return {name: Timing(first[name], later[name]) for name in names}
-
-
 def seconds(fn: Callable[[], Any]) -> float:
     """Returns the wall-clock time of one call."""
     begin = time.perf_counter()
     fn()
     return time.perf_counter() - begin
+
+
+def repeated(fn: Callable[[], Any], count: int) -> Callable[[], None]:
+    """Returns a function that calls another so many times, for what is too short to time by itself."""
+
+    def call() -> None:
+        for _ in range(count):
+            fn()
+
+    return call
+
+
+def interleaved(
+    variants: dict[str, Callable[[], Any]],
+    rounds: int,
+    *,
+    timer: Callable[[Callable[[], Any]], float] = seconds,
+) -> dict[str, Timing]:
+    """Times every variant once, then all of them in turn, starting with another one in each round.
+
+    Args:
+        variants: functions by name; each must return only when its result is there.
+        rounds: how many calls of each after the first.
+        timer: calls a function and returns its seconds.
+    """
+    names = list(variants)
+    first = {name: timer(variants[name]) for name in names}
+    later: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds):
+        start = turn % len(names)
+        for name in names[start:] + names[:start]:
+            later[name].append(timer(variants[name]))
+    return {name: Timing(first[name], later[name]) for name in names}
 
 
 def rows(what: str, timings: dict[str, Timing], floor: str, *, divide_by: int = 1) -> list[dict[str, Any]]:
@@ -95,7 +113,7 @@ def environment(packages: tuple[str, ...]) -> dict[str, Any]:
     """Returns what the numbers depend on: machine, versions, date, and the load when asked."""
     import jax
 
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
     return {
         "date": datetime.date.today().isoformat(),
         "cpu": _cpu_name(),
@@ -113,18 +131,24 @@ def report(
     *,
     unit: str,
     path: Path | None,
-    packages: tuple[str, ...] = ("diet_jax", "jax", "jaxlib", "flax", "numpy"),
+    packages: tuple[str, ...] = PACKAGES,
     first_call: bool = True,
+    columns: dict[str, tuple[str, str]] | None = None,
+    notes: Sequence[str] = (),
+    extra: dict[str, Any] | None = None,
 ) -> None:
     """Prints the rows as a table with machine and versions, and writes them as JSON.
 
     Args:
         title: what was measured.
-        table_rows: from `rows`.
+        table_rows: from `rows`; further entries may have been added to some of them.
         unit: "s" or "ms", of the median column.
         path: where to write the JSON; None writes nothing.
         packages: whose versions to tell.
         first_call: show the column of first calls.
+        columns: heading and format of further entries of the rows that are to be shown.
+        notes: lines to print below the table.
+        extra: further entries of the JSON.
     """
     machine = environment(packages)
     scale = {"s": 1, "ms": 1000}[unit]
@@ -136,6 +160,9 @@ def report(
     table.add_column(f"median ({unit})", justify="right")
     table.add_column("ratio (lowest to highest)", justify="right")
     table.add_column("to")
+    columns = columns or {}
+    for heading, _ in columns.values():
+        table.add_column(heading, justify="right")
     last = None
     for row in table_rows:
         if last not in (None, row["what"]):
@@ -144,19 +171,23 @@ def report(
         first = [f"{row['first_call_s']:.2f}"] if first_call else []
         ratio = f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
         median = f"{scale * row['median_s']:.3g}"
-        table.add_row(row["what"], row["variant"], *first, median, ratio, row["floor"])
+        more = [format(row[key], form) if key in row else "" for key, (_, form) in columns.items()]
+        table.add_row(row["what"], row["variant"], *first, median, ratio, row["floor"], *more)
     # Not cut to the terminal: a table in a log file is read later.
-    console = Console(width=130)
+    console = Console(width=130 + 12 * len(columns))
     console.print(table)
+    for note in notes:
+        console.print(note, highlight=False)
     versions = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
     console.print(
         f"{machine['date']}; {machine['cores']} cores of {machine['cpu']}, device {machine['device']}; "
-        f"Python {machine['python']}, {versions}; load average at the end {machine['load_1min']:.1f}",
+        f"Python {machine['python']}, {versions}; load average at the end {machine['load_1min']}",
         highlight=False,
     )
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"title": title, "environment": machine, "rows": table_rows}, indent=1))
+        numbers = {"title": title, "environment": machine, "rows": table_rows, **(extra or {})}
+        path.write_text(json.dumps(numbers, indent=1))
 
 
 def _cpu_name() -> str:
