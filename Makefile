@@ -4,7 +4,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint clean
+# `make bench` has an environment of its own and writes to BENCH_OUT. ROUNDS sets the calls of each variant.
+# PyTorch is there only to be compared with: TORCH says which one pip installs, and TORCH= leaves it and its
+# table out. On Linux pip takes a build for CUDA of several GB unless an index of CPU builds is named:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make bench TORCH='torch==2.9.1+cpu'
+TORCH ?= torch
+ROUNDS ?=
+BENCH_OUT ?= build/bench
+BENCH_VENV := .venv-bench
+
+.PHONY: run test lint bench clean
 
 run: $(VENV)/.installed
 	$(BIN)/diet-jax run
@@ -17,6 +26,15 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+bench: $(BENCH_VENV)/.installed
+	$(BENCH_VENV)/bin/python benchmarks/run_all.py --out '$(BENCH_OUT)' $(if $(ROUNDS),--rounds $(ROUNDS))
+
+$(BENCH_VENV)/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --quiet --upgrade pip
+	$(BENCH_VENV)/bin/pip install --quiet --editable $(if $(TORCH),'.[bench]' '$(TORCH)',.)
+	touch $@
+
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
@@ -28,4 +46,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(BENCH_VENV) build dist *.egg-info
