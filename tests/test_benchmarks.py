@@ -1,0 +1,286 @@
+"""The benchmarks: their own arithmetic, and that each script starts. What they measure is not tested."""
+
+import functools
+import importlib
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tyro
+
+import diet_jax as dj
+from diet_jax.datasets.archives import Contents
+from diet_jax.datasets.write import write_prepared
+from diet_jax.progress import Progress
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py") if "class Options" in path.read_text())
+
+sys.path.insert(0, str(BENCHMARKS))
+
+import cost  # noqa: E402
+import el2n  # noqa: E402
+import grand  # noqa: E402
+import measure  # noqa: E402
+import pack  # noqa: E402
+import programs  # noqa: E402
+import remote  # noqa: E402
+import run_all  # noqa: E402
+import torch_peers  # noqa: E402
+import train_step  # noqa: E402
+
+
+def numbers(path: Path) -> list[dict]:
+    return json.loads(path.read_text())["rows"]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_each_script_says_what_it_does_and_to_what_its_ratios_are(name, capsys):
+    module = importlib.import_module(name)
+    assert f"Command: python benchmarks/{name}.py" in module.__doc__ or name == "run_all"
+    assert "Floor:" in module.__doc__ or name in ("pack", "run_all")
+    with pytest.raises(SystemExit) as ended:
+        tyro.cli(module.Options, args=["--help"])
+    assert ended.value.code == 0
+    assert "--help" in capsys.readouterr().out
+
+
+def test_make_bench_runs_every_script_that_measures():
+    scripts = {script for script, *_ in run_all.SETS.values()}
+    assert scripts == {f"{name}.py" for name in SCRIPTS} - {"run_all.py", "pack.py"}
+
+
+def test_every_set_has_options_that_its_script_knows():
+    for name, (script, *_) in run_all.SETS.items():
+        options = run_all.Options(rounds=2)
+        _, _, *args = run_all.command(name, options)
+        parsed = tyro.cli(importlib.import_module(Path(script).stem).Options, args=args)
+        assert (parsed.rounds, parsed.json) == (2, Path(f"{name}.json"))
+
+
+def test_an_unknown_set_is_named(tmp_path):
+    with pytest.raises(SystemExit, match="no set is called grnad"):
+        run_all.main(run_all.Options(only=("grnad",), out=tmp_path))
+
+
+def test_variants_take_turns_and_each_is_first_in_turn():
+    calls = []
+    variants = {name: functools.partial(calls.append, name) for name in "abc"}
+    timings = measure.interleaved(variants, 3)
+    assert "".join(calls) == "abc" + "abc" + "bca" + "cab"
+    assert [len(timing.later) for timing in timings.values()] == [3, 3, 3]
+
+
+def test_ratios_are_taken_within_rounds():
+    ticks = iter([0.0, 0.0, 1.0, 3.0, 40.0, 10.0])  # first calls, then each round in the order it ran
+    timings = measure.interleaved({"a": lambda: None, "b": lambda: None}, 2, timer=lambda _: next(ticks))
+    assert timings["b"].ratio_to(timings["a"]) == (3.5, 3.0, 4.0)
+
+
+def test_repeated_calls_so_often():
+    calls = []
+    measure.repeated(lambda: calls.append(1), 5)()
+    assert len(calls) == 5
+
+
+@pytest.mark.parametrize("limit", [10, 999, 1000, 1001, 123_456])
+def test_the_largest_batch_is_found_with_few_compiles(limit):
+    asked = []
+
+    def size_of(count: int) -> int:
+        asked.append(count)
+        return 100 + 3 * count
+
+    fits, too_many = programs.largest_that_fits(size_of, limit, first=32, step=16)
+    assert fits == 0 or size_of(fits) <= limit
+    assert limit < size_of(too_many)
+    assert too_many - fits <= 16
+    assert len(set(asked)) <= 5
+
+
+def test_the_search_gives_up_in_time():
+    fits, too_many = programs.largest_that_fits(lambda count: 7, 10, first=1, step=1, most_calls=5)
+    assert (fits, too_many) == (16, None)
+
+
+def test_a_compiled_program_tells_its_memory():
+    program = programs.compiled(lambda x: (x @ x).sum(), jnp.ones((64, 64)))
+    assert program(jnp.ones((64, 64))) == 64**3
+    assert program.total_bytes >= program.temporary_bytes + 4 * 64 * 64
+    assert program.trace_s > 0
+    assert program.compile_s > 0
+
+
+def test_the_lowest_tenth_has_a_difference_of_its_own():
+    reference = np.arange(1.0, 21)
+    scores = reference.copy()
+    scores[1] *= 1.01
+    scores[15] *= 0.5
+    assert grand.differences(scores, reference) == pytest.approx((0.5, 0.01))
+
+
+def test_the_authors_formula_is_grand(conv_model, conv_variables):
+    rng = np.random.default_rng(0)
+    images, labels = jnp.asarray(rng.normal(size=(5, 8, 8, 2)), jnp.float32), jnp.array([0, 1, 2, 0, 1])
+    expected = dj.grand_vmap(conv_model.predict, conv_variables, images, labels)
+    scores = grand.authors_formula(conv_model.predict, conv_variables, images, labels)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
+def test_grand_runs(tmp_path):
+    path = tmp_path / "grand.json"
+    options = {"batch_size": 4, "check_examples": 8, "jacrev_batch": 2, "limit_gib": 0.05, "rounds": 1}
+    grand.main(grand.Options(network="mlp", json=path, **options))
+    table = {(row["what"], row["variant"]): row for row in numbers(path)}
+    exact = table["mlp, float32, batch 4", "grand"]
+    assert exact["difference"] < 1e-5
+    assert exact["difference_lowest"] <= exact["difference"]
+    assert ("mlp, float32, batch 2", "authors' formula (jacrev)") in table
+    assert json.loads(path.read_text())["largest_batch"]["grand"]["fits"] > 0
+
+
+def test_el2n_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(el2n, "TIMED_S", 0.001)
+    el2n.main(el2n.Options(networks=("mlp",), batch_size=4, rounds=1, json=tmp_path / "el2n.json"))
+    assert [row["variant"] for row in numbers(tmp_path / "el2n.json")] == ["forward pass", "el2n"]
+
+
+def test_a_bare_training_ends_where_the_librarys_does(tmp_path, monkeypatch):
+    monkeypatch.setitem(train_step.STEPS, "mlp, digits", 40)
+    # Optax's own schedule, of the training by hand, promotes.
+    with jax.numpy_dtype_promotion("standard"):
+        train_step.main(train_step.Options(("mlp, digits",), rounds=1, json=tmp_path / "step.json"))
+    assert len(numbers(tmp_path / "step.json")) == 3
+
+
+def test_trainings_that_end_apart_are_told():
+    one = {"w": jnp.array([1.0, 2.0]), "b": jnp.zeros(2)}
+    other = {"w": jnp.array([1.0, 1.5]), "b": jnp.zeros(2)}
+    assert train_step.largest_difference(one, one) == 0
+    assert train_step.largest_difference(one, other) == 0.25
+
+
+def test_cost_draws_its_figure():
+    options = cost.Options(batch_sizes=(2, 4), widths=(4,), blocks=(1,), base=(2, 4, 1))
+    axes = cost.settings(options)
+    wanted = dict.fromkeys(setting for along in axes.values() for setting in along)
+    assert [tuple(setting) for setting in wanted] == [(2, 4, 1), (4, 4, 1)]
+    ratios = {"ratio": 1.0, "ratio_low": 0.9, "ratio_high": 1.2}
+    line = [{"variant": name, **ratios} for name in ("grand", "grand_vmap")]
+    figure = cost.draw(dict.fromkeys(wanted, line), axes, "a note")
+    labels = [panel.get_xlabel() for panel in figure.axes]
+    assert labels == ["batch size", "width (filters of the first stage)", "depth (blocks per stage)"]
+
+
+def test_functions_in_another_process():
+    broken = functools.partial(int, "x")
+    with remote.Remote(functools.partial(dict, clock=time.perf_counter, broken=broken)) as child:
+        assert 0 <= child.seconds("clock") < 1
+        assert isinstance(child.result("clock"), float)
+        with pytest.raises(RuntimeError, match="invalid literal"):
+            child.result("broken")
+        assert child.result("clock") > 0
+
+
+def test_without_pytorch_its_comparison_is_skipped(capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    torch_peers.main(torch_peers.Options())
+    assert "skipped, PyTorch is not installed" in capsys.readouterr().out
+
+
+def test_pytorchs_norms_are_ours():
+    """In float64 both of PyTorch's ways are the same number, and ours but for float32 rounding."""
+    torch = pytest.importorskip("torch")
+    import jax_ways
+    import torch_ways
+
+    ours = jax_ways.build(6, 4)
+    weights = {name: array.astype(np.float64) for name, array in ours["weights"]().items()}
+    torch.set_default_dtype(torch.float64)
+    try:
+        images, labels = ours["images"]().astype(np.float64), ours["labels"]()
+        theirs = torch_ways.build(weights, images, labels, 4, False)
+        exact = theirs[torch_ways.VMAP]()
+        np.testing.assert_allclose(theirs[torch_ways.GHOST](), exact, rtol=1e-12)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name in (jax_ways.GRAND, jax_ways.VMAP):
+        assert np.median(np.abs(ours[name]() / exact - 1)) < 1e-5
+
+
+@pytest.mark.parametrize("way", ["direct", "gram", "offset", "grouped"])
+@pytest.mark.parametrize(("size", "stride", "padding"), [(3, 1, 1), (3, 2, 0), (1, 2, 0)])
+def test_each_way_of_a_convolution_in_pytorch(way, size, stride, padding):
+    torch = pytest.importorskip("torch")
+    import torch_ghost
+
+    layer = torch.nn.Conv2d(3, 5, size, stride, padding, bias=False).double()
+    images = torch.randn(4, 3, 9, 9, dtype=torch.float64)
+    upstream = torch.randn_like(layer(images))
+    squares = torch_ghost.CONV_NORMS[way](layer, images, upstream).detach()
+    for row in range(4):
+        (gradient,) = torch.autograd.grad((layer(images)[row] * upstream[row]).sum(), layer.weight)
+        torch.testing.assert_close(squares[row], gradient.square().sum())
+
+
+def write_folder(root: Path) -> str:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for index in range(6):
+            path = root / split / f"class{index % 2}" / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (5, 4, 3), dtype=np.uint8)).save(path)
+    return f"folder:{root}"
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_a_packed_folder_is_the_same_dataset(tmp_path, pixels):
+    name, path = write_folder(tmp_path / "images"), tmp_path / "packed.npz"
+    splits = dj.load_dataset(name, quiet=True)
+    pack.pack(name, path, pixels=pixels)
+    for packed, split in zip(pack.load_packed(path), splits, strict=True):
+        assert packed.fingerprint == split.fingerprint
+        for field in ("name", "split", "class_names", "normalization", "id_source", "num_classes"):
+            assert getattr(packed, field) == getattr(split, field)
+    with np.load(path) as stored:
+        assert ("train_pixels" in stored) == pixels
+
+
+def test_a_packed_prepared_dataset_keeps_its_encoded_images(tmp_path):
+    rng = np.random.default_rng(0)
+    images = {split: rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8) for split in ("train", "test")}
+    labels = {split: {"label": rng.integers(0, 10, 20)} for split in images}
+    write_prepared("cifar10", Contents(images, labels, {}), True, tmp_path, Progress("", quiet=True))
+    pack.pack("cifar10", tmp_path / "packed.npz", data_dir=tmp_path)
+    packed = pack.load_packed(tmp_path / "packed.npz")
+    splits = dj.load_dataset("cifar10", data_dir=tmp_path, quiet=True)
+    assert [split.fingerprint for split in packed] == [split.fingerprint for split in splits]
+    with np.load(tmp_path / "packed.npz") as stored:
+        assert len(stored["train_lengths"]) == 20
+
+
+def test_embedded_digits_are_packed_as_pixels(tmp_path, capsys):
+    pack.main(pack.Options("digits", tmp_path / "digits.npz"))
+    assert "1078 and 719 examples" in capsys.readouterr().out
+    splits = dj.load_dataset("digits")
+    packed = pack.load_packed(tmp_path / "digits.npz")
+    assert [split.fingerprint for split in packed] == [split.fingerprint for split in splits]
+
+
+def test_other_pixels_than_were_packed_are_an_error(tmp_path):
+    path = tmp_path / "digits.npz"
+    pack.pack("digits", path)
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    arrays["test_pixels"] = arrays["test_pixels"][::-1]
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match="the test split does not have the fingerprint"):
+        pack.load_packed(path)
