@@ -14,7 +14,7 @@ import tyro
 from grand import CLASSES, FLOOR, IMAGE_SHAPE, batches, ways_of
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
-from measure import interleaved, report, rows
+from measure import interleaved, repeated, report, rows
 
 import diet_jax as dj
 from diet_jax.models import ResNet
@@ -53,7 +53,7 @@ class Options:
     base: tuple[int, int, int] = (16, 32, 2)
     """Batch size, width and blocks where they are not varied."""
     rounds: int = 5
-    """Calls of each after the first."""
+    """Timings of each after the first; a timing is of as many calls as take about 0.2 s."""
     figure: Path | None = None
     """Where to write the figure."""
     json: Path | None = None
@@ -78,9 +78,10 @@ def measured(setting: Setting, rounds: int) -> list[dict[str, Any]]:
         jax.block_until_ready(program(variables, *batch))
 
     ways = ways_of(model.predict)
-    variants = {name: partial(call, jax.jit(ways[name])) for name in (FLOOR, *LINES)}
+    programs = {name: partial(call, jax.jit(ways[name])) for name in (FLOOR, *LINES)}
     what = f"batch {setting.batch_size}, width {setting.width}, {setting.blocks} blocks"
-    table = rows(what, interleaved(variants, rounds), FLOOR)
+    variants, count = repeated(programs, FLOOR)
+    table = rows(what, interleaved(variants, rounds), FLOOR, divide_by=count)
     # Programs that are not needed again would be kept.
     jax.clear_caches()
     return [{**row, **setting._asdict()} for row in table]
@@ -132,6 +133,7 @@ def main(options: Options) -> None:
         [row for entries in table.values() for row in entries],
         unit="ms",
         path=options.json,
+        first_call=False,
     )
     if options.figure is not None:
         base = Setting(*options.base)

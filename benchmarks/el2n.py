@@ -12,13 +12,12 @@ from typing import Any
 import jax
 import tyro
 from grand import CLASSES, IMAGE_SHAPE, NetworkName, batches
-from measure import interleaved, repeated, report, rows, seconds
+from measure import interleaved, repeated, report, rows
 
 import diet_jax as dj
 from diet_jax.types import PredictFn
 
 FLOOR = "forward pass"
-TIMED_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,8 @@ def main(options: Options) -> None:
 
         programs = {FLOOR: partial(forward, model.predict), "el2n": partial(dj.el2n, model.predict)}
         variants = {name: partial(call, jax.jit(program)) for name, program in programs.items()}
-        variants[FLOOR]()
-        count = max(1, round(TIMED_S / seconds(variants[FLOOR])))
-        timings = interleaved({name: repeated(fn, count) for name, fn in variants.items()}, options.rounds)
+        variants, count = repeated(variants, FLOOR)
+        timings = interleaved(variants, options.rounds)
         what = f"{network}, batch {options.batch_size}"
         table += rows(what, timings, FLOOR, divide_by=count)
     for row in table:

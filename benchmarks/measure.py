@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+TIMED_S = 0.2
 PACKAGES = ("diet_jax", "jax", "jaxlib", "flax", "numpy")
 
 
@@ -47,14 +49,24 @@ def seconds(fn: Callable[[], Any]) -> float:
     return time.perf_counter() - begin
 
 
-def repeated(fn: Callable[[], Any], count: int) -> Callable[[], None]:
-    """Returns a function that calls another so many times, for what is too short to time by itself."""
+def repeated(variants: dict[str, Callable[[], Any]], floor: str) -> tuple[dict[str, Callable[[], None]], int]:
+    """Returns functions that call others many times, for what is too short to time by itself.
 
-    def call() -> None:
+    Args:
+        variants: functions by name.
+        floor: the one whose calls are to take `TIMED_S` together; all are called equally often.
+
+    Returns:
+        The functions, and how often each calls: what `rows` is to divide by.
+    """
+    variants[floor]()
+    count = max(1, round(TIMED_S / seconds(variants[floor])))
+
+    def calls(fn: Callable[[], Any]) -> None:
         for _ in range(count):
             fn()
 
-    return call
+    return {name: partial(calls, fn) for name, fn in variants.items()}, count
 
 
 def interleaved(

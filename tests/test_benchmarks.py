@@ -83,10 +83,16 @@ def test_ratios_are_taken_within_rounds():
     assert timings["b"].ratio_to(timings["a"]) == (3.5, 3.0, 4.0)
 
 
-def test_repeated_calls_so_often():
+def test_short_calls_are_repeated_equally_often(monkeypatch):
     calls = []
-    measure.repeated(lambda: calls.append(1), 5)()
-    assert len(calls) == 5
+    monkeypatch.setattr(measure, "seconds", lambda fn: measure.TIMED_S / 5)
+    variants = {name: functools.partial(calls.append, name) for name in "ab"}
+    repeated, count = measure.repeated(variants, "a")
+    calls.clear()
+    for fn in repeated.values():
+        fn()
+    assert count == 5
+    assert calls == ["a"] * 5 + ["b"] * 5
 
 
 @pytest.mark.parametrize("limit", [10, 999, 1000, 1001, 123_456])
@@ -125,15 +131,18 @@ def test_the_lowest_tenth_has_a_difference_of_its_own():
     assert grand.differences(scores, reference) == pytest.approx((0.5, 0.01))
 
 
-def test_the_authors_formula_is_grand(conv_model, conv_variables):
-    rng = np.random.default_rng(0)
-    images, labels = jnp.asarray(rng.normal(size=(5, 8, 8, 2)), jnp.float32), jnp.array([0, 1, 2, 0, 1])
-    expected = dj.grand_vmap(conv_model.predict, conv_variables, images, labels)
-    scores = grand.authors_formula(conv_model.predict, conv_variables, images, labels)
+def test_the_authors_formula_is_grand():
+    model = dj.create_model("mlp", num_classes=3, widths=[4])
+    variables = model.init(jax.random.key(0), (8, 8, 2))
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(5, 8, 8, 2)), jnp.float32)
+    labels = jnp.array([0, 1, 2, 0, 1])
+    expected = dj.grand_vmap(model.predict, variables, images, labels)
+    scores = grand.authors_formula(model.predict, variables, images, labels)
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
 
 
-def test_grand_runs(tmp_path):
+def test_grand_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "TIMED_S", 0.001)
     path = tmp_path / "grand.json"
     options = {"batch_size": 4, "check_examples": 8, "jacrev_batch": 2, "limit_gib": 0.05, "rounds": 1}
     grand.main(grand.Options(network="mlp", json=path, **options))
@@ -146,7 +155,7 @@ def test_grand_runs(tmp_path):
 
 
 def test_el2n_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr(el2n, "TIMED_S", 0.001)
+    monkeypatch.setattr(measure, "TIMED_S", 0.001)
     el2n.main(el2n.Options(networks=("mlp",), batch_size=4, rounds=1, json=tmp_path / "el2n.json"))
     assert [row["variant"] for row in numbers(tmp_path / "el2n.json")] == ["forward pass", "el2n"]
 
