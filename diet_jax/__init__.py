@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from diet_jax.loop import score_dataset, train
     from diet_jax.losses import cross_entropy, error_vector
     from diet_jax.models import create_model, from_linen
+    from diet_jax.per_example.clipping import clipping_factors
+    from diet_jax.per_example.explanation import explain
+    from diet_jax.per_example.norms import per_example_grad_norms
     from diet_jax.pruning import (
         keep_highest,
         keep_lowest,
@@ -31,8 +34,16 @@ if TYPE_CHECKING:
     from diet_jax.recipe import TrainConfig
     from diet_jax.retraining import EnsembleTraining, train_ensemble
     from diet_jax.score_files import ScoreFile
+    from diet_jax.scores.agreement import el2n_agreement
     from diet_jax.scores.dynamics import forgetting_scores
-    from diet_jax.scores.gradients import grand, grand_last_layer, grand_vmap
+    from diet_jax.scores.gradients import example_loss, grand, grand_last_layer, grand_vmap
+    from diet_jax.scores.logit_gradients import (
+        diagnose_el2n,
+        label_free_score,
+        logit_grad_gram,
+        logit_grad_norms,
+        logit_sum_gradient,
+    )
     from diet_jax.scores.logits import el2n
     from diet_jax.scoring import EnsembleScores, score_ensemble
     from diet_jax.seeds import seed_keys
@@ -53,10 +64,15 @@ _HOMES = {
     "TrainConfig": "recipe",
     "TrainState": "training",
     "Variables": "types",
+    "clipping_factors": "per_example.clipping",
     "create_model": "models",
     "cross_entropy": "losses",
+    "diagnose_el2n": "scores.logit_gradients",
     "el2n": "scores.logits",
+    "el2n_agreement": "scores.agreement",
     "error_vector": "losses",
+    "example_loss": "scores.gradients",
+    "explain": "per_example.explanation",
     "forgetting_scores": "scores.dynamics",
     "from_linen": "models",
     "grand": "scores.gradients",
@@ -67,10 +83,15 @@ _HOMES = {
     "keep_random": "pruning",
     "keep_window": "pruning",
     "kept_indices": "pruning",
+    "label_free_score": "scores.logit_gradients",
     "load_dataset": "datasets",
+    "logit_grad_gram": "scores.logit_gradients",
+    "logit_grad_norms": "scores.logit_gradients",
+    "logit_sum_gradient": "scores.logit_gradients",
     "normalize": "augment",
     "num_kept": "pruning",
     "over_seeds": "ensemble",
+    "per_example_grad_norms": "per_example.norms",
     "prepare_dataset": "datasets.prepare",
     "score_dataset": "loop",
     "score_ensemble": "scoring",
@@ -94,10 +115,15 @@ __all__ = [
     "TrainConfig",
     "TrainState",
     "Variables",
+    "clipping_factors",
     "create_model",
     "cross_entropy",
+    "diagnose_el2n",
     "el2n",
+    "el2n_agreement",
     "error_vector",
+    "example_loss",
+    "explain",
     "forgetting_scores",
     "from_linen",
     "grand",
@@ -108,10 +134,15 @@ __all__ = [
     "keep_random",
     "keep_window",
     "kept_indices",
+    "label_free_score",
     "load_dataset",
+    "logit_grad_gram",
+    "logit_grad_norms",
+    "logit_sum_gradient",
     "normalize",
     "num_kept",
     "over_seeds",
+    "per_example_grad_norms",
     "prepare_dataset",
     "score_dataset",
     "score_ensemble",

@@ -48,11 +48,11 @@ def test_batches_of_nothing_are_refused(batch_size):
         map_examples(describe, {"x": IMAGES}, LABELS, batch_size=batch_size)
 
 
-def grand_batch(width: int, wrap=lambda fn: fn) -> int:
+def grand_batch(width: int, wrap=lambda fn: fn, score=dj.grand) -> int:
     model = dj.create_model("mlp", num_classes=10, widths=(width,))
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), (8, 8, 1)))
     shapes = jax.ShapeDtypeStruct((100, 8, 8, 1), "float32"), jax.ShapeDtypeStruct((100,), "int32")
-    return auto_batch_size(wrap(functools.partial(dj.grand, model.predict)), *shapes, shared=(variables,))
+    return auto_batch_size(wrap(functools.partial(score, model.predict)), *shapes, shared=(variables,))
 
 
 def test_the_automatic_batch_size_is_a_power_of_two_within_bounds_that_falls_with_the_model():
@@ -68,7 +68,9 @@ def test_the_gradients_of_a_batch_fit_the_budget():
     width = 3_000
     gradient_bytes = 4 * (64 * width + width + width * 10 + 10)
     budget = batching.CPU_CHUNK_BYTES if jax.default_backend() == "cpu" else batching.ACCELERATOR_CHUNK_BYTES
-    assert 1 < grand_batch(width) <= budget / gradient_bytes
+    assert 1 < grand_batch(width, score=dj.grand_vmap) <= budget / gradient_bytes
+    # Without the gradients there is room for more examples.
+    assert grand_batch(width) > grand_batch(width, score=dj.grand_vmap)
 
 
 def test_even_a_model_beyond_the_budget_is_given_one_example(monkeypatch):

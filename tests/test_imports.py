@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the ground up. A file imports its own layer and those below; what is not named here is the shell.
 LAYERS = [
     {"types", "typed", "errors", "losses", "batching", "data", "augment"},
+    {"per_example"},
     {"models", "scores", "pruning", "optimizers", "seeds"},
     {"recipe", "backend", "training"},
     {"loop"},

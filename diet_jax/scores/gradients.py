@@ -7,52 +7,45 @@ import jax
 import jax.numpy as jnp
 
 from diet_jax.losses import cross_entropy, error_vector
+from diet_jax.per_example.norms import per_example_grad_norms
 from diet_jax.types import Array, Images, Labels, PredictFn, ScoreArray, Variables
 
 
-def grand_vmap(predict_fn: PredictFn, variables: Variables, images: Images, labels: Labels) -> ScoreArray:
-    """Returns the GraNd score of each example by `jax.vmap(jax.grad)`: the reference.
+def example_loss(predict_fn: PredictFn, model_state: Any) -> Callable[[Any, Array, Array], Array]:
+    """Returns the cross-entropy of one example as a function of the parameters.
 
-    `‖∇_params cross_entropy(f(x), y)‖₂` over all parameters. The per-example gradients of the batch are
-    all in memory at once, batch size × number of parameters × 4 bytes: bound it by the batch size
-    (`score_dataset` does).
+    What GraNd differentiates; give it to `explain` or `per_example_grad_norms`.
 
     Args:
-        predict_fn: `(variables, images) -> logits [b c]`, in eval mode, so that BatchNorm does not mix
-            examples.
-        variables: of one model; only `variables.params` is differentiated.
-        images: float `[b h w ch]`, normalised, not augmented.
-        labels: int `[b]`, the labels that were trained on.
+        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        model_state: of one model; held constant.
 
     Returns:
-        float32 `[b]`, at least 0; high means hard (a large gradient).
-
-    Paper: Definition 2.1 (GraNd); no weight decay in the loss.
+        `(params, image [h w ch], label) -> scalar`.
 
     Example:
         >>> import jax, diet_jax as dj
         >>> model = dj.create_model("mlp", num_classes=3)
         >>> variables = model.init(jax.random.key(0), (8, 8, 1))
-        >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
-        >>> dj.grand_vmap(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
-        (5,)
+        >>> loss = dj.example_loss(model.predict, variables.model_state)
+        >>> loss(variables.params, jax.numpy.ones((8, 8, 1)), jax.numpy.int32(2)).shape
+        ()
     """
 
     def loss(params: Any, image: Array, label: Array) -> Array:
-        logits = predict_fn(variables._replace(params=params), image[None])
+        logits = predict_fn(Variables(params, model_state), image[None])
         return cross_entropy(logits, label[None])[0]
 
-    gradients = jax.vmap(jax.grad(loss), in_axes=(None, 0, 0))(variables.params, images, labels)
-    squares = [_sum_of_squares(leaf) for leaf in jax.tree.leaves(gradients)]
-    return jnp.sqrt(sum(squares, jnp.zeros(len(labels), jnp.float32)))
+    return loss
 
 
 def grand(predict_fn: PredictFn, variables: Variables, images: Images, labels: Labels) -> ScoreArray:
     """Returns the GraNd score of each example, exact, over all parameters.
 
-    `‖∇_params cross_entropy(f(x), y)‖₂`, eval-mode BatchNorm. Arguments, result and memory are those of
-    `grand_vmap`. A single seed's ranking is noisy: average over about ten (`score_ensemble`). At
-    initialisation the score is little more than the norm of the input; use it after a few epochs.
+    `‖∇_params cross_entropy(f(x), y)‖₂`, eval-mode BatchNorm. The gradients themselves are never formed
+    (`per_example_grad_norms`): it takes about the time and memory of one ordinary gradient of the batch.
+    A single seed's ranking is noisy: average over about ten (`score_ensemble`). At initialisation the score
+    is little more than the norm of the input; use it after a few epochs.
 
     Args:
         predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
@@ -63,7 +56,10 @@ def grand(predict_fn: PredictFn, variables: Variables, images: Images, labels: L
     Returns:
         float32 `[b]`, at least 0; high means hard.
 
-    Paper: Definition 2.1.
+    Raises:
+        InputError: as many images as labels are needed.
+
+    Paper: Definition 2.1; no weight decay in the loss.
 
     Example:
         >>> import jax, diet_jax as dj
@@ -73,7 +69,39 @@ def grand(predict_fn: PredictFn, variables: Variables, images: Images, labels: L
         >>> dj.grand(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
         (5,)
     """
-    return grand_vmap(predict_fn, variables, images, labels)
+    loss = example_loss(predict_fn, variables.model_state)
+    return per_example_grad_norms(loss)(variables.params, images, labels)
+
+
+def grand_vmap(predict_fn: PredictFn, variables: Variables, images: Images, labels: Labels) -> ScoreArray:
+    """Returns the GraNd score of each example by `jax.vmap(jax.grad)`: the reference for `grand`.
+
+    Arguments and result are those of `grand`. The per-example gradients of the batch are all in memory at
+    once, batch size × number of parameters × 4 bytes: bound it by the batch size (`score_dataset` does).
+
+    Args:
+        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        variables: of one model; only `variables.params` is differentiated.
+        images: float `[b h w ch]`, normalised, not augmented.
+        labels: int `[b]`, the labels that were trained on.
+
+    Returns:
+        float32 `[b]`, at least 0; high means hard.
+
+    Paper: Definition 2.1; no weight decay in the loss.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> model = dj.create_model("mlp", num_classes=3)
+        >>> variables = model.init(jax.random.key(0), (8, 8, 1))
+        >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+        >>> dj.grand_vmap(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
+        (5,)
+    """
+    loss = example_loss(predict_fn, variables.model_state)
+    gradients = jax.vmap(jax.grad(loss), in_axes=(None, 0, 0))(variables.params, images, labels)
+    squares = [_sum_of_squares(leaf) for leaf in jax.tree.leaves(gradients)]
+    return jnp.sqrt(sum(squares[1:], squares[0]))
 
 
 def grand_last_layer(
@@ -114,4 +142,5 @@ def grand_last_layer(
 
 
 def _sum_of_squares(leaf: Array) -> Array:
-    return jnp.sum(jnp.square(leaf.astype(jnp.float32)), axis=tuple(range(1, leaf.ndim)))
+    kind = jnp.float64 if leaf.dtype == jnp.float64 else jnp.float32
+    return jnp.sum(jnp.square(leaf.astype(kind)), axis=tuple(range(1, leaf.ndim)))

@@ -1,0 +1,33 @@
+"""Factors that clip per-example gradients to a norm."""
+
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from diet_jax.errors import InputError
+from diet_jax.types import Array, ScoreArray
+
+
+def clipping_factors(norms: ScoreArray, max_norm: float) -> Float[Array, "b"]:
+    """Returns what to multiply each example's gradient by, so that no norm is above a bound.
+
+    `min(1, max_norm / norm)`. The gradient of `Σ_i factor_i · loss_i`, with the factors held constant, is
+    the sum of the clipped gradients: two backward passes, and no gradient of a single example in memory.
+
+    Args:
+        norms: float32 `[b]`, from `per_example_grad_norms`.
+        max_norm: the bound, above 0.
+
+    Returns:
+        float32 `[b]`, in `(0, 1]`; low means a large gradient. NaN where the norm is NaN.
+
+    Raises:
+        InputError: a bound that is not above 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> clipping_factors(jnp.array([0.0, 1.0, 4.0]), max_norm=2.0).tolist()
+        [1.0, 1.0, 0.5]
+    """
+    if not max_norm > 0:
+        raise InputError(f"max_norm must be above 0, got {max_norm}")
+    return max_norm / jnp.maximum(norms, max_norm)

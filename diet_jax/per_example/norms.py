@@ -1,0 +1,136 @@
+"""Norms of per-example gradients without the gradients: the public functions."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from diet_jax.errors import InputError
+from diet_jax.per_example.plan import ProgramPlan, plan_program
+from diet_jax.per_example.run import run_program
+from diet_jax.types import Array
+
+LossFn = Callable[..., Any]
+Select = Callable[[str], bool]
+
+
+def per_example_grad_norms(
+    loss_fn: LossFn, *, select: Select | None = None, per_leaf: bool = False
+) -> Callable[..., Any]:
+    """Transforms the loss of one example into the norms of a batch's per-example gradients.
+
+    `‖∇_params loss_fn(params, *example)‖₂` for every example, exact, equal to
+    `jax.vmap(jax.grad(loss_fn))` and a norm, but the gradients are never formed: the backward pass of one
+    example is traced, each weight gradient is found as a product of two factors, and the norm of the
+    product is computed from the factors. It costs about as much time and memory as one ordinary gradient
+    of the batch. What is not recognised is computed as it is; `explain` tells.
+
+    Each example is a program of its own, so a loss cannot mix examples: BatchNorm in training mode sees a
+    batch of one.
+
+    Args:
+        loss_fn: `(params, *example) -> scalar`, of any model, where `example` are the entries of `batch` at
+            one index, without the batch axis. It may be checkpointed, contain scans, and close over arrays.
+        select: takes the path of a parameter, such as "Dense_0/kernel", and tells whether it counts; by
+            default all do. The others are constants. Parameters that are not floats are constants always.
+        per_leaf: return the norm of each parameter's gradient instead of that of the whole gradient.
+
+    Returns:
+        `(params, *batch) -> float32 [b]` (float64 for float64 parameters), or with `per_leaf` a pytree of
+        them like `params`, None where a parameter is a constant. `batch` are pytrees of arrays `[b ...]`. It
+        composes with `jit`, `vmap` (over stacked params) and sharded arrays.
+
+    Raises:
+        InputError: (when called) the batch axes differ, the loss is no scalar, nothing is selected.
+
+    Paper: Definition 2.1, for any loss.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> def loss(w, x, y):
+        ...     return jnp.square(x @ w - y)  # the gradient is 2 (x @ w - y) x
+        >>> x = jnp.array([[3.0, 4.0], [0.0, 1.0]])
+        >>> per_example_grad_norms(loss)(jnp.zeros(2), x, jnp.array([1.0, 2.0])).tolist()
+        [10.0, 4.0]
+    """
+
+    def norms(params: Any, *batch: Any) -> Any:
+        count = check_batch(batch)
+        selection = Selection(params, select)
+        plan = plan_gradients(loss_fn, selection, batch)
+
+        def squares_of(example: Any) -> list[Array]:
+            args = jax.tree.leaves((selection.chosen, selection.fixed, example))
+            return run_program(plan, args)[1]
+
+        squares = jax.vmap(squares_of, axis_size=count)(batch)
+        if per_leaf:
+            return selection.tree([jnp.sqrt(square) for square in squares])
+        return jnp.sqrt(sum(squares[1:], squares[0]))
+
+    return norms
+
+
+class Selection:
+    """A pytree of parameters, split into those that are differentiated and constants."""
+
+    def __init__(self, params: Any, select: Select | None):
+        with_paths, self._structure = jax.tree_util.tree_flatten_with_path(params)
+        names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in with_paths]
+        leaves = [leaf for _, leaf in with_paths]
+        kinds = [jnp.result_type(leaf) for leaf in leaves]
+        for name, kind in zip(names, kinds, strict=True):
+            if jnp.issubdtype(kind, jnp.complexfloating):
+                raise InputError(f"params must be real, but {name or 'params'} is {kind}")
+        self._is_chosen = [
+            jnp.issubdtype(kind, jnp.floating) and (select is None or bool(select(name)))
+            for name, kind in zip(names, kinds, strict=True)
+        ]
+        if not any(self._is_chosen):
+            raise InputError(
+                f"there is nothing to differentiate: of {len(names)} parameters none is a float that "
+                f"`select` chooses; their paths are {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+            )
+        self.names = [name for name, yes in zip(names, self._is_chosen, strict=True) if yes]
+        self.chosen = [leaf for leaf, yes in zip(leaves, self._is_chosen, strict=True) if yes]
+        self.fixed = [leaf for leaf, yes in zip(leaves, self._is_chosen, strict=True) if not yes]
+
+    def tree(self, values: Sequence[Any], fixed: Sequence[Any] | None = None) -> Any:
+        """Returns a pytree like the parameters, with None for constants unless they are given."""
+        chosen = iter(values)
+        others = iter([None] * len(self.fixed) if fixed is None else fixed)
+        leaves = [next(chosen) if yes else next(others) for yes in self._is_chosen]
+        return jax.tree.unflatten(self._structure, leaves)
+
+
+def check_batch(batch: Sequence[Any]) -> int:
+    """Returns the number of examples after checking that all arrays of a batch have as many."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
+    if not shapes:
+        raise InputError("the batch has no arrays: call with (params, *batch)")
+    if any(shape == () for shape in shapes) or len({shape[0] for shape in shapes}) > 1:
+        raise InputError(
+            f"all arrays of a batch must have the same first axis, the examples; got shapes "
+            f"{', '.join(map(str, shapes))}. What is not per example belongs into params or a closure"
+        )
+    return shapes[0][0]
+
+
+def plan_gradients(loss_fn: LossFn, selection: Selection, batch: Sequence[Any]) -> ProgramPlan:
+    """Traces the gradient of one example's loss and plans the norms of its leaves; nothing is run."""
+    shapes = jax.eval_shape(lambda *args: args, selection.chosen, selection.fixed, tuple(batch))
+    example = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), shapes[2])
+
+    def loss(chosen: Any, fixed: Any, example: Any) -> Array:
+        value = jnp.asarray(loss_fn(selection.tree(chosen, fixed), *example))
+        if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
+            raise InputError(
+                f"loss_fn must return one real number for one example (its arrays have no batch axis), got "
+                f"{value.dtype} of shape {value.shape}; take the sum or mean over what is not an example"
+            )
+        return value
+
+    closed = jax.make_jaxpr(jax.grad(loss))(shapes[0], shapes[1], example)
+    varies = [False] * len(selection.chosen + selection.fixed) + [True] * len(jax.tree.leaves(example))
+    return plan_program(closed, range(len(selection.chosen)), varies)

@@ -1,0 +1,96 @@
+"""What a weight gradient is made of: factors whose product it is, and ways to take the product's norm.
+
+A `Product` describes one equation of the backward pass whose result is (a part of) the gradient of one
+parameter. A `Form` is a way to compute `‖product‖²`, or `‖sum of products‖²`, from the factors, with what it
+costs. All shapes are those of one example: the norms are taken under `vmap`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jax import lax
+
+from diet_jax.types import Array
+
+# What one element of an intermediate array costs, in multiply-adds of a matrix product. Calibrated on a CPU.
+ELEMENT_COST = 20
+
+Factors = tuple[Any, Array]
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to compute the square of a norm; the numbers are for one example."""
+
+    name: str
+    multiply_adds: int
+    """In matrix products."""
+    elements: int
+    """Of intermediate arrays, all told."""
+    compute: Callable[[Sequence[Factors]], Array]
+    """From the factors of each term to the square of the norm of their sum."""
+
+    @property
+    def cost(self) -> int:
+        """Estimated time, in multiply-adds."""
+        return self.multiply_adds + ELEMENT_COST * self.elements
+
+
+@runtime_checkable
+class Product(Protocol):
+    """One product of two factors."""
+
+    @property
+    def inputs(self) -> tuple[Any, Any]:
+        """The variables or literals that hold the factors."""
+        ...
+
+    @property
+    def multiply_adds(self) -> int:
+        """To form the product itself, for one example."""
+        ...
+
+    @property
+    def signature(self) -> Any:
+        """Sums of products with equal signatures can be taken together."""
+        ...
+
+    def transposed(self, permutation: Sequence[int]) -> "Product":
+        """Returns the product with its axes permuted as `lax.transpose` does."""
+        ...
+
+    def factors(self, first: Array, second: Array) -> Factors:
+        """Returns the factors with their axes in the order that the forms take."""
+        ...
+
+    def forms(self, others: "Sequence[Any]") -> list[Form]:
+        """Returns ways to take the norm of the sum of this product and others of its signature."""
+        ...
+
+
+def contract(left: Array, right: Array, over: Any, batch: Any = ((), ())) -> Array:
+    """`lax.dot_general` at full precision: no TF32 or bfloat16 passes, sums in float32 or wider."""
+    kind = accumulator(left.dtype, right.dtype)
+    if left.dtype != right.dtype:
+        left, right = left.astype(kind), right.astype(kind)
+    precision = lax.Precision.HIGHEST
+    return lax.dot_general(left, right, (over, batch), precision=precision, preferred_element_type=kind)
+
+
+def sum_of_squares(array: Any) -> Array:
+    """Returns the sum over all elements, in float32 or wider."""
+    array = jnp.asarray(array)
+    return jnp.sum(jnp.square(array.astype(accumulator(array.dtype))))
+
+
+def accumulator(*dtypes: Any) -> Any:
+    """Returns the dtype that products of these dtypes are summed in."""
+    return jnp.float64 if any(jnp.dtype(d).itemsize > 4 for d in dtypes) else jnp.float32
+
+
+def size(shape: Sequence[int]) -> int:
+    """Returns the number of elements."""
+    return math.prod(shape)

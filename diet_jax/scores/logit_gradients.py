@@ -1,0 +1,212 @@
+"""Gradients of the logits: why EL2N stands for GraNd, and a score without labels."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from diet_jax.losses import error_vector
+from diet_jax.per_example.norms import per_example_grad_norms
+from diet_jax.types import Array, Images, Labels, PredictFn, ScoreArray, Variables
+
+
+def logit_grad_norms(predict_fn: PredictFn, variables: Variables, images: Images) -> Float[Array, "b c"]:
+    """Returns the norm of the gradient of each logit of each example: `‖∇_params f_k(x)‖₂`.
+
+    Args:
+        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        variables: of one model; only `variables.params` is differentiated.
+        images: float `[b h w ch]`, normalised, not augmented.
+
+    Returns:
+        float32 `[b c]`; high means that the logit is easily moved.
+
+    Paper: the ψ of equation 4.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> model = dj.create_model("mlp", num_classes=3)
+        >>> variables = model.init(jax.random.key(0), (8, 8, 1))
+        >>> dj.logit_grad_norms(model.predict, variables, jax.numpy.ones((5, 8, 8, 1))).shape
+        (5, 3)
+    """
+    classes = jnp.eye(_num_logits(predict_fn, variables, images))
+    return _norms_of_combinations(predict_fn, variables, images, classes)
+
+
+def logit_grad_gram(predict_fn: PredictFn, variables: Variables, images: Images) -> Float[Array, "b c c"]:
+    """Returns the inner products of the gradients of an example's logits: `∇f_k(x) · ∇f_l(x)`.
+
+    By polarisation, `2 a·b = ‖a + b‖² − ‖a‖² − ‖b‖²`, so that no gradient is formed: `c (c + 1) / 2` backward
+    passes for each example. Entries are right to about 1e-6 of the norms' product.
+
+    Args:
+        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        variables: of one model; only `variables.params` is differentiated.
+        images: float `[b h w ch]`, normalised, not augmented.
+
+    Returns:
+        float32 `[b c c]`, symmetric.
+
+    Paper: the ψ of equation 4; the diagonal blocks of the data-dependent tangent kernel.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> model = dj.create_model("mlp", num_classes=3)
+        >>> variables = model.init(jax.random.key(0), (8, 8, 1))
+        >>> dj.logit_grad_gram(model.predict, variables, jax.numpy.ones((5, 8, 8, 1))).shape
+        (5, 3, 3)
+    """
+    count = _num_logits(predict_fn, variables, images)
+    classes = jnp.eye(count)
+    first, second = jnp.triu_indices(count, 1)
+    combinations = jnp.concatenate([classes, classes[first] + classes[second]])
+    squares = jnp.square(_norms_of_combinations(predict_fn, variables, images, combinations))
+    diagonal = squares[:, :count]
+    products = (squares[:, count:] - diagonal[:, first] - diagonal[:, second]) / 2
+    each = jnp.arange(count)
+    gram = jnp.zeros((len(images), count, count), squares.dtype).at[:, each, each].set(diagonal)
+    return gram.at[:, first, second].set(products).at[:, second, first].set(products)
+
+
+class EL2NDiagnosis(NamedTuple):
+    """GraNd and three steps down to EL2N, float32 `[b]` each; see `diagnose_el2n`."""
+
+    grand: Array
+    """`‖Σ_k e_k ψ_k‖`, the error vector e weighting the logits' gradients ψ."""
+    orthogonal: Array
+    """`√(Σ_k e_k² ‖ψ_k‖²)`: GraNd if the ψ_k were orthogonal."""
+    equal: Array
+    """`‖e‖ · √(mean_k ‖ψ_k‖²)`: and if they were equally long."""
+    el2n: Array
+    """`‖e‖`: and if they were as long for every example."""
+    cosine: Array
+    """Root mean square of the cosines between different ψ_k; 0 for orthogonal ones."""
+
+
+def diagnose_el2n(
+    predict_fn: PredictFn, variables: Variables, images: Images, labels: Labels
+) -> EL2NDiagnosis:
+    """Returns how GraNd becomes EL2N, step by step: orthogonal, equally long, as long for every example.
+
+    `GraNd = ‖Σ_k e_k ψ_k‖` with the error vector `e` and the logit gradients `ψ_k`. Where one of its three
+    assumptions fails, EL2N ranks examples otherwise: compare neighbouring columns by `rank_agreement`.
+
+    Args:
+        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        variables: of one model; only `variables.params` is differentiated.
+        images: float `[b h w ch]`, normalised, not augmented; `c (c + 1) / 2` backward passes for each.
+        labels: int `[b]`.
+
+    Returns:
+        Arrays of one number for each example.
+
+    Paper: equation 4 and the paragraph after it.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> model = dj.create_model("mlp", num_classes=3)
+        >>> variables = model.init(jax.random.key(0), (8, 8, 1))
+        >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+        >>> diagnosis = dj.diagnose_el2n(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1]))
+        >>> diagnosis.grand.shape
+        (5,)
+    """
+    error = error_vector(predict_fn(variables, images), labels)
+    gram = logit_grad_gram(predict_fn, variables, images)
+    squares = jnp.diagonal(gram, axis1=1, axis2=2)
+    el2n = jnp.linalg.norm(error, axis=1)
+    count = error.shape[1]
+    lengths = jnp.sqrt(squares[:, :, None] * squares[:, None, :])
+    off_diagonal = ~jnp.eye(count, dtype=bool)[None] & (lengths > 0)
+    cosines = jnp.where(off_diagonal, gram / jnp.where(off_diagonal, lengths, 1), 0)
+    return EL2NDiagnosis(
+        grand=jnp.sqrt(jnp.maximum(jnp.einsum("bk,bkl,bl->b", error, gram, error), 0)),
+        orthogonal=jnp.sqrt(jnp.sum(jnp.square(error) * squares, axis=1)),
+        equal=el2n * jnp.sqrt(jnp.mean(squares, axis=1)),
+        el2n=el2n,
+        cosine=jnp.sqrt(jnp.sum(jnp.square(cosines), (1, 2)) / max(count * (count - 1), 1)),
+    )
+
+
+def logit_sum_gradient(predict_fn: PredictFn, variables: Variables, images: Images) -> Any:
+    """Returns the mean gradient of the sum of the logits over images, the centre of `label_free_score`.
+
+    Args:
+        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        variables: of one model; only `variables.params` is differentiated.
+        images: float `[b h w ch]`; the authors take a random subset with as many images of each class.
+
+    Returns:
+        A pytree like `variables.params`.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> model = dj.create_model("mlp", num_classes=3)
+        >>> variables = model.init(jax.random.key(0), (8, 8, 1))
+        >>> center = dj.logit_sum_gradient(model.predict, variables, jax.numpy.ones((5, 8, 8, 1)))
+        >>> jax.tree.structure(center) == jax.tree.structure(variables.params)
+        True
+    """
+
+    def mean_logit_sum(params: Any) -> Array:
+        return jnp.mean(jnp.sum(predict_fn(variables._replace(params=params), images), axis=1))
+
+    return jax.grad(mean_logit_sum)(variables.params)
+
+
+def label_free_score(predict_fn: PredictFn, variables: Variables, images: Images, center: Any) -> ScoreArray:
+    """Returns how far the gradient of an example's logits, summed, is from that of other examples.
+
+    `‖Σ_k (∇f_k(x) − mean_{x'} ∇f_k(x'))‖₂`, as `‖a − m‖² = ‖a‖² − 2 a·m + ‖m‖²` with `a·m` from one
+    forward-mode pass: no gradient is formed. Its relative error is that of float32 times `‖m‖² / ‖a − m‖²`.
+
+    Args:
+        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        variables: of one model; only `variables.params` is differentiated.
+        images: float `[b h w ch]`, normalised, not augmented.
+        center: pytree like `variables.params`: the mean, from `logit_sum_gradient`.
+
+    Returns:
+        float32 `[b]`, at least 0; high means unlike the other examples. No label is used.
+
+    Paper: not in it; the "unclog" score of the authors' code.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> model = dj.create_model("mlp", num_classes=3)
+        >>> variables = model.init(jax.random.key(0), (8, 8, 1))
+        >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+        >>> center = dj.logit_sum_gradient(model.predict, variables, images)
+        >>> dj.label_free_score(model.predict, variables, images, center).shape
+        (5,)
+    """
+
+    def logit_sums(params: Any) -> Array:
+        return jnp.sum(predict_fn(variables._replace(params=params), images), axis=1)
+
+    ones = jnp.ones((1, _num_logits(predict_fn, variables, images)))
+    squares = jnp.square(_norms_of_combinations(predict_fn, variables, images, ones)[:, 0])
+    _, along = jax.jvp(logit_sums, (variables.params,), (center,))
+    length = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(center))
+    return jnp.sqrt(jnp.maximum(squares - 2 * along + length, 0))
+
+
+def _norms_of_combinations(
+    predict_fn: PredictFn, variables: Variables, images: Images, weights: Float[Array, "m c"]
+) -> Float[Array, "b m"]:
+    """Norms of the gradients of weighted sums of an example's logits; one forward pass for all weights."""
+
+    def of_one(image: Array) -> Array:
+        def weighted(params: Any, weight: Array) -> Array:
+            logits = predict_fn(variables._replace(params=params), image[None])[0]
+            return jnp.sum(logits * weight.astype(logits.dtype))
+
+        return per_example_grad_norms(weighted)(variables.params, weights)
+
+    return jax.vmap(of_one)(jnp.asarray(images))
+
+
+def _num_logits(predict_fn: PredictFn, variables: Variables, images: Images) -> int:
+    return jax.eval_shape(predict_fn, variables, images).shape[1]
