@@ -46,6 +46,14 @@ def default_steps_per_call(convolutional: bool) -> int:
     return 1 if convolutional and jax.default_backend() == "cpu" else 100
 
 
+def default_chunks_per_call() -> int:
+    """Returns how many scoring chunks one compiled call should do, one after the other.
+
+    Accelerators wait for the host between calls. On CPUs convolutions are slow in a loop on the device.
+    """
+    return 1 if jax.default_backend() == "cpu" else 32
+
+
 def default_how(convolutional: bool) -> How:
     """Returns how seeds should be batched; see `over_seeds`.
 

@@ -1,6 +1,7 @@
 """The host loop: compiled calls over many steps or many examples, one program each however often called."""
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 
 from diet_jax.augment import normalize
-from diet_jax.backend import default_steps_per_call, model_has_convolution
+from diet_jax.backend import default_chunks_per_call, default_steps_per_call, model_has_convolution
 from diet_jax.batching import auto_batch_size, map_examples
 from diet_jax.data import Dataset
 from diet_jax.errors import InputError
@@ -219,7 +220,8 @@ def score_dataset(
     """Scores every example of a dataset on un-augmented, normalised images.
 
     Bring one `score_fn` object and use it again: it is compiled once for each object and shape. The last
-    batch is filled up with copies, so no other shape is compiled; the result does not depend on the batch
+    batch is filled up with copies. On a CPU each batch is one call; on accelerators a call does up to 32, one
+    after the other, and a shorter last call is compiled once more. The result does not depend on the batch
     size beyond rounding.
 
     Args:
@@ -257,11 +259,14 @@ def map_dataset(
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1 or 'auto', got {batch_size}")
     batch_size = min(batch_size, count)
+    per_call = batch_size * default_chunks_per_call()
+    filled = batch_size * math.ceil(count / batch_size)
     parts = []
-    for first in range(0, count, batch_size):
-        rows = np.arange(first, first + batch_size).clip(max=count - 1)
-        part = _mapped(variables, dataset.images[rows], dataset.labels[rows], *stats, fn=fn)
-        parts.append((part, min(batch_size, count - first)))
+    for first in range(0, count, per_call):
+        rows = np.arange(first, min(first + per_call, filled)).clip(max=count - 1)
+        images, labels = dataset.images[rows], dataset.labels[rows]
+        part = _mapped(variables, images, labels, *stats, fn=fn, batch_size=batch_size)
+        parts.append((part, min(per_call, count - first)))
     trimmed = [jax.tree.map(lambda a: np.asarray(a)[:size], part) for part, size in parts]  # noqa: B023
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *trimmed)
 
@@ -291,9 +296,11 @@ def batch_shapes(dataset: Dataset) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtype
     )
 
 
-@functools.partial(jax.jit, static_argnames="fn")
-def _mapped(variables: Any, images: Any, labels: Any, mean: Any, std: Any, *, fn: Callable[..., Any]) -> Any:
-    return fn(variables, normalize(images, mean, std), labels)
+@functools.partial(jax.jit, static_argnames=("fn", "batch_size"))
+def _mapped(
+    variables: Any, images: Any, labels: Any, mean: Any, std: Any, *, fn: Callable[..., Any], batch_size: int
+) -> Any:
+    return map_examples_of(fn, variables, Examples(images, labels, mean, std), batch_size=batch_size)
 
 
 def _joined(metrics: list[tuple[StepMetrics, int]]) -> StepMetrics:

@@ -81,4 +81,23 @@ def test_even_a_model_beyond_the_budget_is_given_one_example(monkeypatch):
 
 def test_a_jitted_function_is_looked_into():
     """One equation from outside, whose intermediate arrays need their memory all the same."""
-    assert 1 < grand_batch(3_000, jax.jit) == grand_batch(3_000) < 1024
+    sizes = [grand_batch(3_000, wrap, dj.grand_vmap) for wrap in (jax.jit, lambda fn: fn)]
+    assert 1 < sizes[0] == sizes[1] < 1024
+
+
+def test_memory_that_is_used_up_is_counted_once():
+    """A chain of steps needs room for two arrays, however long it is; kept results need room each."""
+    x = jnp.zeros((10, 1_000_000))
+
+    def chain(x):
+        for _ in range(5):
+            x = jnp.sin(x)
+        return x
+
+    def fan(x):
+        return [jnp.sin(x) * k for k in (1.0, 2.0, 3.0, 4.0, 5.0)]
+
+    budget = batching.CPU_CHUNK_BYTES if jax.default_backend() == "cpu" else batching.ACCELERATOR_CHUNK_BYTES
+    room = budget // 4_000_000
+    assert auto_batch_size(chain, x) == min(2 ** int(np.log2(room / 2)), 1024)
+    assert auto_batch_size(fan, x) == min(2 ** int(np.log2(room / 6)), 1024)

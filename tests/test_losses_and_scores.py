@@ -187,6 +187,26 @@ def test_score_dataset_equals_one_direct_call_for_every_batch_size(conv_model, c
         np.testing.assert_allclose(scores, expected, rtol=1e-4, err_msg=str(batch_size))
 
 
+@pytest.mark.parametrize(("chunks_per_call", "traces"), [(1, 1), (3, 2), (32, 1)])
+def test_chunks_in_one_call_give_the_same_scores(
+    conv_model, conv_variables, train_split, monkeypatch, chunks_per_call, traces
+):
+    """On accelerators many chunks are one call; a shorter last call is one more program, and no more."""
+    shapes = []
+
+    def score(variables, images, labels):
+        shapes.append(images.shape)
+        return dj.el2n(conv_model.predict, variables, images, labels)
+
+    expected = dj.score_dataset(
+        functools.partial(dj.el2n, conv_model.predict), conv_variables, train_split, batch_size=50
+    )
+    monkeypatch.setattr("diet_jax.loop.default_chunks_per_call", lambda: chunks_per_call)
+    scores = dj.score_dataset(score, conv_variables, train_split, batch_size=7)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+    assert shapes == [(7, 8, 8, 2)] * traces
+
+
 def test_score_dataset_refuses_batches_of_nothing(conv_model, conv_variables, train_split):
     with pytest.raises(InputError, match="batch_size must be at least 1"):
         dj.score_dataset(
