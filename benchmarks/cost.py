@@ -14,7 +14,7 @@ import tyro
 from grand import CLASSES, FLOOR, IMAGE_SHAPE, batches, ways_of
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
-from measure import interleaved, repeated, report, rows
+from measure import interleaved, report, rows, seconds_per_call
 
 import diet_jax as dj
 from diet_jax.models import ResNet
@@ -53,7 +53,7 @@ class Options:
     base: tuple[int, int, int] = (16, 32, 2)
     """Batch size, width and blocks where they are not varied."""
     rounds: int = 5
-    """Timings of each after the first; a timing is of as many calls as take about 0.2 s."""
+    """Timings of each after the first; a timing is the mean of the calls in 0.2 s."""
     figure: Path | None = None
     """Where to write the figure."""
     json: Path | None = None
@@ -80,8 +80,7 @@ def measured(setting: Setting, rounds: int) -> list[dict[str, Any]]:
     ways = ways_of(model.predict)
     programs = {name: partial(call, jax.jit(ways[name])) for name in (FLOOR, *LINES)}
     what = f"batch {setting.batch_size}, width {setting.width}, {setting.blocks} blocks"
-    variants, count = repeated(programs, FLOOR)
-    table = rows(what, interleaved(variants, rounds), FLOOR, divide_by=count)
+    table = rows(what, interleaved(programs, rounds, timer=seconds_per_call), FLOOR)
     # Programs that are not needed again would be kept.
     jax.clear_caches()
     return [{**row, **setting._asdict()} for row in table]

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import tyro
 from grand import CLASSES, IMAGE_SHAPE, NetworkName, batches
-from measure import interleaved, repeated, report, rows
+from measure import interleaved, report, rows, seconds_per_call
 
 import diet_jax as dj
 from diet_jax.types import PredictFn
@@ -28,7 +28,7 @@ class Options:
     batch_size: int = 128
     """Examples of one call."""
     rounds: int = 7
-    """Timings of each after the first; a timing is of as many calls as take about 0.2 s."""
+    """Timings of each after the first; a timing is the mean of the calls in 0.2 s."""
     json: Path | None = None
     """Where to write the numbers."""
 
@@ -50,10 +50,9 @@ def main(options: Options) -> None:
 
         programs = {FLOOR: partial(forward, model.predict), "el2n": partial(dj.el2n, model.predict)}
         variants = {name: partial(call, jax.jit(program)) for name, program in programs.items()}
-        variants, count = repeated(variants, FLOOR)
-        timings = interleaved(variants, options.rounds)
+        timings = interleaved(variants, options.rounds, timer=seconds_per_call)
         what = f"{network}, batch {options.batch_size}"
-        table += rows(what, timings, FLOOR, divide_by=count)
+        table += rows(what, timings, FLOOR)
     for row in table:
         row["images_per_s"] = options.batch_size / row["median_s"]
     report(

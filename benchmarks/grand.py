@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from measure import interleaved, repeated, report, rows
+from measure import interleaved, report, rows, seconds_per_call
 from programs import Program, compiled, largest_that_fits, shapes_of
 
 import diet_jax as dj
@@ -51,7 +51,7 @@ class Options:
     limit_gib: float = 8.0
     """Memory for the largest batch, in GiB; 0 leaves it out."""
     rounds: int = 5
-    """Timings of each after the first; a timing is of as many calls as take about 0.2 s."""
+    """Timings of each after the first; a timing is the mean of the calls in 0.2 s."""
     json: Path | None = None
     """Where to write the numbers."""
 
@@ -111,8 +111,8 @@ def differences(scores: np.ndarray, reference: np.ndarray) -> tuple[float, float
 
 def timed(what: str, programs: dict[str, Program], args: Any, batch: int, floor: str, rounds: int) -> Any:
     """Times programs that take the same arguments; a row for each, with its memory and compile time."""
-    calls, count = repeated({name: partial(program, *args) for name, program in programs.items()}, floor)
-    table = rows(what, interleaved(calls, rounds), floor, divide_by=count)
+    calls = {name: partial(program, *args) for name, program in programs.items()}
+    table = rows(what, interleaved(calls, rounds, timer=seconds_per_call), floor)
     for row in table:
         program = programs[row["variant"]]
         row["images_per_s"] = batch / row["median_s"]

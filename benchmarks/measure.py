@@ -11,7 +11,6 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -49,24 +48,13 @@ def seconds(fn: Callable[[], Any]) -> float:
     return time.perf_counter() - begin
 
 
-def repeated(variants: dict[str, Callable[[], Any]], floor: str) -> tuple[dict[str, Callable[[], None]], int]:
-    """Returns functions that call others many times, for what is too short to time by itself.
-
-    Args:
-        variants: functions by name.
-        floor: the one whose calls are to take `TIMED_S` together; all are called equally often.
-
-    Returns:
-        The functions, and how often each calls: what `rows` is to divide by.
-    """
-    variants[floor]()
-    count = max(1, round(TIMED_S / seconds(variants[floor])))
-
-    def calls(fn: Callable[[], Any]) -> None:
-        for _ in range(count):
-            fn()
-
-    return {name: partial(calls, fn) for name, fn in variants.items()}, count
+def seconds_per_call(fn: Callable[[], Any]) -> float:
+    """Calls a function until 0.2 s have passed and returns the mean of the calls: for short ones."""
+    calls, begin = 0, time.perf_counter()
+    while calls == 0 or time.perf_counter() - begin < TIMED_S:
+        fn()
+        calls += 1
+    return (time.perf_counter() - begin) / calls
 
 
 def interleaved(
@@ -186,7 +174,7 @@ def report(
         more = [format(row[key], form) if key in row else "" for key, (_, form) in columns.items()]
         table.add_row(row["what"], row["variant"], *first, median, ratio, row["floor"], *more)
     # Not cut to the terminal: a table in a log file is read later.
-    console = Console(width=130 + 12 * len(columns))
+    console = Console(width=200)
     console.print(table)
     for note in notes:
         console.print(note, highlight=False)

@@ -3,7 +3,7 @@
 Command: make bench, or: python benchmarks/run_all.py [--only NAME ...] [--rounds N] [--out DIR]
 
 For each set it writes NAME.json and NAME.txt, the tables as printed, and a figure for cost. A set that fails
-does not keep the others from running, but the exit code tells.
+does not keep the others from running, but the exit code tells. All take about 20 minutes on two cores.
 """
 
 import os

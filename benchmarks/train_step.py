@@ -52,13 +52,13 @@ def bare_training(work: Workload, key: Any) -> Callable[[], Any]:
     all_rows = np.asarray(
         batch_rows(keys.order, np.arange(len(work.train)), 0, num_steps=steps, batch_size=config.batch_size)
     )
-    init = jax.jit(model.init, static_argnums=1)
     # The library counts updates from 1, Optax from 0.
     cosine = optax.cosine_decay_schedule(config.learning_rate, steps)
     optimizer = optax.chain(
         optax.add_decayed_weights(config.weight_decay),
         optax.sgd(lambda count: cosine(count + 1), momentum=config.momentum, nesterov=config.nesterov),
     )
+    init, init_optimizer = jax.jit(model.init, static_argnums=1), jax.jit(optimizer.init)
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(variables: dj.Variables, opt_state: Any, examples: dj.Examples, rows: Any) -> Any:
@@ -75,7 +75,7 @@ def bare_training(work: Workload, key: Any) -> Callable[[], Any]:
 
     def train() -> Any:
         variables = init(keys.init, work.train.image_shape)
-        opt_state = optimizer.init(variables.params)
+        opt_state = init_optimizer(variables.params)
         for batch in all_rows:
             variables, opt_state = step(variables, opt_state, examples, batch)
         return jax.block_until_ready(variables)

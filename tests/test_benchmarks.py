@@ -83,16 +83,18 @@ def test_ratios_are_taken_within_rounds():
     assert timings["b"].ratio_to(timings["a"]) == (3.5, 3.0, 4.0)
 
 
-def test_short_calls_are_repeated_equally_often(monkeypatch):
+def test_short_calls_are_timed_together(monkeypatch):
+    calls, clock = [], iter(range(100))
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(clock) / 20)
+    assert measure.seconds_per_call(lambda: calls.append(1)) == pytest.approx(0.25 / 4)
+    assert len(calls) == 4
+
+
+def test_a_long_call_is_timed_by_itself(monkeypatch):
     calls = []
-    monkeypatch.setattr(measure, "seconds", lambda fn: measure.TIMED_S / 5)
-    variants = {name: functools.partial(calls.append, name) for name in "ab"}
-    repeated, count = measure.repeated(variants, "a")
-    calls.clear()
-    for fn in repeated.values():
-        fn()
-    assert count == 5
-    assert calls == ["a"] * 5 + ["b"] * 5
+    monkeypatch.setattr(measure, "TIMED_S", 0)
+    assert measure.seconds_per_call(lambda: calls.append(1)) > 0
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("limit", [10, 999, 1000, 1001, 123_456])
@@ -133,25 +135,36 @@ def test_the_lowest_tenth_has_a_difference_of_its_own():
 
 def test_the_authors_formula_is_grand():
     model = dj.create_model("mlp", num_classes=3, widths=[4])
-    variables = model.init(jax.random.key(0), (8, 8, 2))
-    images = jnp.asarray(np.random.default_rng(0).normal(size=(5, 8, 8, 2)), jnp.float32)
-    labels = jnp.array([0, 1, 2, 0, 1])
-    expected = dj.grand_vmap(model.predict, variables, images, labels)
-    scores = grand.authors_formula(model.predict, variables, images, labels)
+    variables = jax.jit(model.init, static_argnums=1)(jax.random.key(0), (8, 8, 2))
+    images = np.random.default_rng(0).normal(size=(5, 8, 8, 2)).astype(np.float32)
+    ways = [functools.partial(way, model.predict) for way in (dj.grand_vmap, grand.authors_formula)]
+    expected, scores = (jax.jit(way)(variables, images, np.array([0, 1, 2, 0, 1], np.int32)) for way in ways)
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
 
 
 def test_grand_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "TIMED_S", 0.001)
     path = tmp_path / "grand.json"
-    options = {"batch_size": 4, "check_examples": 8, "jacrev_batch": 2, "limit_gib": 0.05, "rounds": 1}
+    options = {"batch_size": 4, "check_examples": 8, "jacrev_batch": 2, "limit_gib": 0, "rounds": 1}
     grand.main(grand.Options(network="mlp", json=path, **options))
     table = {(row["what"], row["variant"]): row for row in numbers(path)}
     exact = table["mlp, float32, batch 4", "grand"]
     assert exact["difference"] < 1e-5
     assert exact["difference_lowest"] <= exact["difference"]
     assert ("mlp, float32, batch 2", "authors' formula (jacrev)") in table
-    assert json.loads(path.read_text())["largest_batch"]["grand"]["fits"] > 0
+
+
+def test_the_largest_batches_are_those_of_the_programs(monkeypatch):
+    def compiled(way, variables, images, labels):
+        mib = 1 if way.func is dj.grand else 3
+        return programs.Program(None, 0, 0, 0, mib * 2**20 * images.shape[0])
+
+    monkeypatch.setattr(grand, "compiled", compiled)
+    images = np.zeros((4, 32, 32, 3))
+    known = {name: compiled(way, {}, images, None) for name, way in grand.ways_of(None).items()}
+    result = grand.largest_batches(grand.Options(network="mlp", batch_size=4, limit_gib=1), {}, known)
+    assert (result["grand"]["fits"], result["grand_vmap"]["fits"]) == (1024, 336)
+    assert result["ratio"] == pytest.approx(1024 / 336)
 
 
 def test_el2n_runs(tmp_path, monkeypatch):
