@@ -135,5 +135,13 @@ def _row(leaf: LeafExplanation) -> tuple[str, ...]:
 
 
 def _numbers(macs: int, bytes_: int, gradient_macs: int, gradient_bytes: int) -> Sequence[str]:
-    mega, kilo = "{:,.2f}".format, "{:,.0f}".format
-    return (mega(2e-6 * macs), kilo(1e-3 * bytes_), mega(2e-6 * gradient_macs), kilo(1e-3 * gradient_bytes))
+    return (
+        _mega(2 * macs),
+        f"{1e-3 * bytes_:,.1f}",
+        _mega(2 * gradient_macs),
+        f"{1e-3 * gradient_bytes:,.1f}",
+    )
+
+
+def _mega(number: int) -> str:
+    return "<0.01" if 0 < number < 5_000 else f"{1e-6 * number:,.2f}"

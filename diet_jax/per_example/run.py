@@ -42,6 +42,10 @@ def run_program(
             env.run(waiting)
             waiting = []
             _run_loop(plan, position, alive, env, squares)
+            for index in here:
+                if plan.gradients[index].loop is None:
+                    # What the loop carries out may be the last factor of another gradient.
+                    squares[index] = _square(plan, plan.gradients[index], env)
             fresh += here
             continue
         if position >= 0 and needed[position]:

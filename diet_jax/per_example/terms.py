@@ -98,7 +98,10 @@ def term_of(end: End) -> Term:
     product, steps = end.product, list(reversed(end.path.steps))
     while steps and steps[0].primitive.name == "transpose":
         product = product.transposed(steps.pop(0).params["permutation"])
-    rearranged = tuple((step.invars[0].aval.shape, step.primitive.name, str(step.params)) for step in steps)
+    rearranged = tuple(
+        (step.invars[0].aval.shape, step.primitive.name, str(step.params), str(step.invars[2:]))
+        for step in steps
+    )
     return Term(product, end.path.scales, end.path.sign, rearranged)
 
 
@@ -147,8 +150,13 @@ def _onward(at: Any, equation: Any, path: Path, defined: Definitions) -> tuple[A
     if name == "convert_element_type":
         kinds = [operands[0].aval.dtype, at.aval.dtype]
         return (operands[0], path) if all(jnp.issubdtype(kind, jnp.floating) for kind in kinds) else None
+    if name == "dynamic_update_slice" and is_zeros(operands[0], defined):
+        return operands[1], Path((*path.steps, equation), path.scales, path.sign)
+    if name == "pad" and is_zeros(operands[1], defined) and _only_adds(equation):
+        return operands[0], Path((*path.steps, equation), path.scales, path.sign)
     same_size = size(operands[0].aval.shape) == size(at.aval.shape)
-    if name in KEEPS_NORM or name == "transpose" or (name == "broadcast_in_dim" and same_size):
+    rearranges = name in KEEPS_NORM or name == "transpose"
+    if rearranges or (name in ("broadcast_in_dim", "reduce_sum") and same_size):
         return operands[0], Path((*path.steps, equation), path.scales, path.sign)
     if name in ("mul", "div"):
         for side, operand in enumerate(operands):
@@ -157,6 +165,10 @@ def _onward(at: Any, equation: Any, path: Path, defined: Definitions) -> tuple[A
                 scales = (*path.scales, (name, scalar))
                 return operands[1 - side], Path(path.steps, scales, path.sign)
     return None
+
+
+def _only_adds(pad: Any) -> bool:
+    return all(low >= 0 and high >= 0 for low, high, _ in pad.params["padding_config"])
 
 
 def _scalar(atom: Any, defined: Definitions) -> Any:
