@@ -241,10 +241,11 @@ def _gram_form(factors: Sequence[Factors]) -> Array:
     """
     if not any(isinstance(left, OneHot) for left, _ in factors):
         factors = [_joined(factors)]
-    total = jnp.zeros((), accumulator(*(right.dtype for _, right in factors)))
+    kind = accumulator(*(side.dtype for pair in factors for side in pair if not isinstance(side, OneHot)))
+    total = jnp.zeros((), kind)
     for i, (left, right) in enumerate(factors):
         for j, (other_left, other_right) in enumerate(factors[: i + 1]):
-            block = jnp.sum(_gram(left, other_left) * _gram(right, other_right))
+            block = jnp.sum(_gram(left, other_left).astype(kind) * _gram(right, other_right).astype(kind))
             total = total + (block if i == j else 2 * block)
     # Rounding may leave a small negative number where the true one is zero.
     return jnp.maximum(total, 0)
