@@ -53,6 +53,25 @@ def error_vector(logits: Logits, labels: Labels) -> Float[Array, "b c"]:
     return jnp.where(is_label, -wrong, wrong * jax.nn.softmax(others, axis=-1))
 
 
+def error_norm(error: Float[Array, "b c"]) -> ScoreArray:
+    """Returns the norm of each error vector, scaled so that squares do not underflow.
+
+    Args:
+        error: float `[b c]`, from `error_vector`.
+
+    Returns:
+        float `[b]`, right to its last digits down to 1e-38.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> bool(abs(error_norm(jnp.array([[-4e-30, 3e-30]]))[0] / 5e-30 - 1) < 1e-6)
+        True
+    """
+    largest = jnp.max(jnp.abs(error), axis=-1)
+    scale = jnp.where(largest > 0, largest, 1)
+    return scale * jnp.linalg.norm(error / scale[:, None], axis=-1)
+
+
 def _split(logits: Logits, labels: Labels) -> tuple[Array, Array, Array]:
     """Returns the logits without the label's, the label's logit `[b]`, and where the label is."""
     labels = _checked_labels(logits, labels)

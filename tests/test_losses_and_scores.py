@@ -59,6 +59,38 @@ def test_cross_entropy_stays_finite_for_huge_logits():
     np.testing.assert_allclose(losses, [0, 1000])
 
 
+@pytest.mark.parametrize("lead", [5.0, 17.0, 40.0, 70.0])
+def test_losses_and_errors_of_well_fitted_examples_keep_their_digits(lead):
+    """As `1 - p` the error of a certain example would be 0 or a few units of rounding."""
+    logits = jnp.array([[lead, 0.0, 1.0], [-1.0, lead, 0.5]], jnp.float32)
+    labels = jnp.array([0, 1])
+    wide = np.asarray(logits, np.float64)
+    others = np.array([[0.0, 1.0], [-1.0, 0.5]])
+    odds = np.exp(others).sum(1) / np.exp(lead)
+    np.testing.assert_allclose(dj.cross_entropy(logits, labels), np.log1p(odds), rtol=2e-5)
+    expected = np.exp(wide - lead) / (1 + odds)[:, None]
+    expected[[0, 1], [0, 1]] = -odds / (1 + odds)
+    np.testing.assert_allclose(dj.error_vector(logits, labels), expected, rtol=2e-5)
+    by_grad = jax.grad(lambda x: dj.cross_entropy(x, labels).sum())(logits)
+    np.testing.assert_allclose(by_grad, expected, rtol=2e-5)
+    el2n = dj.el2n(gives(logits), NOTHING, IMAGES[:2], labels)
+    np.testing.assert_allclose(el2n, np.sqrt((expected**2).sum(1)), rtol=2e-5)
+
+
+def test_a_single_class_has_no_loss():
+    logits, labels = jnp.ones((2, 1)), jnp.zeros(2, jnp.int32)
+    assert dj.cross_entropy(logits, labels).tolist() == [0, 0]
+    assert jax.grad(lambda x: dj.cross_entropy(x, labels).sum())(logits).tolist() == [[0], [0]]
+
+
+def test_masked_logits_are_fine():
+    logits = jnp.array([[0.0, -jnp.inf, 1.0]])
+    expected = np.log1p(np.exp(1.0))
+    np.testing.assert_allclose(dj.cross_entropy(logits, jnp.array([0])), [expected], rtol=1e-6)
+    gradient = jax.grad(lambda x: dj.cross_entropy(x, jnp.array([0])).sum())(logits)
+    np.testing.assert_allclose(gradient, [[-0.7310586, 0, 0.7310586]], rtol=1e-6)
+
+
 BAD_LABELS = {
     "a column": jnp.zeros((4, 1), jnp.int32),
     "floats": jnp.zeros(4),
@@ -117,6 +149,19 @@ def test_grand_of_a_linear_softmax_has_a_closed_form(score, use_bias):
     np.testing.assert_allclose(score(model.predict, variables, IMAGES, LABELS), expected, rtol=1e-5)
     last = dj.grand_last_layer(model.features, variables, IMAGES, LABELS)
     np.testing.assert_allclose(last, expected, rtol=1e-5)
+
+
+def test_grand_of_certain_examples_does_not_underflow():
+    """Down to 1e-30, where the squares of the gradients are zero in float32."""
+    model = dj.from_linen(LinearSoftmax())
+    variables = model.init(jax.random.key(1), (8, 8, 2))
+    kernel = jnp.zeros((128, 3)).at[0, 0].set(1.0)
+    variables = dj.Variables({"Dense_0": {"kernel": kernel, "bias": jnp.zeros(3)}}, variables.model_state)
+    leads = np.array([5.0, 20.0, 45.0, 70.0])
+    images = jnp.zeros((4, 8, 8, 2)).at[:, 0, 0, 0].set(jnp.asarray(leads, jnp.float32))
+    scores = dj.grand(model.predict, variables, images, jnp.zeros(4, jnp.int32))
+    wrong = np.exp(-leads) / (1 + 2 * np.exp(-leads))
+    np.testing.assert_allclose(scores, np.sqrt(6) * wrong * np.sqrt(leads**2 + 1), rtol=2e-5)
 
 
 def single_gradients(model, variables):

@@ -94,7 +94,7 @@ def explain(loss_fn: LossFn, params: Any, *batch: Any, select: Select | None = N
     """
     check_batch(batch)
     selection = Selection(params, select)
-    plan = plan_gradients(loss_fn, selection, batch)
+    plan, _ = plan_gradients(loss_fn, selection, batch)
     leaves = (_explained(name, g, plan) for name, g in zip(selection.names, plan.gradients, strict=True))
     return Explanation(tuple(leaves))
 

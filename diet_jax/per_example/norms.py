@@ -16,7 +16,7 @@ Select = Callable[[str], bool]
 
 
 def per_example_grad_norms(
-    loss_fn: LossFn, *, select: Select | None = None, per_leaf: bool = False
+    loss_fn: LossFn, *, select: Select | None = None, per_leaf: bool = False, has_aux: bool = False
 ) -> Callable[..., Any]:
     """Transforms the loss of one example into the norms of a batch's per-example gradients.
 
@@ -35,11 +35,14 @@ def per_example_grad_norms(
         select: takes the path of a parameter, such as "Dense_0/kernel", and tells whether it counts; by
             default all do. The others are constants. Parameters that are not floats are constants always.
         per_leaf: return the norm of each parameter's gradient instead of that of the whole gradient.
+        has_aux: `loss_fn` returns (scalar, anything), as for `jax.grad`; anything is returned for each
+            example beside the norms.
 
     Returns:
         `(params, *batch) -> float32 [b]` (float64 for float64 parameters), or with `per_leaf` a pytree of
-        them like `params`, None where a parameter is a constant. `batch` are pytrees of arrays `[b ...]`. It
-        composes with `jit`, `vmap` (over stacked params) and sharded arrays.
+        them like `params`, None where a parameter is a constant; with `has_aux` a pair (norms, what the loss
+        returned). `batch` are pytrees of arrays `[b ...]`. It composes with `jit`, `vmap` (over stacked
+        params) and sharded arrays. Norms below about 1e-18 underflow in float32: scale the loss.
 
     Raises:
         InputError: (when called) the batch axes differ, the loss is no scalar, nothing is selected.
@@ -58,16 +61,19 @@ def per_example_grad_norms(
     def norms(params: Any, *batch: Any) -> Any:
         count = check_batch(batch)
         selection = Selection(params, select)
-        plan = plan_gradients(loss_fn, selection, batch)
+        plan, structure = plan_gradients(loss_fn, selection, batch, has_aux=has_aux)
+        others = range(len(plan.gradients), len(plan.program.jaxpr.outvars))
 
-        def squares_of(example: Any) -> list[Array]:
+        def squares_of(example: Any) -> tuple[list[Any], list[Array]]:
             args = jax.tree.leaves((selection.chosen, selection.fixed, example))
-            return run_program(plan, args)[1]
+            return run_program(plan, args, others)
 
-        squares = jax.vmap(squares_of, axis_size=count)(batch)
+        aux, squares = jax.vmap(squares_of, axis_size=count)(batch)
         if per_leaf:
-            return selection.tree([jnp.sqrt(square) for square in squares])
-        return jnp.sqrt(sum(squares[1:], squares[0]))
+            result = selection.tree([jnp.sqrt(square) for square in squares])
+        else:
+            result = jnp.sqrt(sum(squares[1:], squares[0]))
+        return (result, jax.tree.unflatten(structure, aux)) if has_aux else result
 
     return norms
 
@@ -117,20 +123,30 @@ def check_batch(batch: Sequence[Any]) -> int:
     return shapes[0][0]
 
 
-def plan_gradients(loss_fn: LossFn, selection: Selection, batch: Sequence[Any]) -> ProgramPlan:
-    """Traces the gradient of one example's loss and plans the norms of its leaves; nothing is run."""
+def plan_gradients(
+    loss_fn: LossFn, selection: Selection, batch: Sequence[Any], *, has_aux: bool = False
+) -> tuple[ProgramPlan, Any]:
+    """Traces the gradient of one example's loss and plans the norms of its leaves; nothing is run.
+
+    Returns:
+        The plan of a program whose first results are the gradients, and the structure of the others, which
+        are what the loss returned beside its value.
+    """
     shapes = jax.eval_shape(lambda *args: args, selection.chosen, selection.fixed, tuple(batch))
     example = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), shapes[2])
 
-    def loss(chosen: Any, fixed: Any, example: Any) -> Array:
-        value = jnp.asarray(loss_fn(selection.tree(chosen, fixed), *example))
+    def loss(chosen: Any, fixed: Any, example: Any) -> tuple[Array, Any]:
+        result = loss_fn(selection.tree(chosen, fixed), *example)
+        value, aux = result if has_aux else (result, ())
+        value = jnp.asarray(value)
         if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
             raise InputError(
                 f"loss_fn must return one real number for one example (its arrays have no batch axis), got "
                 f"{value.dtype} of shape {value.shape}; take the sum or mean over what is not an example"
             )
-        return value
+        return value, aux
 
-    closed = jax.make_jaxpr(jax.grad(loss))(shapes[0], shapes[1], example)
+    gradient = jax.make_jaxpr(jax.grad(loss, has_aux=True), return_shape=True)
+    closed, (_, aux) = gradient(shapes[0], shapes[1], example)
     varies = [False] * len(selection.chosen + selection.fixed) + [True] * len(jax.tree.leaves(example))
-    return plan_program(closed, range(len(selection.chosen)), varies)
+    return plan_program(closed, range(len(selection.chosen)), varies), jax.tree.structure(aux)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diet_jax.losses import cross_entropy, error_vector
+from diet_jax.losses import cross_entropy, error_norm, error_vector
 from diet_jax.per_example.norms import per_example_grad_norms
 from diet_jax.types import Array, Images, Labels, PredictFn, ScoreArray, Variables
 
@@ -14,7 +14,7 @@ from diet_jax.types import Array, Images, Labels, PredictFn, ScoreArray, Variabl
 def example_loss(predict_fn: PredictFn, model_state: Any) -> Callable[[Any, Array, Array], Array]:
     """Returns the cross-entropy of one example as a function of the parameters.
 
-    What GraNd differentiates; give it to `explain` or `per_example_grad_norms`.
+    Its gradient's norm is GraNd; give it to `explain` or `per_example_grad_norms`.
 
     Args:
         predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
@@ -69,15 +69,27 @@ def grand(predict_fn: PredictFn, variables: Variables, images: Images, labels: L
         >>> dj.grand(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
         (5,)
     """
-    loss = example_loss(predict_fn, variables.model_state)
-    return per_example_grad_norms(loss)(variables.params, images, labels)
+
+    def along_error(params: Any, image: Array, label: Array) -> tuple[Array, Array]:
+        # The gradient of the loss is Σ_k e_k ∇f_k with the error vector e. Its length is taken out first:
+        # of examples that are fitted well, squares of the gradient would underflow.
+        logits = predict_fn(variables._replace(params=params), image[None])
+        error = error_vector(jax.lax.stop_gradient(logits), label[None])
+        length = error_norm(error)
+        direction = error / jnp.where(length > 0, length, 1)[:, None]
+        return jnp.sum(logits.astype(direction.dtype) * direction), length[0]
+
+    norms = per_example_grad_norms(along_error, has_aux=True)
+    along, length = norms(variables.params, images, labels)
+    return along * length
 
 
 def grand_vmap(predict_fn: PredictFn, variables: Variables, images: Images, labels: Labels) -> ScoreArray:
     """Returns the GraNd score of each example by `jax.vmap(jax.grad)`: the reference for `grand`.
 
-    Arguments and result are those of `grand`. The per-example gradients of the batch are all in memory at
-    once, batch size × number of parameters × 4 bytes: bound it by the batch size (`score_dataset` does).
+    Arguments and result are those of `grand`, but norms below about 1e-17 underflow. The per-example
+    gradients of the batch are all in memory at once, batch size × number of parameters × 4 bytes: bound it
+    by the batch size (`score_dataset` does).
 
     Args:
         predict_fn: `(variables, images) -> logits [b c]`, in eval mode.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from diet_jax.losses import error_vector
+from diet_jax.losses import error_norm, error_vector
 from diet_jax.per_example.norms import per_example_grad_norms
 from diet_jax.types import Array, Images, Labels, PredictFn, ScoreArray, Variables
 
@@ -116,7 +116,7 @@ def diagnose_el2n(
     error = error_vector(predict_fn(variables, images), labels)
     gram = logit_grad_gram(predict_fn, variables, images)
     squares = jnp.diagonal(gram, axis1=1, axis2=2)
-    el2n = jnp.linalg.norm(error, axis=1)
+    el2n = error_norm(error)
     count = error.shape[1]
     lengths = jnp.sqrt(squares[:, :, None] * squares[:, None, :])
     off_diagonal = ~jnp.eye(count, dtype=bool)[None] & (lengths > 0)

@@ -1,8 +1,6 @@
 """Scores that need only a forward pass."""
 
-import jax.numpy as jnp
-
-from diet_jax.losses import error_vector
+from diet_jax.losses import error_norm, error_vector
 from diet_jax.types import Images, Labels, PredictFn, ScoreArray, Variables
 
 
@@ -31,4 +29,4 @@ def el2n(predict_fn: PredictFn, variables: Variables, images: Images, labels: La
         >>> dj.el2n(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
         (5,)
     """
-    return jnp.linalg.norm(error_vector(predict_fn(variables, images), labels), axis=-1)
+    return error_norm(error_vector(predict_fn(variables, images), labels))
