@@ -170,6 +170,17 @@ def test_weight_decay_in_the_loss_is_a_sum_without_a_form():
     assert check(loss, normal(8, 8), normal(BATCH, 2, 8)) == ["gradient"]
 
 
+def test_a_norm_that_is_nan_leaves_the_other_parameters_alone():
+    def loss(params, x):
+        return jnp.sum(jnp.square(jnp.tanh(x @ params["a"]) @ params["b"])) + params["c"] * jnp.nan * x[0]
+
+    params = {"a": normal(5, 6), "b": normal(6, 4), "c": jnp.float32(1.0)}
+    norms = jax.jit(dj.per_example_grad_norms(loss, per_leaf=True))(params, normal(BATCH, 5))
+    assert np.isnan(norms["c"]).all()
+    assert np.isfinite(norms["a"]).all()
+    assert np.isfinite(norms["b"]).all()
+
+
 def test_parameters_without_influence_have_norm_zero():
     def loss(params, x):
         return jnp.sum(params["used"] * x) + 0.0 * lax.stop_gradient(params["stopped"]).sum()

@@ -159,7 +159,7 @@ def test_grand_of_certain_examples_does_not_underflow():
     variables = dj.Variables({"Dense_0": {"kernel": kernel, "bias": jnp.zeros(3)}}, variables.model_state)
     leads = np.array([5.0, 20.0, 45.0, 70.0])
     images = jnp.zeros((4, 8, 8, 2)).at[:, 0, 0, 0].set(jnp.asarray(leads, jnp.float32))
-    scores = dj.grand(model.predict, variables, images, jnp.zeros(4, jnp.int32))
+    scores = jax.jit(dj.grand, static_argnums=0)(model.predict, variables, images, jnp.zeros(4, jnp.int32))
     wrong = np.exp(-leads) / (1 + 2 * np.exp(-leads))
     np.testing.assert_allclose(scores, np.sqrt(6) * wrong * np.sqrt(leads**2 + 1), rtol=2e-5)
 
@@ -179,7 +179,7 @@ def single_gradients(model, variables):
 def test_grand_equals_a_loop_over_single_gradients(conv_model, conv_variables):
     expected = [norm_of_leaves(g) for g in single_gradients(conv_model, conv_variables)]
     for score in (dj.grand, dj.grand_vmap):
-        scores = score(conv_model.predict, conv_variables, IMAGES, LABELS)
+        scores = jax.jit(score, static_argnums=0)(conv_model.predict, conv_variables, IMAGES, LABELS)
         np.testing.assert_allclose(scores, expected, rtol=1e-4)
 
 
@@ -213,6 +213,7 @@ def test_scores_do_not_depend_on_the_rest_of_the_batch(conv_model, conv_variable
         (dj.grand, conv_model.predict),
         (dj.grand_last_layer, conv_model.features),
     ]:
+        score = jax.jit(score, static_argnums=0)
         all_at_once = score(fn, conv_variables, IMAGES, LABELS)
         permuted = score(fn, conv_variables, IMAGES[order], LABELS[order])
         np.testing.assert_allclose(permuted, all_at_once[order], rtol=1e-5)
@@ -224,7 +225,7 @@ def test_score_dataset_equals_one_direct_call_for_every_batch_size(conv_model, c
     score_fn = functools.partial(dj.grand, conv_model.predict)
     stats = [np.asarray(v, np.float32) for v in train_split.normalization]
     images = jnp.asarray((train_split.images.astype(np.float32) - stats[0]) / stats[1])
-    expected = score_fn(conv_variables, images, jnp.asarray(train_split.labels))
+    expected = jax.jit(score_fn)(conv_variables, images, jnp.asarray(train_split.labels))
     count = len(train_split)
     for batch_size in (1, 7, count - 1, count, count + 5, "auto"):
         scores = dj.score_dataset(score_fn, conv_variables, train_split, batch_size=batch_size)
@@ -262,6 +263,7 @@ def test_score_dataset_refuses_batches_of_nothing(conv_model, conv_variables, tr
 def test_a_bfloat16_model_gives_nearly_the_same_scores(conv_model, conv_variables):
     half = dj.from_linen(conv_model.module.clone(dtype=jnp.bfloat16))
     for score in (dj.el2n, dj.grand):
+        score = jax.jit(score, static_argnums=0)
         full = np.asarray(score(conv_model.predict, conv_variables, IMAGES, LABELS))
         with jax.numpy_dtype_promotion("standard"):  # Flax's BatchNorm mixes dtypes.
             low = score(half.predict, conv_variables, IMAGES, LABELS)

@@ -177,4 +177,6 @@ def after(array: Any, when: Any) -> Any:
     floats = all(jnp.issubdtype(kind, jnp.floating) for kind in (jnp.result_type(array), when.dtype))
     if not floats or when.size == 0:
         return array
-    return array + jnp.minimum(jnp.abs(when[(0,) * when.ndim]), 0).astype(array.dtype)
+    zero = jnp.minimum(jnp.abs(when[(0,) * when.ndim]), 0)
+    # NaN, which belongs to the other array, stays there.
+    return array + jnp.where(zero == 0, zero, 0).astype(array.dtype)
