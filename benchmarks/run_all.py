@@ -28,6 +28,7 @@ SETS: dict[str, tuple[str, ...]] = {
     "steps_per_call": ("steps_per_call.py",),
     "ensemble": ("ensemble.py",),
     "startup": ("startup.py",),
+    "forms": ("forms.py", "--figure", "forms.png", "--table", "forms.md"),
     "cost": ("cost.py", "--figure", "cost.png"),
 }
 
