@@ -7,8 +7,7 @@ BIN := $(VENV)/bin
 # `make bench` takes about 20 minutes on two cores, install not counted. It has an environment of its own and
 # writes to BENCH_OUT; ROUNDS sets the calls of each variant.
 # PyTorch is there only to be compared with: TORCH says which one pip installs, and TORCH= leaves it and its
-# table out. On Linux pip takes a build for CUDA of several GB unless an index of CPU builds is named:
-#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make bench TORCH='torch==2.9.1+cpu'
+# table out. On Linux pip takes a build for CUDA of several GB unless it finds one for CPUs.
 TORCH ?= torch
 ROUNDS ?=
 BENCH_OUT ?= build/bench

@@ -30,7 +30,10 @@ SETS: dict[str, tuple[str, ...]] = {
     "startup": ("startup.py",),
     "forms": ("forms.py", "--figure", "forms.png", "--table", "forms.md"),
     "cost": ("cost.py", "--figure", "cost.png"),
+    "precision": ("precision.py",),
 }
+# What does not measure time.
+WITHOUT_ROUNDS = {"precision"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Options:
 def command(name: str, options: Options) -> list[str]:
     """Returns the command line of a set; its files go to the folder in which it will run."""
     script, *more = SETS[name]
-    rounds = [] if options.rounds is None else ["--rounds", str(options.rounds)]
+    timed = options.rounds is not None and name not in WITHOUT_ROUNDS
+    rounds = [] if not timed else ["--rounds", str(options.rounds)]
     return [sys.executable, str(FOLDER / script), *more, *rounds, "--json", f"{name}.json"]
 
 
