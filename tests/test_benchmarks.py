@@ -61,7 +61,8 @@ def test_every_set_has_options_that_its_script_knows():
         options = run_all.Options(rounds=2)
         _, _, *args = run_all.command(name, options)
         parsed = tyro.cli(importlib.import_module(Path(script).stem).Options, args=args)
-        assert (parsed.rounds, parsed.json) == (2, Path(f"{name}.json"))
+        assert parsed.json == Path(f"{name}.json")
+        assert name in run_all.WITHOUT_ROUNDS or parsed.rounds == 2
 
 
 def test_an_unknown_set_is_named(tmp_path):
