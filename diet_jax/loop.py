@@ -256,8 +256,8 @@ def map_dataset(
     stats = tuple(np.asarray(v, np.float32) for v in dataset.normalization)
     if batch_size == "auto":
         batch_size = auto_batch_size(fn, *batch_shapes(dataset), shared=(variables,))
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1 or 'auto', got {batch_size}")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size must be an integer of at least 1 or 'auto', got {batch_size!r}")
     batch_size = min(batch_size, count)
     per_call = batch_size * default_chunks_per_call()
     filled = batch_size * math.ceil(count / batch_size)

@@ -13,7 +13,7 @@ def cross_entropy(logits: Logits, labels: Labels) -> ScoreArray:
 
     Args:
         logits: float `[b c]`.
-        labels: int `[b]`, in `0 .. c-1`.
+        labels: int `[b]`, in `0 .. c-1`; any other gives NaN.
 
     Returns:
         float32 `[b]` (float64 for float64 logits), in nats; high means that the label is unlikely under the
@@ -35,7 +35,7 @@ def error_vector(logits: Logits, labels: Labels) -> Float[Array, "b c"]:
 
     Args:
         logits: float `[b c]`.
-        labels: int `[b]`, in `0 .. c-1`.
+        labels: int `[b]`, in `0 .. c-1`; any other gives NaN.
 
     Returns:
         float32 `[b c]` (float64 for float64 logits); every row sums to 0.
@@ -77,8 +77,11 @@ def _split(logits: Logits, labels: Labels) -> tuple[Array, Array, Array]:
     labels = _checked_labels(logits, labels)
     kind = jnp.float64 if logits.dtype == jnp.float64 else jnp.float32
     logits = logits.astype(kind)
-    is_label = jnp.arange(logits.shape[-1], dtype=labels.dtype)[None, :] == labels[:, None]
+    labels = labels.astype(jnp.int32)
+    is_label = jnp.arange(logits.shape[-1], dtype=jnp.int32)[None, :] == labels[:, None]
     own = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+    # A label that is no class gives NaN, not the loss of another class.
+    own = jnp.where(jnp.any(is_label, axis=-1), own, jnp.nan)
     # Finite, so that a single class has a loss of zero and no NaN.
     return jnp.where(is_label, jnp.finfo(kind).min, logits), own, is_label
 
@@ -89,7 +92,7 @@ def _lead(others: Array, own: Array) -> Array:
     The loss is `softplus(lead)` and the probability of being wrong `sigmoid(lead)`. As `1 − p_y` it would
     be rounded at 6e-8 before it is small: of a well-fitted example nothing but rounding would be left.
     """
-    return jax.nn.logsumexp(others, axis=-1) - own
+    return jax.nn.logsumexp(others - own[:, None], axis=-1)
 
 
 def _checked_labels(logits: Logits, labels: Labels) -> Array:

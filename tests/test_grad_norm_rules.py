@@ -218,6 +218,13 @@ def test_uses_with_opposite_signs_and_scales():
     assert every_form(loss, normal(8, 6), normal(BATCH, 5, 8)) == {"gram", "product"}
 
 
+def test_a_use_by_nothing_and_a_use_by_one():
+    def loss(w, x):
+        return jnp.sum(jnp.tanh(x @ w)) + jnp.sum(jnp.tanh(x[:0] @ w))
+
+    check(loss, normal(5, 4), normal(BATCH, 1, 5))
+
+
 def test_uses_whose_axes_do_not_match_are_formed():
     def loss(w, x):
         together = jnp.einsum("tij,ijk->tk", x, w)
@@ -280,6 +287,64 @@ def test_two_parts_of_a_weight_are_not_taken_for_one():
     assert check(loss, normal(8, 4), normal(BATCH, 3, 2), jnp.array([0, 2, 5])) == ["gradient"]
 
 
+def test_parts_of_different_sizes_at_one_place_are_not_joined():
+    def loss(w, x, y, row):
+        tall, flat = (lax.dynamic_slice(w, (row, 0, 0), shape) for shape in ((3, 2, 8), (2, 3, 8)))
+        return jnp.sum(jnp.tanh(jnp.einsum("tij,ijk->tk", x, tall))) + jnp.sum(
+            jnp.tanh(jnp.einsum("tij,ijk->tk", y, flat))
+        )
+
+    x, y = normal(BATCH, 1, 3, 2), normal(BATCH, 1, 2, 3)
+    assert check(loss, normal(6, 5, 8), x, y, jnp.array([0, 1, 2])) == ["gradient"]
+
+
+def test_a_weight_that_is_padded_or_cut_before_its_use():
+    def padded(w, x):
+        return jnp.sum(jnp.tanh(x @ jnp.pad(w, ((1, 2), (0, 0)))))
+
+    def cut(w, x):
+        return jnp.sum(jnp.tanh(x @ lax.pad(w, jnp.float32(0), ((-1, 2, 0), (0, 0, 1)))))
+
+    check(padded, normal(5, 40), normal(BATCH, 2, 8))
+    check(cut, normal(5, 40), normal(BATCH, 2, 6))
+
+
+def test_a_weight_that_is_written_into_another_array():
+    def loss(w, x, row):
+        base = jnp.ones((6, 8))
+        whole = lax.dynamic_update_slice(base, w, (row, 0)) * jnp.float32(2)
+        return jnp.sum(jnp.tanh(x @ whole) ** 2)
+
+    check(loss, normal(2, 8), normal(BATCH, 2, 6), jnp.array([0, 2, 4]))
+
+
+def test_an_array_that_a_weight_is_written_over():
+    """The gradient is zero where it was overwritten: a scatter of zeros into a product."""
+
+    def loss(w, x, row):
+        whole = lax.dynamic_update_slice(w, jnp.zeros((1, 8)), (row, 0))
+        return jnp.sum(jnp.tanh(x @ whole) ** 2)
+
+    check(loss, normal(6, 8), normal(BATCH, 2, 6), jnp.array([0, 2, 4]))
+
+
+def test_a_broadcast_weight_is_not_taken_for_a_rearranged_one():
+    def loss(w, x):
+        return jnp.sum(jnp.tanh(jnp.einsum("ti,tio->to", x, jnp.broadcast_to(w, (3, 8, 40)))))
+
+    check(loss, normal(8, 40), normal(BATCH, 3, 8))
+
+
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint8, jnp.int16, jnp.uint32])
+def test_ids_of_any_integer_type(dtype):
+    def loss(table, ids):
+        return jnp.sum(jnp.sin(jnp.take(table, ids, axis=0)))
+
+    ids = jnp.array([[1, 2, 100], [3, 3, 3], [0, 127, 5]], dtype)
+    assert check(loss, normal(300, 5), ids) == ["rows"]
+    assert check(loss, normal(256, 5), ids) == ["rows"]
+
+
 def test_two_lookups_in_one_table():
     def loss(table, ids):
         return jnp.sum(jnp.sin(table[ids]) * jnp.cos(table[ids[::-1] + 1]))
@@ -293,6 +358,15 @@ def test_a_table_that_also_gives_the_logits():
         return -jnp.sum(jax.nn.log_softmax(hidden @ table.T)[jnp.arange(4), ids])
 
     assert check(loss, normal(8, 5), IDS) == ["gram"]
+
+
+def test_a_table_that_also_gives_the_logits_and_ids_outside_it():
+    def loss(table, ids):
+        hidden = jnp.tanh(jnp.take(table, ids, axis=0, mode="fill", fill_value=0.5))
+        again = jnp.sin(jnp.take(table, ids[::-1], axis=0, mode="fill", fill_value=0))
+        return jnp.sum(jax.nn.softmax(hidden @ table.T) ** 2) + jnp.sum(again)
+
+    assert check(loss, normal(8, 5), IDS.at[0, 3].set(9).at[1, 0].set(12)) == ["gram"]
 
 
 def test_a_transposed_table_that_also_gives_the_logits():
@@ -463,6 +537,43 @@ def test_layers_of_a_loop_take_their_norms_inside(reverse, checkpointed):
     params = {"kernel": normal(3, 16, 16, scale=0.2), "bias": normal(3, 1, 16)}
     assert check(loss, params, normal(BATCH, 2, 16)) == ["gradient", "gram"]
     assert "in each of 3 steps" in str(dj.explain(loss, params, jnp.zeros((1, 2, 16))))
+
+
+@pytest.mark.parametrize("change", [lambda w: -w, lambda w: w.T, lambda w: 2.0 * w, lambda w: w + 1.0])
+def test_a_weight_that_every_step_changes(change):
+    """The sum over steps is itself changed in every step."""
+
+    def loss(w, xs):
+        def step(carry, x):
+            h, w = carry
+            w = change(w)
+            return (jnp.tanh(x + h @ w), w), None
+
+        return jnp.sum(lax.scan(step, (jnp.full(16, 0.3), w), xs)[0][0] ** 2)
+
+    check(loss, normal(16, 16, scale=0.1), normal(BATCH, 3, 16))
+
+
+def test_a_sum_that_does_not_start_at_zero():
+    """The same weight before and inside the loop, in time's two directions."""
+
+    def loss(w, xs):
+        def step(h, x):
+            return jnp.tanh(x + h @ w), None
+
+        first = jnp.tanh(xs[0] @ w)
+        return jnp.sum(lax.scan(step, first, xs)[0] ** 2) + jnp.sum(first)
+
+    check(loss, normal(16, 16, scale=0.2), normal(BATCH, 2, 16))
+
+
+def test_stacked_weights_with_a_scale_that_is_computed_late():
+    def loss(params, x):
+        scaled = jax.checkpoint(lambda w, a: w * jnp.exp(a))(params["w"], params["a"])
+        return jnp.sum(lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, scaled)[0])
+
+    params = {"w": normal(3, 16, 16, scale=0.2), "a": jnp.float32(0.7)}
+    assert check(loss, params, normal(BATCH, 2, 16)) == ["gradient", "gram"]
 
 
 def test_loops_in_loops():

@@ -77,6 +77,29 @@ def test_losses_and_errors_of_well_fitted_examples_keep_their_digits(lead):
     np.testing.assert_allclose(el2n, np.sqrt((expected**2).sum(1)), rtol=2e-5)
 
 
+@pytest.mark.parametrize("offset", [1e4, 1e5, 1e30])
+def test_a_common_offset_of_the_logits_changes_nothing(offset):
+    logits = jnp.array([[0.0, 0.0, 0.0], [0.0, 0.5, -1.0]], jnp.float32) + jnp.float32(offset)
+    wide = np.asarray(logits, np.float64)
+    expected = np.log(np.exp(wide - wide[:, :1]).sum(1))
+    np.testing.assert_allclose(dj.cross_entropy(logits, jnp.array([0, 0])), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int8, jnp.int16])
+def test_labels_of_any_integer_type_among_many_classes(dtype, unchecked_types):
+    logits = jnp.asarray(RNG.normal(size=(2, 300)), jnp.float32)
+    labels = jnp.array([3, 100])
+    for function in (dj.cross_entropy, dj.error_vector):
+        np.testing.assert_array_equal(function(logits, labels.astype(dtype)), function(logits, labels))
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_gives_nan(label):
+    logits, labels = jnp.ones((1, 3)), jnp.array([label])
+    assert np.isnan(dj.cross_entropy(logits, labels)).all()
+    assert np.isnan(dj.error_vector(logits, labels)).any()
+
+
 def test_a_single_class_has_no_loss():
     logits, labels = jnp.ones((2, 1)), jnp.zeros(2, jnp.int32)
     assert dj.cross_entropy(logits, labels).tolist() == [0, 0]
@@ -254,7 +277,7 @@ def test_chunks_in_one_call_give_the_same_scores(
 
 
 def test_score_dataset_refuses_batches_of_nothing(conv_model, conv_variables, train_split):
-    with pytest.raises(InputError, match="batch_size must be at least 1"):
+    with pytest.raises(InputError, match="batch_size must be an integer of at least 1"):
         dj.score_dataset(
             functools.partial(dj.el2n, conv_model.predict), conv_variables, train_split, batch_size=0
         )

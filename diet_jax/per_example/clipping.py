@@ -18,7 +18,7 @@ def clipping_factors(norms: ScoreArray, max_norm: float) -> Float[Array, "b"]:
         max_norm: the bound, above 0.
 
     Returns:
-        float32 `[b]`, in `(0, 1]`; low means a large gradient. NaN where the norm is NaN.
+        float32 `[b]`, in `[0, 1]`; low means a large gradient, 0 an infinite one. NaN where the norm is NaN.
 
     Raises:
         InputError: a bound that is not above 0.
@@ -28,6 +28,6 @@ def clipping_factors(norms: ScoreArray, max_norm: float) -> Float[Array, "b"]:
         >>> clipping_factors(jnp.array([0.0, 1.0, 4.0]), max_norm=2.0).tolist()
         [1.0, 1.0, 0.5]
     """
-    if not max_norm > 0:
-        raise InputError(f"max_norm must be above 0, got {max_norm}")
-    return max_norm / jnp.maximum(norms, max_norm)
+    if not (isinstance(max_norm, int | float) and max_norm > 0):
+        raise InputError(f"max_norm must be a number above 0, got {max_norm}")
+    return jnp.where(norms <= max_norm, jnp.ones_like(norms), max_norm / norms)

@@ -187,6 +187,8 @@ class LookupProduct:
         over = [i for i in range(second.ndim) if i not in self.window]
         _, count, _, width = self.sizes
         index = jnp.asarray(first).reshape(count)
+        # The number of rows may be beyond what small integers can hold.
+        index = index if index.dtype.itemsize >= 4 else index.astype(jnp.int32)
         if self.clip:
             index = jnp.clip(index, 0, self.rows - 1)
         updates = jnp.transpose(second, (*over, *window)).reshape(1, count, width)
@@ -221,8 +223,8 @@ def dense_forms(s: int, t: int, k: int, o: int) -> list[Form]:
 
 
 def _outer_form(factors: Sequence[Factors]) -> Array:
-    """`‖a bᵀ‖² = ‖a‖² ‖b‖²`, for a single term with t = 1."""
-    ((left, right),) = factors
+    """`‖a bᵀ‖² = ‖a‖² ‖b‖²`, where t is 1 in all."""
+    left, right = _joined(factors)
     kind = accumulator(left.dtype, right.dtype)
     squares = [jnp.sum(jnp.square(side.astype(kind)), (1, 2)) for side in (left, right)]
     return jnp.sum(squares[0] * squares[1])

@@ -118,7 +118,13 @@ def _accumulator(scan: Any, body: jex.ClosedJaxpr, carry: int, defined: Any) -> 
     uses = [atom for equation in jaxpr.eqns for atom in equation.invars] + list(jaxpr.outvars)
     if not is_zeros(scan.invars[start], defined) or sum(atom is own for atom in uses) != 1:
         return None
-    found = ends(jaxpr.outvars[carry], definitions(jaxpr))
+    inside = definitions(jaxpr)
+    result = jaxpr.outvars[carry]
+    last = None if isinstance(result, jex.Literal) else inside.get(result)
+    if last is None or last.primitive.name not in ("add_any", "add"):
+        # What is done to the whole sum in each step is done again and again.
+        return None
+    found = ends(result, inside)
     itself = [end for end in found if end.atom is own]
     rest = [end for end in found if end.atom is not own]
     plain_sum = len(itself) == 1 and not (itself[0].path.steps or itself[0].path.scales)

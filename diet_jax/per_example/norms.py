@@ -85,7 +85,7 @@ class Selection:
         with_paths, self._structure = jax.tree_util.tree_flatten_with_path(params)
         names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in with_paths]
         leaves = [leaf for _, leaf in with_paths]
-        kinds = [jnp.result_type(leaf) for leaf in leaves]
+        kinds = [_dtype(name, leaf) for name, leaf in zip(names, leaves, strict=True)]
         for name, kind in zip(names, kinds, strict=True):
             if jnp.issubdtype(kind, jnp.complexfloating):
                 raise InputError(f"params must be real, but {name or 'params'} is {kind}")
@@ -96,7 +96,8 @@ class Selection:
         if not any(self._is_chosen):
             raise InputError(
                 f"there is nothing to differentiate: of {len(names)} parameters none is a float that "
-                f"`select` chooses; their paths are {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+                f"`select` chooses; their paths are {', '.join(map(repr, names[:8]))}"
+                f"{', ...' if len(names) > 8 else ''}"
             )
         self.names = [name for name, yes in zip(names, self._is_chosen, strict=True) if yes]
         self.chosen = [leaf for leaf, yes in zip(leaves, self._is_chosen, strict=True) if yes]
@@ -108,6 +109,16 @@ class Selection:
         others = iter([None] * len(self.fixed) if fixed is None else fixed)
         leaves = [next(chosen) if yes else next(others) for yes in self._is_chosen]
         return jax.tree.unflatten(self._structure, leaves)
+
+
+def _dtype(name: str, leaf: Any) -> Any:
+    try:
+        return jnp.result_type(leaf)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"params must hold arrays and numbers only, but {name or 'params'} is a {type(leaf).__name__}; "
+            f"keep what is no array in a closure"
+        ) from error
 
 
 def check_batch(batch: Sequence[Any]) -> int:
@@ -138,7 +149,10 @@ def plan_gradients(
     def loss(chosen: Any, fixed: Any, example: Any) -> tuple[Array, Any]:
         result = loss_fn(selection.tree(chosen, fixed), *example)
         value, aux = result if has_aux else (result, ())
-        value = jnp.asarray(value)
+        try:
+            value = jnp.asarray(value)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"loss_fn must return one real number, got {type(value).__name__}") from error
         if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
             raise InputError(
                 f"loss_fn must return one real number for one example (its arrays have no batch axis), got "

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from jax.extend import core as jex
 
 from diet_jax.per_example.jaxprs import flattened, scan_counts, scan_inputs_that_vary, variables_of, varying
@@ -81,7 +82,7 @@ def _plan_gradient(output: int, atom: Any, defined: Any) -> GradientPlan:
     shape = tuple(atom.aval.shape)
     found = ends(atom, defined)
     if not found:
-        return GradientPlan(output, shape, jex.Literal(0.0, atom.aval), "is zero")
+        return GradientPlan(output, shape, jex.Literal(np.zeros((), atom.aval.dtype), atom.aval), "is zero")
     stops = [end for end in found if end.product is None]
     if stops:
         equation = None if isinstance(stops[0].atom, jex.Literal) else defined.get(stops[0].atom)

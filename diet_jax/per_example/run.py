@@ -34,6 +34,7 @@ def run_program(
     last_use = _last_use(plan, needed, results)
     env = Environment(plan.program, args)
     squares: dict[int, Array] = {}
+    inside: dict[Any, Array] = {}
     fresh: list[int] = []
     waiting: list[jex.JaxprEqn] = []
     for position in range(-1, len(jaxpr.eqns)):
@@ -41,21 +42,15 @@ def run_program(
         if position in plan.bodies:
             env.run(waiting)
             waiting = []
-            _run_loop(plan, position, alive, env, squares)
-            for index in here:
-                if plan.gradients[index].loop is None:
-                    # What the loop carries out may be the last factor of another gradient.
-                    squares[index] = _square(plan, plan.gradients[index], env)
-            fresh += here
-            continue
-        if position >= 0 and needed[position]:
+            inside.update(_run_loop(plan, position, alive, env))
+        elif position >= 0 and needed[position]:
             waiting.append(jaxpr.eqns[position])
         if not here:
             continue
         env.run(waiting)
         waiting = []
         for index in here:
-            squares[index] = _square(plan, plan.gradients[index], env)
+            squares[index] = _square(plan, plan.gradients[index], env, inside)
         fresh += here
         # Otherwise the compiler may put the norms off and keep their factors in memory till then.
         used = variables_of([v for index in here for v in plan.gradients[index].inputs])
@@ -78,7 +73,9 @@ def _ready(plan: ProgramPlan) -> dict[int, list[int]]:
     }
     ready: dict[int, list[int]] = {}
     for index, gradient in enumerate(plan.gradients):
-        inputs = list(gradient.inputs) if gradient.loop is None else variables_of([gradient.atom])
+        inputs = gradient.inputs
+        if gradient.loop is not None:
+            inputs = variables_of([gradient.atom, *(atom for _, atom in gradient.scales)])
         position = max((defined_at.get(variable, -1) for variable in inputs), default=-1)
         ready.setdefault(position, []).append(index)
     return ready
@@ -97,7 +94,10 @@ def _last_use(plan: ProgramPlan, needed: Sequence[bool], results: Sequence[Any])
     return last
 
 
-def _square(plan: ProgramPlan, gradient: GradientPlan, env: Environment) -> Array:
+def _square(plan: ProgramPlan, gradient: GradientPlan, env: Environment, inside: dict[Any, Array]) -> Array:
+    if gradient.loop is not None:
+        square = inside[gradient.atom]
+        return square * jnp.square(scale_of(gradient.scales, env)) if gradient.scales else square
     if gradient.form is None:
         return sum_of_squares(env.read(gradient.atom))
     if len(gradient.terms) > 1:
@@ -115,10 +115,8 @@ def _varies(plan: ProgramPlan, gradient: GradientPlan) -> bool:
     return any(variable in plan.varies for variable in gradient.inputs)
 
 
-def _run_loop(
-    plan: ProgramPlan, position: int, alive: set[Any], env: Environment, squares: dict[int, Array]
-) -> None:
-    """Runs a scan whose body takes norms instead of handing out gradients."""
+def _run_loop(plan: ProgramPlan, position: int, alive: set[Any], env: Environment) -> dict[Any, Array]:
+    """Runs a scan whose body takes norms, and returns the squares of those of its stacked gradients."""
     scan, body = plan.program.jaxpr.eqns[position], plan.bodies[position]
     _, num_carry = scan_counts(scan)
     stacked = [i for i in range(num_carry, len(scan.outvars)) if scan.outvars[i] in alive]
@@ -131,9 +129,7 @@ def _run_loop(
     carry, (arrays, inside) = run_scan(scan, [env.read(atom) for atom in scan.invars], step)
     env.write(scan.outvars[:num_carry], carry)
     env.write([scan.outvars[i] for i in stacked], arrays)
-    by_output = {g.output: square for g, square in zip(body.gradients, inside, strict=True)}
-    for index, gradient in enumerate(plan.gradients):
-        if gradient.loop is scan:
-            total = jnp.sum(by_output[scan.outvars.index(gradient.atom)])
-            scales = scale_of(gradient.scales, env) if gradient.scales else None
-            squares[index] = total if scales is None else total * jnp.square(scales)
+    return {
+        scan.outvars[gradient.output]: jnp.sum(square)
+        for gradient, square in zip(body.gradients, inside, strict=True)
+    }

@@ -99,7 +99,7 @@ def term_of(end: End) -> Term:
     while steps and steps[0].primitive.name == "transpose":
         product = product.transposed(steps.pop(0).params["permutation"])
     rearranged = tuple(
-        (step.invars[0].aval.shape, step.primitive.name, str(step.params), str(step.invars[2:]))
+        (str([a.aval for a in step.invars]), step.primitive.name, str(step.params), str(step.invars[2:]))
         for step in steps
     )
     return Term(product, end.path.scales, end.path.sign, rearranged)
