@@ -96,7 +96,7 @@ class Selection:
         if not any(self._is_chosen):
             raise InputError(
                 f"there is nothing to differentiate: of {len(names)} parameters none is a float that "
-                f"`select` chooses; their paths are {', '.join(map(repr, names[:8]))}"
+                f"`select` chooses; their paths are {', '.join(name or 'params' for name in names[:8])}"
                 f"{', ...' if len(names) > 8 else ''}"
             )
         self.names = [name for name, yes in zip(names, self._is_chosen, strict=True) if yes]
