@@ -31,9 +31,11 @@ SETS: dict[str, tuple[str, ...]] = {
     "forms": ("forms.py", "--figure", "forms.png", "--table", "forms.md"),
     "cost": ("cost.py", "--figure", "cost.png"),
     "precision": ("precision.py",),
+    "ntk": ("ntk.py",),
+    "noise_detection": ("noise_detection.py",),
 }
 # What does not measure time.
-WITHOUT_ROUNDS = {"precision"}
+WITHOUT_ROUNDS = {"precision", "noise_detection"}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Training states on disk, by step. A missing or wrong step is an error, never another step."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ class Checkpoints:
         with _manager(self.folder, create=True) as manager:
             manager.save(step, args=ocp.args.StandardSave(_leaves(state)[0]))
             manager.wait_until_finished()
+
+    def keep_only(self, step: int | None) -> None:
+        """Removes all checkpoints but that of one step; with None also the folder."""
+        for other in self.steps():
+            if other != step:
+                shutil.rmtree(self.folder / str(other))
+        if step is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """Reads the state of exactly this step.

@@ -88,7 +88,36 @@ class Prepare:
     """Where; by default TFDS's own folder."""
 
 
-COMMANDS: dict[str, type] = {"run": Run, "score": Score, "select": Select, "train": Train, "prepare": Prepare}
+@dataclass(frozen=True)
+class Reproduce:
+    """Make a figure of the paper: train what is missing, reuse what is there, draw it.
+
+    Trainings, checkpoints and scores are kept in a store that all figures share; a stopped command goes on
+    when it is called again.
+    """
+
+    figures: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Names of figures, config files (.py), or all; without any, the names are listed."""
+    scale: Literal["smoke", "small", "paper"] = "small"
+    """smoke: the digits, seconds. small: minutes on two cores. paper: the paper's own, on an accelerator."""
+    store: Path = Path("runs/paper")
+    """Folder that the figures share."""
+    out: Path | None = None
+    """Folder for the pictures and their numbers; by default STORE/figures."""
+    data_dir: str | None = None
+    """Where prepared TFDS datasets are; by default TFDS's own folder."""
+    table: str | None = None
+    """For the figure memorisation: a CSV file with the header id,memorisation."""
+
+
+COMMANDS: dict[str, type] = {
+    "run": Run,
+    "score": Score,
+    "select": Select,
+    "train": Train,
+    "prepare": Prepare,
+    "reproduce": Reproduce,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -108,6 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             Select: commands.select,
             Train: commands.train,
             Prepare: commands.prepare,
+            Reproduce: commands.reproduce,
         }
         actions[type(command)](command)
         sys.stdout.flush()
@@ -126,8 +156,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(130) from None
 
 
-def load_config(path: str) -> RunConfig:
+def load_config(path: str, kind: type = RunConfig) -> Any:
     """Runs a config file and returns its CONFIG.
+
+    Args:
+        path: of a Python file.
+        kind: what CONFIG must be.
 
     Raises:
         InputError: there is no such file, it fails, or CONFIG is missing.
@@ -146,15 +180,15 @@ def load_config(path: str) -> RunConfig:
     except Exception as error:
         raise InputError(f"config file {path} fails: {type(error).__name__}: {error}") from error
     config = getattr(module, "CONFIG", None)
-    if not isinstance(config, RunConfig):
-        raise InputError(f"config file {path} must define CONFIG, a diet_jax.config.RunConfig")
+    if not isinstance(config, kind):
+        raise InputError(f"config file {path} must define CONFIG, a {kind.__module__}.{kind.__name__}")
     return config
 
 
 def _parse(arguments: list[str]) -> Any:
     usage = f"usage: diet-jax {{{','.join(COMMANDS)}}} ...   (diet-jax COMMAND --help)"
     if not arguments or arguments[0] in ("-h", "--help"):
-        lines = [f"  {name:8} {(cls.__doc__ or '').splitlines()[0]}" for name, cls in COMMANDS.items()]
+        lines = [f"  {name:9} {(cls.__doc__ or '').splitlines()[0]}" for name, cls in COMMANDS.items()]
         print("\n".join([usage, "", *lines, "", _CONFIG_HELP]))
         raise SystemExit(0 if arguments else 2)
     name, rest = arguments[0], arguments[1:]

@@ -1,7 +1,10 @@
 """What each command of the command line does."""
 
+import ast
 import dataclasses
+import difflib
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +18,7 @@ from diet_jax.errors import InputError
 from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.scoring import report_infinite, score_stage
 from diet_jax.experiments.selecting import mask_of
-from diet_jax.experiments.setup import Setup
+from diet_jax.experiments.setup import Setup, save_noise
 from diet_jax.experiments.setup import prepare as prepare_setup
 from diet_jax.experiments.train_one import train_with_records
 from diet_jax.loop import check_keep, start
@@ -59,6 +62,7 @@ def score(command: "cli.Score") -> None:
         raise InputError("--step and --names need --from-run; without it use --score.epoch and --score.names")
     setup = prepare_setup(command.config, prunes=False)
     with open_run(command.config, setup.resolved()) as folder:
+        save_noise(setup, folder.path / "noise.npz")
         for file in score_stage(setup, folder):
             print(folder.path / "scores" / f"{file.name}.npz")
 
@@ -184,3 +188,61 @@ def train(command: "cli.Train") -> None:
 def prepare(command: "cli.Prepare") -> None:
     """Downloads a dataset and writes it as a TFDS directory."""
     say(str(prepare_dataset(command.name, data_dir=command.data_dir)))
+
+
+def reproduce(command: "cli.Reproduce") -> None:
+    """Makes figures of the paper and prints the paper's claims with our numbers."""
+    # The figures' experiments take as long to import as all the rest.
+    from diet_jax.cli import load_config
+    from diet_jax.reproduction.figure import PaperFigure, config_folder, figure_names, make_figure
+    from diet_jax.reproduction.store import open_store
+
+    known = figure_names()
+    if not command.figures:
+        for name in known:
+            doc = ast.get_docstring(ast.parse((config_folder() / _config_file(name)).read_text())) or ""
+            print(f"{name:24} {doc.splitlines()[0]}")
+        return
+    wanted = list(command.figures)
+    if "all" in wanted:
+        if len(wanted) > 1:
+            raise InputError(f"all stands alone, got {' '.join(wanted)}")
+        wanted = [name for name in known if name != "memorisation" or command.table is not None]
+    figures = {}
+    for name in wanted:
+        path = Path(name)
+        if path.suffix != ".py":
+            plain_name = name.replace("_", "-")
+            if plain_name not in known:
+                near = difflib.get_close_matches(plain_name, known, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                raise InputError(f"unknown figure {name!r}; {hint}figures: {', '.join(known)}")
+            path = config_folder() / _config_file(plain_name)
+        figures[path.stem.replace("_", "-")] = load_config(str(path), PaperFigure)
+    out = command.out or command.store / "figures"
+    with open_store(command.store, command.data_dir) as store:
+        for name, figure in figures.items():
+            # Only the one figure that needs the table is given it.
+            table = command.table if name == "memorisation" or len(figures) == 1 else None
+            result = make_figure(name, figure, command.scale, store, out, table)
+            _print_claims(result)
+            print(f"{out / f'{name}_{command.scale}.png'}")
+
+
+def _config_file(figure: str) -> str:
+    return f"{figure.replace('-', '_')}.py"
+
+
+def _print_claims(result: dict[str, Any]) -> None:
+    if "story" in result["facts"]:
+        print(result["facts"]["story"], end="\n\n")
+    table = Table(title=f"{result['title']} ({result['scale']})", title_justify="left", show_lines=True)
+    for heading in ("claim", "published", "here", "holds"):
+        table.add_column(heading, overflow="fold")
+    for claim in result["claims"]:
+        table.add_row(claim["claim"], claim["published"], claim["ours"], claim["holds"])
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH_WITHOUT_TERMINAL)
+    if result["claims"]:
+        console.print(table)

@@ -25,6 +25,16 @@ class DataConfig:
     """digits (embedded), a TFDS image classifier such as cifar10, cinic10, or folder:PATH."""
     data_dir: str | None = None
     """Where prepared TFDS datasets are; by default TFDS's own folder."""
+    num_train: int | None = None
+    """Use only the first so many train examples, evenly by class; by default all."""
+    label_noise: float = 0.0
+    """Share of the train examples whose labels are drawn anew; the test labels stay clean."""
+    noise_mode: Literal["permute", "uniform", "different", "matrix"] = "permute"
+    """Permute the labels in that share (the authors), redraw them, always another class, or by a matrix."""
+    noise_matrix: str | None = None
+    """Noise mode matrix: CSV file, row k the shares of the classes that label k turns into."""
+    labels: str | None = None
+    """CSV file (id,label) with labels to train on and score by, instead of noise that is drawn."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,7 @@ class RunConfig:
             if value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
         check_seed(self.seed)
+        self._check_data()
         if not self.score.names or len(set(self.score.names)) != len(self.score.names):
             raise InputError(f"score.names must name at least one score, each once; got {self.score.names}")
         if not self.score.never_learned > -math.inf:
@@ -131,6 +142,20 @@ class RunConfig:
         for name, how in {"score.how": self.score.how, "retrain.how": self.retrain.how}.items():
             if self.checkpoint_epochs and how not in ("auto", "loop"):
                 raise InputError(f"checkpoints need seeds one by one: {name} is {how}, leave it auto or loop")
+
+    def _check_data(self) -> None:
+        data = self.data
+        if data.num_train is not None and data.num_train < 1:
+            raise InputError(f"data.num_train must be at least 1, got {data.num_train}")
+        if not 0 <= data.label_noise <= 1:
+            raise InputError(f"data.label_noise must be a share from 0 to 1, got {data.label_noise}")
+        if (data.noise_matrix is not None) != (data.noise_mode == "matrix"):
+            raise InputError(
+                f"data.noise_matrix goes with data.noise_mode matrix, got {data.noise_matrix} with "
+                f"{data.noise_mode}"
+            )
+        if data.labels is not None and (data.label_noise or data.noise_matrix is not None):
+            raise InputError("data.labels and data.label_noise are two sources of labels; choose one")
 
     def folder(self) -> str:
         """Returns the run folder: `run_dir`, or one named after data and model."""

@@ -1,6 +1,7 @@
 """The run folder: one experiment's files. It is continued by the same config and refused by any other."""
 
 import json
+import math
 import os
 import platform
 import sys
@@ -61,7 +62,7 @@ class RunFolder:
 
     def log_histories(self, units: list[str], history: Any, per_epoch: int) -> None:
         """Logs a stacked history, one unit per seed, one line per epoch, in place of what they logged."""
-        self.forget_after(units, 0)
+        self.forget_between(units, 0)
         for seed, unit in enumerate(units):
             for line in epoch_means(take_seed(history, seed), 0, per_epoch):
                 self.log(unit, **line)
@@ -85,10 +86,10 @@ class RunFolder:
             metrics.append(values)
         return metrics
 
-    def forget_after(self, units: list[str], step: int) -> None:
-        """Drops the units' metrics beyond `step`: they are about to do those steps again."""
+    def forget_between(self, units: list[str], step: int, stop: float = math.inf) -> None:
+        """Drops the units' metrics beyond `step`, up to `stop`: they are about to do those steps again."""
         lines, redone = self.metrics(), set(units)
-        kept = [m for m in lines if m["unit"] not in redone or m.get("step", 0) <= step]
+        kept = [m for m in lines if m["unit"] not in redone or not step < m.get("step", 0) <= stop]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         file = self.path / "metrics.jsonl"
         if file.is_file() and file.read_bytes() != text.encode():

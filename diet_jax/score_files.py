@@ -201,14 +201,14 @@ def save_arrays(path: Any, kind: str, arrays: dict[str, np.ndarray], facts: dict
 
 
 def load_arrays(
-    path: Any, kind: str, names: tuple[str, ...], known: tuple[str, ...] = ()
+    path: Any, kind: str, names: tuple[str, ...] | None, known: tuple[str, ...] = ()
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Reads what `save_arrays` wrote; every member's checksum is verified by the zip format.
 
     Args:
         path: of the file.
         kind: what it must be.
-        names: arrays to read.
+        names: arrays to read; None reads all.
         known: facts that must be there; with any, no others are returned.
 
     Raises:
@@ -220,6 +220,8 @@ def load_arrays(
         # np.load leaves a file that it opened itself open when the archive is damaged.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             facts = dict(json.loads(str(archive["header"])))
+            if names is None:
+                names = tuple(name for name in archive if name != "header")
             arrays = (
                 {name: archive[name] for name in names} if facts["format"] == f"diet_jax {kind} 1" else {}
             )
@@ -236,7 +238,7 @@ def load_arrays(
 
 
 def load_checked(
-    path: Any, kind: str, names: tuple[str, ...], facts: dict[str, Any]
+    path: Any, kind: str, names: tuple[str, ...] | None, facts: dict[str, Any]
 ) -> dict[str, np.ndarray]:
     """Reads arrays whose stored facts must be these.
 

@@ -8,9 +8,17 @@ from jaxtyping import Key
 from diet_jax.errors import InputError
 from diet_jax.types import Array
 
-Purpose = Literal["score", "retrain", "random_subset", "tie_break"]
+Purpose = Literal["score", "retrain", "random_subset", "tie_break", "label_noise", "child", "held_out"]
 # Append only: a purpose's place in this tuple is part of every key ever made for it.
-PURPOSES: tuple[Purpose, ...] = ("score", "retrain", "random_subset", "tie_break")
+PURPOSES: tuple[Purpose, ...] = (
+    "score",
+    "retrain",
+    "random_subset",
+    "tie_break",
+    "label_noise",
+    "child",
+    "held_out",
+)
 
 
 def seed_keys(seed: int, purpose: Purpose, num_seeds: int) -> Key[Array, "s"]:
@@ -21,7 +29,8 @@ def seed_keys(seed: int, purpose: Purpose, num_seeds: int) -> Key[Array, "s"]:
 
     Args:
         seed: the experiment's seed, from 0 to 2**32 - 1.
-        purpose: "score", "retrain", "random_subset" or "tie_break".
+        purpose: "score", "retrain", "random_subset", "tie_break", "label_noise" (which labels are wrong),
+            "child" (data order of spawned networks) or "held_out".
         num_seeds: how many, at least 1.
 
     Returns:

@@ -14,11 +14,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the ground up. A file imports its own layer and those below; what is not named here is the shell.
 LAYERS = [
-    {"types", "typed", "errors", "losses", "batching", "data", "augment"},
-    {"per_example"},
-    {"models", "scores", "pruning", "optimizers", "seeds"},
+    {"types", "typed", "errors", "losses", "batching", "data", "augment", "noise", "detection"},
+    {"per_example", "window_tuning"},
+    {"models", "scores", "pruning", "optimizers", "seeds", "ntk"},
     {"recipe", "backend", "training"},
-    {"loop"},
+    {"loop", "connectivity"},
+    {"barriers"},
     {"ensemble"},
     {"scoring", "retraining"},
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from diet_jax.config import RunConfig
 from diet_jax.experiments.scoring import score_stage
 from diet_jax.experiments.selecting import Selection, select_stage
-from diet_jax.experiments.setup import Setup, prepare
+from diet_jax.experiments.setup import Setup, prepare, save_noise
 from diet_jax.experiments.train_one import train_with_records
 from diet_jax.plotting import accuracy_figure, examples_figure, histogram_figure
 from diet_jax.progress import Progress, say
@@ -37,6 +37,7 @@ def run_prune(config: RunConfig) -> tuple[RunFolder, list[dict[str, Any]]]:
     """
     setup = prepare(config)
     with open_run(config, setup.resolved()) as folder:
+        save_noise(setup, folder.path / "noise.npz")
         with _timed(folder, "scoring"):
             files = score_stage(setup, folder)
         selections = select_stage(setup, folder, files)

@@ -2,19 +2,25 @@
 
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diet_jax.backend import How, default_how, model_has_convolution
 from diet_jax.config import RunConfig
-from diet_jax.data import Splits
+from diet_jax.data import Splits, first_examples
 from diet_jax.datasets import load_dataset
 from diet_jax.ensemble import AnyHow
 from diet_jax.errors import InputError
+from diet_jax.label_files import read_labels, read_matrix
 from diet_jax.models import create_model
+from diet_jax.noise import flip_labels, replace_labels
+from diet_jax.progress import say
 from diet_jax.pruning import num_kept
 from diet_jax.recipe import decay_boundaries, epoch_to_step, make_schedule, steps_per_epoch, total_steps
+from diet_jax.score_files import save_arrays
+from diet_jax.seeds import seed_keys
 from diet_jax.types import Model
 
 
@@ -25,6 +31,14 @@ class Setup:
     config: RunConfig
     splits: Splits
     model: Model
+    clean_labels: np.ndarray | None = None
+    """int32 `[n]`, the labels as they came, where the config replaces some; else None."""
+
+    @property
+    def changed(self) -> np.ndarray:
+        """bool `[n]`, True where a train label is not the one that it came with."""
+        labels = self.splits.train.labels
+        return np.zeros(len(labels), bool) if self.clean_labels is None else labels != self.clean_labels
 
     @functools.cached_property
     def per_epoch(self) -> int:
@@ -65,6 +79,7 @@ class Setup:
             "fingerprint": [split.fingerprint for split in self.splits],
             "ids": self.splits.train.id_source,
             "train_examples": count,
+            "changed_labels": int(self.changed.sum()),
             "test_examples": len(self.splits.test),
             "test_split": self.splits.test.split,
             "normalization": [list(values) for values in self.splits.train.normalization],
@@ -88,6 +103,43 @@ class Setup:
         return step
 
 
+def save_noise(setup: Setup, path: Path) -> None:
+    """Writes clean labels, labels and which of them differ, with ids; nothing where no label was replaced."""
+    if setup.clean_labels is None:
+        return
+    train = setup.splits.train
+    arrays = {
+        "ids": train.ids,
+        "clean_labels": setup.clean_labels,
+        "labels": train.labels,
+        "changed": setup.changed,
+    }
+    facts = {"fingerprint": train.fingerprint, "changed_share": float(setup.changed.mean())}
+    save_arrays(path, "label noise", arrays, facts)
+
+
+def load_splits(config: RunConfig) -> tuple[Splits, np.ndarray | None]:
+    """Loads the config's data: cut to size, then with the labels to train on in the train split.
+
+    Returns:
+        The splits, and the clean train labels int32 `[n]` if they were replaced, else None.
+    """
+    data = config.data
+    train, test = load_dataset(data.name, data_dir=data.data_dir)
+    if data.num_train is not None:
+        train = first_examples(train, data.num_train)
+    if data.labels is not None:
+        noisy = replace_labels(train, read_labels(data.labels, train))
+    elif data.label_noise:
+        matrix = None if data.noise_matrix is None else read_matrix(data.noise_matrix)
+        key = seed_keys(config.seed, "label_noise", 1)[0]
+        noisy = flip_labels(key, train, data.label_noise, mode=data.noise_mode, matrix=matrix)
+    else:
+        return Splits(train, test), None
+    say(f"{noisy.changed.mean():.2%} of the train labels differ from those that came with the data")
+    return Splits(noisy.dataset, test), train.labels
+
+
 def prepare(config: RunConfig, *, scores: bool = True, prunes: bool = True) -> Setup:
     """Loads the data, makes the model and checks that the config fits both.
 
@@ -100,12 +152,12 @@ def prepare(config: RunConfig, *, scores: bool = True, prunes: bool = True) -> S
         InputError: the data, the model or a number does not fit. Nothing was written.
     """
     model_options = {} if config.model.widths is None else {"widths": config.model.widths}
-    splits = load_dataset(config.data.name, data_dir=config.data.data_dir)
+    splits, clean_labels = load_splits(config)
     train = splits.train
     model = create_model(
         config.model.name, num_classes=train.num_classes, dtype=config.model.dtype, **model_options
     )
-    setup = Setup(config, splits, model)
+    setup = Setup(config, splits, model, clean_labels)
     setup.resolved()
     make_schedule(config.train, setup.num_steps)
     if scores:

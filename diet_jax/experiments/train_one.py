@@ -1,5 +1,8 @@
 """One training with its records: checkpoints, metrics, progress, and going on where it was stopped."""
 
+import time
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,9 @@ from diet_jax.runs import RunFolder, epoch_means
 from diet_jax.training import TrainState
 from diet_jax.types import PRNGKey
 
+# How much of a long training a killed process may lose.
+SECONDS_BETWEEN_CHECKPOINTS = 300.0
+
 
 def train_with_records(
     setup: Setup,
@@ -22,11 +28,14 @@ def train_with_records(
     *,
     keep: np.ndarray | None = None,
     stop: int | None = None,
+    save: Collection[int] | None = None,
+    first: Callable[[], TrainState] | None = None,
     progress: Progress,
 ) -> TrainState:
     """Trains one network, from its last checkpoint if it has one, and returns its state.
 
-    Going on from a checkpoint gives the very numbers of a training that was never stopped.
+    Going on from a checkpoint gives the very numbers of a training that was never stopped. Beside the
+    checkpoints asked for, a long training keeps one to go on from, in unfinished/UNIT, until it is done.
 
     Args:
         setup: config, data and model.
@@ -35,6 +44,8 @@ def train_with_records(
         key: of the run.
         keep: bool `[n]`, the examples to train on; by default all.
         stop: step to stop at; by default the end.
+        save: steps whose states are saved; by default those of the config.
+        first: makes the state to start from; by default a fresh one at step 0.
         progress: is told of every step done.
 
     Raises:
@@ -46,19 +57,27 @@ def train_with_records(
     num_steps = total_steps(config, len(train), len(kept))
     stop = num_steps if stop is None else stop
     static: Any = {"model": setup.model, "config": config, "num_steps": num_steps}
-    state = start(key, setup.model, train, config=config, num_steps=num_steps)
     checkpoints = Checkpoints(folder.path / "checkpoints" / unit)
-    to_save = {step for step in setup.checkpoint_steps if step <= stop}
-    done = max((step for step in checkpoints.steps() if step <= stop), default=None)
+    to_save = {step for step in (setup.checkpoint_steps if save is None else save) if step <= stop}
+    unfinished = Checkpoints(folder.path / "unfinished" / unit)
+    places = {step: place for place in (unfinished, checkpoints) for step in place.steps()}
+    there = checkpoints.steps()
+    # What is asked for may lie before what is there: start no later than the first state that is missing.
+    needed = min({*to_save, stop} - set(there), default=stop)
+    done = max((step for step in places if step <= needed), default=None)
+    fresh = first or partial(start, key, setup.model, train, config=config, num_steps=num_steps)
+    state = fresh()
+    begun = int(state.step)
     if done is not None:
-        state = checkpoints.restore(done, state)
-    elif 0 in to_save:
+        state = places[done].restore(done, state)
+    elif begun in to_save:
         checkpoints.save(state)
-    done = done or 0
-    folder.forget_after([unit], done)
-    progress.update(done)
+    done = begun if done is None else done
+    folder.forget_between([unit], done, stop)
+    progress.update(done - begun)
     stops = sorted({*range(done + per_epoch - done % per_epoch, stop, per_epoch), *to_save, stop})
     stops = [step for step in stops if step > done]
+    saved = time.monotonic()
     for reached, history in train_between(state, train.examples(), kept, stops, **static):
         state, step = reached, int(reached.step)
         for line in epoch_means(history, done, per_epoch):
@@ -66,6 +85,11 @@ def train_with_records(
         # After the log: what a checkpoint covers must have been logged.
         if step in to_save:
             checkpoints.save(state)
+        elif step < stop and time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            unfinished.save(state)
+            unfinished.keep_only(step)
+            saved = time.monotonic()
         progress.update(step - done)
         done = step
+    unfinished.keep_only(None)
     return state

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from diet_jax.errors import InputError
 from diet_jax.models.cnn import CNN, SmallCNN
+from diet_jax.models.linearized import LinearizedModel, linearize
 from diet_jax.models.linen import LinenModel, from_linen
 from diet_jax.models.mlp import MLP
 from diet_jax.models.resnet import ResNet, resnet18, resnet50
@@ -19,11 +20,13 @@ __all__ = [
     "MLP",
     "MODEL_NAMES",
     "VGG16",
+    "LinearizedModel",
     "LinenModel",
     "ResNet",
     "SmallCNN",
     "create_model",
     "from_linen",
+    "linearize",
     "resnet18",
     "resnet50",
 ]

@@ -3,13 +3,19 @@
 import io
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from diet_jax.errors import InputError
 from diet_jax.score_files import write_atomically
 from diet_jax.tables import FULL, RANDOM
 
@@ -30,11 +36,31 @@ STYLES = {
     "grand_last_layer": Style("GraNd (last layer)", "#E69F00", "D"),
     "forgetting": Style("forgetting", "#009E73", "^"),
     RANDOM: Style("random", "#7F7F7F", "v"),
+    # From Tol's palettes, which are made for the same readers.
+    "grand_at_init": Style("GraNd at initialization", "#332288", "X"),
+    "input_norm": Style("input norm", "#882255", "P"),
+    "lowest": Style("lowest scores", "#44AA99", "D"),
+    "highest": Style("highest scores", "#CC3311", "^"),
+    "clean": Style("label kept", "#4477AA", "o"),
+    "corrupted": Style("label changed", "#EE7733", "s"),
 }
-OTHER_STYLES = (("#CC79A7", "P"), ("#56B4E9", "X"), ("#8C6D00", "*"))
+OTHER_STYLES = (
+    ("#CC79A7", "P"),
+    ("#56B4E9", "X"),
+    ("#8C6D00", "*"),
+    ("#117733", "d"),
+    ("#AA4499", "<"),
+    ("#6B6BD6", ">"),
+)
+# Series in an order go from the dark end of viridis to where it is still seen on white.
+ORDER_MAP, ORDER_END, ORDER_MARKERS = "viridis", 0.8, "osD^vPXd"
+DASHES = ("-", "--", ":", "-.")
 
 DPI = 150
 MAX_CLASSES = 10
+PUBLISHED = " (published)"
+# Height in inches of a line of a panel's title or label.
+LINE = 0.16
 TITLE = {"x": 0.01, "ha": "left", "fontsize": 10.5, "parse_math": False}
 NOTE = {"fontsize": 7.5, "color": "#555555", "parse_math": False}
 
@@ -44,6 +70,120 @@ def styles_of(names: Sequence[str]) -> dict[str, Style]:
     others = sorted(set(names) - set(STYLES))
     extra = {n: Style(n, *OTHER_STYLES[i % len(OTHER_STYLES)]) for i, n in enumerate(others)}
     return {**{n: s for n, s in STYLES.items() if n in names}, **extra}
+
+
+class Look(NamedTuple):
+    """How one series of a result is written and drawn, the same in every panel of its figure."""
+
+    label: str
+    color: str
+    marker: str
+    dash: str
+
+
+class Entry(NamedTuple):
+    """One line of a legend; `empty` where the panel had nothing to draw for it."""
+
+    look: Look
+    handle: Any
+    empty: bool
+    order: float | None = None
+
+
+def looks_of(
+    panels: Sequence[Sequence[Mapping[str, Any]]], names: Sequence[str] | None = None
+) -> list[list[Look]]:
+    """Looks of the series of each panel: by name, or by rank if they have an `order`.
+
+    Series of one colour, which a repeated name or many unknown names lead to, differ in their dashes.
+    `names` are all names of the figure, where these series are not all of it.
+    """
+    every = [item for items in panels for item in items]
+    styles = styles_of(names if names is not None else names_of(every))
+    orders = sorted({item["order"] for item in every if item.get("order") is not None})
+    drawn: dict[tuple[Any, ...], tuple[str, str, str]] = {}
+    uses: Counter[str] = Counter()
+    looks = []
+    for items in panels:
+        seen: Counter[Any] = Counter()
+        looks.append([])
+        for item in items:
+            name, order = require(item, "name", "a series"), item.get("order")
+            key = (name, order, seen[name, order])
+            seen[name, order] += 1
+            if key not in drawn:
+                color, marker = _ordered(orders, order) if order is not None else styles[name][1:]
+                drawn[key] = (color, marker, DASHES[uses[color] % len(DASHES)])
+                uses[color] += 1
+            plain_label = styles[name].label if name in styles else name
+            looks[-1].append(Look(item.get("label") or plain_label, *drawn[key]))
+    return looks
+
+
+def names_of(items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the series that get their colour by name."""
+    return [require(item, "name", "a series") for item in items if item.get("order") is None]
+
+
+def _ordered(orders: Sequence[float], order: float) -> tuple[str, str]:
+    rank = orders.index(order)
+    color = matplotlib.colormaps[ORDER_MAP](ORDER_END * rank / max(len(orders) - 1, 1))
+    return to_hex(color), ORDER_MARKERS[rank % len(ORDER_MARKERS)]
+
+
+def require(mapping: Any, key: str, what: str) -> Any:
+    """The value of a key.
+
+    Raises:
+        InputError: there is no such key.
+    """
+    if not isinstance(mapping, Mapping):
+        raise InputError(f"{what} must be a dict with the key {key!r}, got {type(mapping).__name__}")
+    if key not in mapping:
+        raise InputError(f"{what} has no key {key!r}, only {', '.join(sorted(mapping)) or 'none'}; add it")
+    return mapping[key]
+
+
+def numbers(values: Any, what: str, count: int | None = None) -> np.ndarray:
+    """Float64 array of a list of numbers; a gap, None or NaN, becomes NaN.
+
+    Raises:
+        InputError: something in the list is no number or infinite, or there are not `count` of them.
+    """
+    try:
+        array = np.array([np.nan if value is None else float(value) for value in values])
+    except (TypeError, ValueError):
+        raise InputError(f"{what} must be a list of numbers and None, got {values!r:.80}") from None
+    if np.isinf(array).any():
+        raise InputError(f"{what} has an infinite value at position {np.isinf(array).argmax()}; give None")
+    if count is not None and len(array) != count:
+        raise InputError(f"{what} has {len(array)} values, must have {count}")
+    return array
+
+
+def dress_panel(axes: Axes, panel: Mapping[str, Any], width: float) -> None:
+    """Writes a panel's title, at most `width` inches wide, and frames a panel of published numbers."""
+    axes.set_title(panel_title(panel, width), loc="left", fontsize=9.5, parse_math=False)
+    axes.tick_params(labelsize=8.5)
+    if panel.get("published"):
+        axes.set_facecolor("#F7F7F7")
+        axes.spines[:].set(visible=True, color="#BBBBBB")
+
+
+def panel_title(panel: Mapping[str, Any], width: float) -> str:
+    """The wrapped title, which says whether the numbers are published ones."""
+    title = require(panel, "title", "a panel")
+    if panel.get("published") and not title.endswith(PUBLISHED):
+        title += PUBLISHED
+    return wrap(title, max(int(width * 12.5), 12))
+
+
+def nothing_to_draw(axes: Axes) -> None:
+    """Says that a panel is empty, where its values would be."""
+    axes.text(
+        0.5, 0.5, "no values", transform=axes.transAxes, ha="center", va="center", color="#777777", fontsize=9
+    )
+    axes.set_yticks([])
 
 
 def text_width(text: str) -> float:
@@ -69,12 +209,18 @@ def plain(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
+@contextmanager
+def without_glyph_warnings() -> Iterator[None]:
+    """A name in a script that the font lacks is drawn as boxes; that is no reason to end a run."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
 def save_figure(figure: Figure, path: Any) -> None:
     """Writes a figure as PNG without a date or version: the same figure gives the same bytes."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # A class name in a script that the font lacks is drawn as boxes; that is no reason to end a run.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+    with without_glyph_warnings():
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     write_atomically(path, buffer.getvalue())

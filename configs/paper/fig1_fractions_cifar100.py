@@ -1,0 +1,76 @@
+"""Figure 1, row 2: accuracy against the fraction pruned; CIFAR-100, ResNet50.
+
+Command: diet-jax reproduce fig1-fractions-cifar100 --scale small
+Published: version 1 of the paper, digitised to ±0.0004; its "GraNd at initialisation" is left out, for it
+is of trained networks (see grand_at_init). GraNd is taken at the epoch of EL2N instead.
+"""
+
+from diet_jax.reproduction.accuracy import AccuracyByFraction
+from diet_jax.reproduction.figure import PaperFigure
+from diet_jax.reproduction.outcome import Published
+from diet_jax.reproduction.recipes import CIFAR100_RESNET50, DIGITS, FASHION_CNN
+from diet_jax.reproduction.task import ScoreAt
+
+CONFIG = PaperFigure(
+    smoke=AccuracyByFraction(
+        DIGITS,
+        fractions=(0.5, 0.3),
+        scores=(ScoreAt("forgetting", 8), ScoreAt("el2n", 2), ScoreAt("grand", 2)),
+        score_seeds=2,
+        retrain_seeds=2,
+    ),
+    small=AccuracyByFraction(
+        FASHION_CNN,
+        fractions=(0.9, 0.75, 0.5, 0.3),
+        scores=(ScoreAt("forgetting", 12), ScoreAt("el2n", 5), ScoreAt("grand", 5)),
+        claim_fraction=0.75,
+        score_seeds=4,
+        retrain_seeds=2,
+    ),
+    paper=AccuracyByFraction(
+        CIFAR100_RESNET50,
+        fractions=(0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5),
+        scores=(ScoreAt("forgetting", 200), ScoreAt("el2n", 20), ScoreAt("grand", 20)),
+        claim_fraction=0.75,
+    ),
+    published=Published(
+        "CIFAR-100, ResNet50",
+        series={
+            "forgetting": (
+                (0.05, 0.8004),
+                (0.1, 0.8008),
+                (0.15, 0.7997),
+                (0.2, 0.7995),
+                (0.25, 0.7994),
+                (0.3, 0.7963),
+                (0.35, 0.7919),
+                (0.4, 0.781),
+                (0.45, 0.7665),
+                (0.5, 0.745),
+            ),
+            "el2n": (
+                (0.05, 0.799),
+                (0.1, 0.7998),
+                (0.15, 0.797),
+                (0.2, 0.798),
+                (0.25, 0.7957),
+                (0.3, 0.787),
+                (0.35, 0.773),
+                (0.4, 0.7585),
+            ),
+            "random": (
+                (0.05, 0.795),
+                (0.1, 0.792),
+                (0.15, 0.788),
+                (0.2, 0.784),
+                (0.25, 0.777),
+                (0.3, 0.772),
+                (0.35, 0.766),
+                (0.4, 0.758),
+                (0.45, 0.7515),
+                (0.5, 0.742),
+            ),
+        },
+        levels={"everything": 0.799},
+    ),
+)

@@ -1,0 +1,23 @@
+"""Appendix F: scores against the memorisation values of Feldman and Zhang.
+
+Command: diet-jax reproduce memorisation --scale paper --table memorisation.csv
+The table is not part of diet_jax: a CSV file with the header id,memorisation and a line for each train
+example, by the dataset's ids. The paper found no correlation (CIFAR-100, ResNet50).
+"""
+
+from diet_jax.reproduction.figure import PaperFigure
+from diet_jax.reproduction.rankings import Memorisation
+from diet_jax.reproduction.recipes import CIFAR100_RESNET50, DIGITS, FASHION_MLP
+from diet_jax.reproduction.task import ScoreAt
+
+CONFIG = PaperFigure(
+    smoke=Memorisation(
+        DIGITS, (ScoreAt("el2n", 2), ScoreAt("grand", 2), ScoreAt("forgetting", 8)), score_seeds=2
+    ),
+    small=Memorisation(
+        FASHION_MLP, (ScoreAt("el2n", 2), ScoreAt("grand", 2), ScoreAt("forgetting", 8)), score_seeds=4
+    ),
+    paper=Memorisation(
+        CIFAR100_RESNET50, (ScoreAt("el2n", 20), ScoreAt("grand", 20), ScoreAt("forgetting", 200))
+    ),
+)

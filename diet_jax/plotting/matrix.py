@@ -1,0 +1,166 @@
+"""Panels of matrices, such as the correlations between scores."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.patches import Rectangle
+
+from diet_jax.errors import InputError
+from diet_jax.plotting.style import (
+    LINE,
+    Entry,
+    dress_panel,
+    numbers,
+    panel_title,
+    require,
+    shorten,
+    text_width,
+    wrap,
+)
+
+CELL_HEIGHT = 0.32
+SLANT = 45
+# Inches beside the cells: the colour bar with its label, and the title with some air.
+BAR, TITLE_ROOM = 0.85, 0.45
+
+
+def matrix_size(panels: Sequence[Mapping[str, Any]]) -> tuple[float, float, int]:
+    """Width and height of a panel in inches, the same for all, and how many stand in a row."""
+    width = height = 0.0
+    for panel in panels:
+        rows, columns, values, spec = _contents(panel)
+        cell = _cell_width(values, spec)
+        width = max(width, len(columns) * cell + _longest(_row_labels(rows)) + BAR)
+        height = max(height, len(rows) * CELL_HEIGHT + _column_room(columns, cell) + TITLE_ROOM)
+    width = max(width, 3.2)
+    height += LINE * max(
+        panel_title(panel, _title_width(panel["rows"], width)).count("\n") for panel in panels
+    )
+    return width, max(height, 1.8), max(1, min(3, int(13 // width)))
+
+
+def draw_matrices(axes: Sequence[Axes], panels: Sequence[Mapping[str, Any]], width: float) -> list[Entry]:
+    """Draws matrices as coloured cells with the value in each, a panel per axes.
+
+    Args:
+        axes: one per panel.
+        panels: `{"title", "rows", "columns", "values", "format", "low", "high", "value_label"}`, and if
+            wanted `"published"`. `values` is a list per row; None is hatched.
+        width: of a panel, in inches.
+
+    Returns:
+        Nothing for a legend: the colours have a bar of their own.
+
+    Raises:
+        InputError: a key is missing, or the shapes or the format are wrong.
+    """
+    for ax, panel in zip(axes, panels, strict=True):
+        rows, columns, values, spec = _contents(panel)
+        low, high = numbers([require(panel, key, "a matrix") for key in ("low", "high")], "low and high")
+        if not low < high:
+            raise InputError(f"low must be below high, got {low:g} and {high:g}")
+        # Two colours around zero only where there are two sides.
+        colors = matplotlib.colormaps["RdBu_r" if low < 0 < high else "viridis"]
+        norm = Normalize(low, high, clip=True)
+        ax.imshow(np.ma.masked_invalid(values), cmap=colors, norm=norm, aspect="auto")
+        _write_values(ax, values, spec, colors, norm)
+
+        cell = _cell_width(values, spec)
+        ax.set_yticks(range(len(rows)), _row_labels(rows), fontsize=8)
+        slanted = _slanted(columns, cell)
+        look = {"rotation": SLANT, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+        ax.set_xticks(range(len(columns)), _column_labels(columns), fontsize=8, **look)
+        for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):
+            label.set_parse_math(False)
+        ax.spines[:].set_visible(False)
+        dress_panel(ax, panel, _title_width(rows, width))
+        ax.tick_params(length=0, labelsize=8)
+        bar = ax.figure.colorbar(ScalarMappable(norm, colors), ax=ax, aspect=22, pad=0.02)
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=7.5)
+        label = wrap(require(panel, "value_label", "a matrix"), int(13 * (CELL_HEIGHT * len(rows) + 1)))
+        bar.set_label(label, fontsize=8, parse_math=False)
+    return []
+
+
+def _contents(panel: Mapping[str, Any]) -> tuple[list[str], list[str], np.ndarray, str]:
+    rows, columns, lines, spec = (
+        require(panel, key, "a matrix") for key in ("rows", "columns", "values", "format")
+    )
+    if not rows or not columns:
+        raise InputError(f"a matrix needs rows and columns, got {len(rows)} and {len(columns)}")
+    if len(lines) != len(rows):
+        raise InputError(f"values has {len(lines)} rows, must have {len(rows)}, one per name in rows")
+    values = [
+        numbers(line, f"row {row!r} of values", len(columns)) for row, line in zip(rows, lines, strict=True)
+    ]
+    try:
+        format(0.5, spec)
+    except (TypeError, ValueError):
+        raise InputError(f"format must be a number format such as '.2f', got {spec!r}") from None
+    return list(rows), list(columns), np.array(values), spec
+
+
+def _write_values(ax: Axes, values: np.ndarray, spec: str, colors: Colormap, norm: Normalize) -> None:
+    for (row, column), value in np.ndenumerate(values):
+        if np.isnan(value):
+            ax.add_patch(
+                Rectangle(
+                    (column - 0.5, row - 0.5),
+                    1,
+                    1,
+                    facecolor="#E8E8E8",
+                    edgecolor="#AAAAAA",
+                    hatch="////",
+                    linewidth=0,
+                )
+            )
+            continue
+        color = "black" if _luminance(colors(norm(value))[:3]) > 0.179 else "white"
+        text = format(value, spec)
+        # A small negative number is written as 0.00, not as −0.00.
+        text = (
+            text.replace("-", "−") if any(digit in text for digit in "123456789") else text.replace("-", "")
+        )
+        ax.text(column, row, text, ha="center", va="center", color=color, fontsize=7.5)
+
+
+def _luminance(color: tuple[float, ...]) -> float:
+    """Relative luminance; black and white stand out equally well at 0.179."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def _cell_width(values: np.ndarray, spec: str) -> float:
+    texts = [format(value, spec) for value in values[np.isfinite(values)]]
+    return max(0.42, 0.07 * max(map(len, texts), default=0) + 0.1)
+
+
+def _row_labels(rows: Sequence[str]) -> list[str]:
+    return [wrap(shorten(row, 44), 24) for row in rows]
+
+
+def _column_labels(columns: Sequence[str]) -> list[str]:
+    """Two lines at most: a third would run into the neighbour."""
+    return [wrap(shorten(column, 40), 24) for column in columns]
+
+
+def _title_width(rows: Sequence[str], width: float) -> float:
+    return width - _longest(_row_labels(rows)) - 0.2
+
+
+def _slanted(columns: Sequence[str], cell: float) -> bool:
+    return _longest(columns) > cell - 0.06
+
+
+def _column_room(columns: Sequence[str], cell: float) -> float:
+    return 0.75 * _longest(_column_labels(columns)) + 0.25 if _slanted(columns, cell) else 0.2
+
+
+def _longest(labels: Sequence[str]) -> float:
+    return max(0.9 * text_width(line) for label in labels for line in label.split("\n") or [""])

@@ -1,0 +1,145 @@
+"""What a figure found: a chart as plain JSON values, and the paper's claims with our figures beside them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+Verdict = Literal["yes", "no", "unclear"]
+# A difference counts if it is this many times its standard error; with one seed there is none.
+ERRORS_THAT_COUNT = 2.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of the paper, its figure, ours, and whether it holds here."""
+
+    claim: str
+    published: str
+    ours: str
+    holds: Verdict
+
+
+@dataclass(frozen=True)
+class Published:
+    """Points of a published figure: by name, pairs of x and y; and horizontal lines."""
+
+    about: str
+    """Data and network, the panel's title."""
+    series: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    levels: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A figure's result: what `plotting.draw_result` draws, in words and in claims."""
+
+    title: str
+    note: str
+    chart: dict[str, Any]
+    claims: tuple[Claim, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Numbers beside the chart, JSON values."""
+
+
+def series(name: str, x: Sequence[float], values: Any, **extra: Any) -> dict[str, Any]:
+    """Returns one line of a chart: mean and 16th to 84th percentile (linearly interpolated) over seeds.
+
+    Args:
+        name: score or selection.
+        x: places, ascending.
+        values: for each place the seeds' values; None where there is nothing.
+        **extra: more keys of the line, such as label or order.
+    """
+    summaries = [summary(v) for v in values]
+    return {"name": name, "x": [float(v) for v in x], **extra} | {
+        key: [s and s[key] for s in summaries] for key in ("mean", "low", "high")
+    }
+
+
+def level(name: str, values: Any, **extra: Any) -> dict[str, Any]:
+    """Returns a horizontal line of a chart: mean and band over seeds."""
+    return {"name": name, **extra, **(summary(values) or {})}
+
+
+def summary(values: Any) -> dict[str, float] | None:
+    """Returns mean, 16th and 84th percentile; None for None."""
+    if values is None:
+        return None
+    low, high = np.percentile(values, [16, 84])
+    return {"mean": float(np.mean(values)), "low": float(low), "high": float(high)}
+
+
+def with_published(panel: dict[str, Any], published: Published | None) -> list[dict[str, Any]]:
+    """Returns our panel, and beside it one with the published points and the same axes, if there are any."""
+    if published is None:
+        return [panel]
+    lines = []
+    for name, points in published.series.items():
+        x, y = zip(*points, strict=True)
+        lines.append({"name": name, "x": list(x), "mean": list(y), "low": None, "high": None})
+    theirs = {key: panel[key] for key in ("x_label", "y_label", "percent", "x_scale") if key in panel}
+    theirs |= {
+        "title": published.about,
+        "published": True,
+        "series": lines,
+        "levels": [{"name": n, "mean": v, "low": None, "high": None} for n, v in published.levels.items()],
+    }
+    return [panel, theirs]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Mean of paired differences and its standard error (None with one seed)."""
+
+    mean: float
+    error: float | None
+
+    @classmethod
+    def of(cls, values: Any, others: Any) -> "Comparison":
+        """Subtracts seed by seed."""
+        paired = np.asarray(values, np.float64) - np.asarray(others, np.float64)
+        error = float(paired.std(ddof=1) / np.sqrt(len(paired))) if len(paired) > 1 else None
+        return cls(float(paired.mean()), error)
+
+    @property
+    def margin(self) -> float:
+        """What the mean must exceed to count."""
+        return ERRORS_THAT_COUNT * (self.error or 0.0)
+
+    def is_above(self) -> Verdict:
+        """Whether the difference is above zero: yes or no beyond its error, else unclear."""
+        if self.error is None or abs(self.mean) <= self.margin:
+            return "unclear"
+        return "yes" if self.mean > 0 else "no"
+
+    def is_no_loss(self) -> Verdict:
+        """Whether nothing is lost: no if the loss is beyond its error, unclear with one seed."""
+        if self.error is None:
+            return "unclear"
+        return "yes" if self.mean >= -self.margin else "no"
+
+    def text(self) -> str:
+        """Per cent points, such as "+0.21 ± 0.08"."""
+        error = "" if self.error is None else f" ± {100 * self.error:.2f}"
+        return f"{100 * self.mean:+.2f}{error}"
+
+
+def percent(values: Any) -> str:
+    """Mean of accuracies in per cent, such as "89.12"."""
+    return f"{100 * float(np.mean(values)):.2f}"
+
+
+def spearman(first: Any, second: Any) -> float:
+    """Returns the rank correlation; infinite values rank highest, ties share their mean rank."""
+    ranks = [stats.rankdata(values) for values in (first, second)]
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def seeds_note(score_seeds: int, retrain_seeds: int) -> str:
+    """What all accuracy figures say about seeds."""
+    count = f"{retrain_seeds} fresh networks" if retrain_seeds > 1 else "one fresh network"
+    band = "; bands show the 16th to 84th percentile" if retrain_seeds > 1 else ""
+    return f"Scores averaged over {score_seeds} networks, final test accuracy of {count}{band}."
