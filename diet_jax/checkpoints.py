@@ -34,8 +34,11 @@ class Checkpoints:
         if step in self.steps():
             return
         with _manager(self.folder, create=True) as manager:
-            manager.save(step, args=ocp.args.StandardSave(_leaves(state)[0]))
+            # Without force Orbax leaves out, without a word, a step before the latest one.
+            saved = manager.save(step, args=ocp.args.StandardSave(_leaves(state)[0]), force=True)
             manager.wait_until_finished()
+        if not saved:
+            raise InputError(f"the checkpoint of step {step} was not saved in {self.folder}")
 
     def keep_only(self, step: int | None) -> None:
         """Removes all checkpoints but that of one step; with None also the folder."""
