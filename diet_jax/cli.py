@@ -168,7 +168,10 @@ def load_config(path: str, kind: type = RunConfig) -> Any:
     """
     file = Path(path)
     if not file.is_file():
-        raise InputError(f"no config file {path}; those of the project are in its repository, in configs/")
+        raise InputError(
+            f"no config file {path}; those of the project are in configs/ of its repository, and after an "
+            f"installation in {Path(sys.prefix) / 'share/diet_jax/configs'}"
+        )
     spec = importlib.util.spec_from_file_location("diet_jax_config", file)
     if spec is None or spec.loader is None:
         raise InputError(f"config file {path} must be a Python file (.py)")

@@ -44,7 +44,7 @@ class KernelVelocity:
                 values = [self._velocities(store, at.epoch, rows, progress) for rows in groups]
                 velocities[at.epoch] = np.array(values)
                 label = f"epoch {at.epoch:g}"
-                lines.append(series(label, list(firsts), values, label=label, order=at.epoch))
+                lines.append(series(label, firsts.tolist(), values, label=label, order=at.epoch))
         changed = store.setup(task).changed
         panel = {
             "title": f"{task.name}: " + (f"{changed.mean():.1%} wrong labels" if changed.any() else "clean"),

@@ -136,7 +136,7 @@ class Store:
             stop=step,
             save={step} if save else (),
             first=first,
-            progress=progress or Progress("training", quiet=True),
+            progress=_NewSteps(progress),
         )
 
     def _spawned(self, task: Task, seed: int, step: int, key: PRNGKey) -> TrainState:
@@ -253,6 +253,19 @@ class Store:
             return {"predicted": predicted}
 
         return self.memo("predictions", self._prediction_facts(training, dataset), compute)["predicted"]
+
+
+class _NewSteps(Progress):
+    """Tells another progress of the steps done now; those before a checkpoint were told already."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        super().__init__("", quiet=True)
+        self._told, self._restored = progress, True
+
+    def update(self, count: int) -> None:
+        if self._told is not None and not self._restored:
+            self._told.update(count)
+        self._restored = False
 
 
 def _retrainings(task: Task, keep: np.ndarray | None, num_seeds: int) -> list[Training]:
