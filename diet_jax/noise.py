@@ -28,7 +28,7 @@ class NoisyLabels(NamedTuple):
 
 
 def flip_labels(
-    key: PRNGKey, dataset: Dataset, fraction: float, *, mode: NoiseMode = "uniform", matrix: Any = None
+    key: PRNGKey, dataset: Dataset, fraction: float, *, mode: NoiseMode = "permute", matrix: Any = None
 ) -> NoisyLabels:
     """Returns a dataset in which the labels of a random share of the examples are noise.
 

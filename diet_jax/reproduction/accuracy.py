@@ -12,6 +12,7 @@ from diet_jax.reproduction.outcome import (
     Comparison,
     Outcome,
     Published,
+    lacking_note,
     level,
     percent,
     seeds_note,
@@ -46,7 +47,7 @@ class AccuracyByEpoch:
             RANDOM: random_masks(task, count, self.fraction, self.retrain_seeds),
         }
         masks |= {at.label: highest(task, scores[at], self.fraction) for at in wanted}
-        masks, without_class = _trainable(store, task, masks)
+        masks, without_class = store.trainable(task, masks)
         accuracy = store.accuracies(task, masks, self.retrain_seeds)
         lines = []
         for name in self.names:
@@ -62,8 +63,7 @@ class AccuracyByEpoch:
         }
         last = ScoreAt("el2n", max(self.epochs))
         note = seeds_note(self.score_seeds, self.retrain_seeds)
-        if without_class:
-            note += f" Not drawn, for the kept examples lack a class: {', '.join(without_class)}."
+        note += lacking_note(without_class)
         return Outcome(
             title="Accuracy against the epoch of the score; "
             f"{num_kept(count, self.fraction):,} examples kept",
@@ -119,8 +119,7 @@ class AccuracyByFraction:
             store, self.task, self.scores, self.fractions, self.score_seeds, self.retrain_seeds
         )
         note = seeds_note(self.score_seeds, self.retrain_seeds)
-        if left_out:
-            note += f" Not drawn, for the kept examples lack a class: {', '.join(left_out)}."
+        note += lacking_note(left_out)
         return Outcome(
             title="Accuracy against the fraction pruned",
             note=note,
@@ -153,8 +152,7 @@ class AccuracyByNetwork:
                 about = f"{task.name}: {claim.claim}"
                 claims.append(Claim(about, claim.published, claim.ours, claim.holds))
         note = seeds_note(self.score_seeds, self.retrain_seeds)
-        if left_out:
-            note += f" Not drawn, for the kept examples lack a class: {', '.join(left_out)}."
+        note += lacking_note(left_out)
         if published is not None:
             panels.append(with_published(panels[-1], published)[1])
         return Outcome(
@@ -184,7 +182,7 @@ def fraction_panel(
         for at in wanted:
             masks[f"{at.label} {fraction:g}"] = highest(task, scores[at], fraction)
             keys[f"{at.label} {fraction:g}"] = (at.label, fraction)
-    masks, left_out = _trainable(store, task, masks)
+    masks, left_out = store.trainable(task, masks)
     accuracy = {keys[k]: values for k, values in store.accuracies(task, masks, retrain_seeds).items()}
     pruned = [1 - fraction for fraction in sorted(fractions, reverse=True)]
     lines = []
@@ -249,17 +247,3 @@ def _versus(text: str, kept: Any, other: Any, published: Any, name: str, holds: 
 def _exists(name: str, epoch: float) -> bool:
     # Nothing was presented yet: forgetting is undefined at initialisation.
     return name != "forgetting" or epoch > 0
-
-
-def _trainable(
-    store: Store, task: Task, masks: dict[str, np.ndarray | None]
-) -> tuple[dict[str, np.ndarray | None], list[str]]:
-    """Splits off the masks that keep no example of some class: no network can be trained on them."""
-    labels = store.setup(task).splits.train.labels
-    num_classes = store.setup(task).splits.train.num_classes
-    left_out = [
-        name
-        for name, mask in masks.items()
-        if mask is not None and any(len(np.unique(labels[one])) < num_classes for one in np.atleast_2d(mask))
-    ]
-    return {name: mask for name, mask in masks.items() if name not in left_out}, left_out

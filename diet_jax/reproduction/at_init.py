@@ -10,6 +10,7 @@ from diet_jax.reproduction.outcome import (
     Comparison,
     Outcome,
     Published,
+    lacking_note,
     percent,
     seeds_note,
     spearman,
@@ -86,8 +87,7 @@ class GrandAtInit:
                 ours = f"{percent(values)} against {percent(random)}, difference {gain.text()}"
                 claims.append(Claim(text, said[score], ours, holds))
         note = seeds_note(self.score_seeds, self.retrain_seeds)
-        if left_out:
-            note += f" Not drawn, for the kept examples lack a class: {', '.join(left_out)}."
+        note += lacking_note(left_out)
         return Outcome(
             title="GraNd at initialisation, and what was taken for it",
             note=note,

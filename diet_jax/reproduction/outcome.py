@@ -138,6 +138,11 @@ def spearman(first: Any, second: Any) -> float:
     return float(np.corrcoef(*ranks)[0, 1])
 
 
+def lacking_note(names: Sequence[str]) -> str:
+    """What a figure says about selections that no network can be trained on; nothing without any."""
+    return f" Not drawn, for the kept examples lack a class: {', '.join(names)}." if names else ""
+
+
 def seeds_note(score_seeds: int, retrain_seeds: int) -> str:
     """What all accuracy figures say about seeds."""
     count = f"{retrain_seeds} fresh networks" if retrain_seeds > 1 else "one fresh network"

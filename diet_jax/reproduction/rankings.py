@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from diet_jax.errors import InputError
-from diet_jax.reproduction.outcome import Claim, Comparison, Outcome, Published, percent, series, spearman
+from diet_jax.reproduction.outcome import (
+    Claim,
+    Comparison,
+    Outcome,
+    Published,
+    lacking_note,
+    percent,
+    series,
+    spearman,
+)
 from diet_jax.reproduction.store import Store, highest
 from diet_jax.reproduction.task import AnalysisScore, ScoreAt, Task
 
@@ -38,6 +47,7 @@ class NumberOfSeeds:
                 means = [group.mean(axis=0, dtype=np.float64) for group in groups]
                 agreement[at].append([spearman(mean, full) for mean in means])
                 masks[f"{at.label}, {count}"] = highest(self.task, means[0], self.fraction)
+        masks, left_out = store.trainable(self.task, masks)
         accuracy = store.accuracies(self.task, masks, self.retrain_seeds)
         common = {"x_label": "seeds averaged over", "x_scale": "log"}
         ranks = {
@@ -56,7 +66,10 @@ class NumberOfSeeds:
             **common,
             "series": [
                 series(
-                    at.name, self.counts, [accuracy[f"{at.label}, {c}"] for c in self.counts], label=at.label
+                    at.name,
+                    self.counts,
+                    [accuracy.get(f"{at.label}, {c}") for c in self.counts],
+                    label=at.label,
                 )
                 for at in self.scores
             ],
@@ -66,7 +79,7 @@ class NumberOfSeeds:
             title=f"How many seeds a score needs; {self.task.name}",
             note="Left: disjoint groups of seeds, bands show the 16th to 84th percentile over groups (the "
             f"groups are part of the mean that they are compared with). Right: {self.retrain_seeds} fresh "
-            "networks on what the first group's mean keeps.",
+            "networks on what the first group's mean keeps." + lacking_note(left_out),
             chart={"kind": "lines", "panels": [ranks, final]},
             claims=self._claims(agreement, accuracy),
         )
@@ -77,7 +90,9 @@ class NumberOfSeeds:
         claims, few, many = [], min(self.counts), max(self.counts)
         for at in self.scores:
             value = float(np.mean(agreement[at][self.counts.index(few)]))
-            one, most = accuracy[f"{at.label}, {few}"], accuracy[f"{at.label}, {many}"]
+            one, most = accuracy.get(f"{at.label}, {few}"), accuracy.get(f"{at.label}, {many}")
+            if one is None or most is None:
+                continue
             loss = Comparison.of(most, one)
             claims.append(
                 Claim(

@@ -201,6 +201,19 @@ class Store:
 
         return self.memo("scores", self._score_facts(task, at, seed), compute)["scores"]
 
+    def trainable(
+        self, task: Task, keep: Mapping[str, np.ndarray | None]
+    ) -> tuple[dict[str, np.ndarray | None], list[str]]:
+        """Splits off the masks that keep no example of some class: no network can be trained on them."""
+        train = self.setup(task).splits.train
+
+        def whole(mask: np.ndarray | None) -> bool:
+            rows = [] if mask is None else np.atleast_2d(mask)
+            return all(len(np.unique(train.labels[one])) == train.num_classes for one in rows)
+
+        good = {name: mask for name, mask in keep.items() if whole(mask)}
+        return good, [name for name in keep if name not in good]
+
     def predictions(
         self, task: Task, keep: Mapping[str, np.ndarray | None], num_seeds: int, *, split: str = "test"
     ) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from diet_jax.reproduction.outcome import (
     Comparison,
     Outcome,
     Published,
+    lacking_note,
     level,
     percent,
     seeds_note,
@@ -51,15 +52,7 @@ class Windows:
         }
         names = {offset: f"{offset:g}" for offset in self.offsets}
         masks |= {names[o]: window(task, scores, self.fraction, o) for o in self.offsets}
-        labels, num_classes = (
-            store.setup(task).splits.train.labels,
-            store.setup(task).splits.train.num_classes,
-        )
-        usable = {
-            k: m
-            for k, m in masks.items()
-            if m is None or m.ndim == 2 or len(np.unique(labels[m])) == num_classes
-        }
+        usable, left_out = store.trainable(task, masks)
         accuracy = store.accuracies(task, usable, self.retrain_seeds)
         panel = {
             "title": f"{task.name}: {self._labels(store)}, {at.label}",
@@ -75,7 +68,7 @@ class Windows:
             panel["series"].append(self._tuning_line(facts["tuned"]))
         return Outcome(
             title=f"Accuracy against the window's offset; {num_kept(count, self.fraction):,} examples kept",
-            note=seeds_note(self.score_seeds, self.retrain_seeds),
+            note=seeds_note(self.score_seeds, self.retrain_seeds) + lacking_note(left_out),
             chart={"kind": "lines", "panels": with_published(panel, published)},
             claims=self._claims(accuracy, names, published, facts),
             facts=facts,
@@ -140,6 +133,8 @@ class Windows:
         masks: dict[str, np.ndarray | None] = {
             f"{offset:g}": window(task, scores, self.fraction, offset) & ~out for offset in offsets
         }
+        masks, left_out = store.trainable(task, masks)
+        offsets = [offset for offset in offsets if f"{offset:g}" not in left_out]
         predicted = store.predictions(task, masks, self.retrain_seeds, split="train")
         correct = np.stack([(predicted[name][:, out] == labels[out]).mean(axis=1) for name in masks])
         chosen = best_window(correct)
