@@ -223,7 +223,7 @@ def test_other_data_under_the_same_name_is_refused(store):
     store.state(parent, 6)
     (header,) = store.path.glob("trainings/*/*/training.json")
     header.write_text(header.read_text().replace('"seed": 0', '"seed": 1'))
-    with pytest.raises(dj.InputError, match="another training or other data"):
+    with pytest.raises(dj.InputError, match="describes another training"):
         store.state(parent, 6)
 
 

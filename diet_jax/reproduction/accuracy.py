@@ -49,18 +49,11 @@ class AccuracyByEpoch:
         masks |= {at.label: highest(task, scores[at], self.fraction) for at in wanted}
         masks, without_class = store.trainable(task, masks)
         accuracy = store.accuracies(task, masks, self.retrain_seeds)
-        lines = []
-        for name in self.names:
-            values = [accuracy.get(ScoreAt(name, epoch).label) for epoch in self.epochs]
-            lines.append(series(name, self.epochs, values))
-        panel = {
-            "title": f"{task.name}: keep {self.fraction:g}",
-            "x_label": "epoch at which examples are scored",
-            "y_label": "final test accuracy",
-            "percent": True,
-            "series": lines,
-            "levels": [level(FULL, accuracy[FULL]), level(RANDOM, accuracy[RANDOM])],
-        }
+        panels = [self._panel(self.epochs, accuracy)]
+        if self.epochs[0] == 0:
+            # Scores of untrained networks prune so badly that nothing else could be told apart.
+            panels = [self._panel(self.epochs[1:], accuracy), panels[0]]
+            panels[1]["title"] = f"{task.name}: with epoch 0"
         last = ScoreAt("el2n", max(self.epochs))
         note = seeds_note(self.score_seeds, self.retrain_seeds)
         note += lacking_note(without_class)
@@ -68,9 +61,23 @@ class AccuracyByEpoch:
             title="Accuracy against the epoch of the score; "
             f"{num_kept(count, self.fraction):,} examples kept",
             note=note,
-            chart={"kind": "lines", "panels": with_published(panel, published)},
+            chart={"kind": "lines", "panels": [*with_published(panels[0], published), *panels[1:]]},
             claims=self._claims(accuracy, published, last) if last.label in accuracy else (),
         )
+
+    def _panel(self, epochs: Sequence[float], accuracy: dict[str, np.ndarray]) -> dict[str, Any]:
+        lines = []
+        for name in self.names:
+            values = [accuracy.get(ScoreAt(name, epoch).label) for epoch in epochs]
+            lines.append(series(name, epochs, values))
+        return {
+            "title": f"{self.task.name}: keep {self.fraction:g}",
+            "x_label": "epoch at which examples are scored",
+            "y_label": "final test accuracy",
+            "percent": True,
+            "series": lines,
+            "levels": [level(FULL, accuracy[FULL]), level(RANDOM, accuracy[RANDOM])],
+        }
 
     def _claims(
         self, accuracy: dict[str, np.ndarray], published: Published | None, last: ScoreAt

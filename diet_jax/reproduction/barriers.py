@@ -134,7 +134,7 @@ class ErrorBarriers:
             return {name: 1 - correct[:, places].mean(axis=1) for name, places in inside.items()}
 
         facts = {
-            "ends": [one.facts, other.facts],
+            "ends": [store.facts(one), store.facts(other)],
             "rows": {name: values.tolist() for name, values in rows.items()},
             "points": self.num_points,
             "batch_statistics": self.batch_statistics if self._has_state(store) else None,

@@ -80,7 +80,12 @@ class KernelVelocity:
             grams = [logit_gram(predict, store.state(training, s).variables, images) for s in steps]
             return {"velocity": kernel_velocity(*grams, duration=self.duration)}
 
-        facts = {"of": training.facts, "steps": steps, "rows": fingerprint(rows), "duration": self.duration}
+        facts = {
+            "of": store.facts(training),
+            "steps": steps,
+            "rows": fingerprint(rows),
+            "duration": self.duration,
+        }
         return float(store.memo("kernel_velocity", facts, compute)["velocity"])
 
     def _claims(self, velocities: dict[float, np.ndarray], noisy: bool) -> tuple[Claim, ...]:

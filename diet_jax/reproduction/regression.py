@@ -56,12 +56,12 @@ class FrozenKernel:
                 for place, epoch in enumerate(self.epochs):
                     step = store.step(self.task, epoch)
                     fit = functools.partial(self._fit, store, training, step, test)
-                    found = store.memo("frozen", self._facts(training, step), fit)
+                    found = store.memo("frozen", self._facts(store, training, step), fit)
                     kernel[place].append(float(found["kernel"]))
                     linear[place].append(float(found["linear"]))
                     frozen[place].append(float(found["network"]))
                     progress.update(1)
-                facts = {**self._facts(training, setup.num_steps), "linear": None}
+                facts = {**self._facts(store, training, setup.num_steps), "linear": None}
                 judge = functools.partial(self._judge, store, training, test)
                 final.append(float(store.memo("frozen", facts, judge)["network"]))
         panel = {
@@ -95,9 +95,10 @@ class FrozenKernel:
             claims=(claim,),
         )
 
-    def _facts(self, training: Training, step: int) -> dict[str, Any]:
+    def _facts(self, store: Store, training: Training, step: int) -> dict[str, Any]:
         return {
-            "of": training.facts,
+            "of": store.facts(training),
+            "test": store.setup(self.task).splits.test.fingerprint,
             "step": step,
             "num_train": self.num_train,
             "num_test": self.num_test,

@@ -53,7 +53,7 @@ class Training:
 
     @functools.cached_property
     def facts(self) -> dict[str, Any]:
-        """All that decides the training, as JSON values."""
+        """What decides the training beside the contents of the data, as JSON values."""
         return {
             "task": self.task.facts(),
             "purpose": self.purpose,
@@ -77,6 +77,10 @@ class Store:
         if name not in self._setups:
             self._setups[name] = prepare(task.config(self.data_dir), scores=False, prunes=False)
         return self._setups[name]
+
+    def facts(self, training: Training) -> dict[str, Any]:
+        """Returns all that decides a training, the contents of its data among it."""
+        return {**training.facts, "fingerprint": self.setup(training.task).splits.train.fingerprint}
 
     def step(self, task: Task, epoch: float) -> int:
         """Returns the step that an epoch of a task's full training names."""
@@ -117,10 +121,10 @@ class Store:
         """
         setup = self.setup(training.task)
         name = f"{setup.splits.train.name.replace(':', '-').replace('/', '-')}-{setup.config.model.name}"
-        unit = f"{training.purpose}-{training.seed:02d}-{digest(training.facts)}"
+        facts = self.facts(training)
+        unit = f"{training.purpose}-{training.seed:02d}-{digest(facts)}"
         folder = RunFolder(self.path / "trainings" / name / unit)
-        header = json.dumps({**training.facts, "fingerprint": setup.splits.train.fingerprint}, indent=1)
-        self._check_header(folder.path / "training.json", header)
+        self._check_header(folder.path / "training.json", json.dumps(facts, indent=1))
         first = None
         key = seed_keys(training.task.seed, training.purpose, training.seed + 1)[training.seed]
         if training.parent is not None:
@@ -147,8 +151,7 @@ class Store:
             write_atomically(path, header)
         elif path.read_text() != header:
             raise InputError(
-                f"{path} describes another training or other data than this one; "
-                f"choose another --store, or delete {path.parent} to train it again"
+                f"{path} describes another training than this one; delete {path.parent} to train it again"
             )
 
     def scores(self, task: Task, wanted: Sequence[ScoreAt], num_seeds: int) -> dict[ScoreAt, np.ndarray]:
@@ -178,7 +181,7 @@ class Store:
         facts: dict[str, Any] = {"score": at.name, "fingerprint": self.setup(task).splits.train.fingerprint}
         if at.name in WITHOUT_TRAINING:
             return {**facts, "seed": seed if at.name == "random" else None, "of": task.seed}
-        return {**facts, "step": self.step(task, at.epoch), "of": Training(task, "score", seed).facts}
+        return {**facts, "step": self.step(task, at.epoch), "of": self.facts(Training(task, "score", seed))}
 
     def _score_path(self, task: Task, at: ScoreAt, seed: int) -> Path:
         return self.path / "scores" / f"{digest(self._score_facts(task, at, seed))}.npz"
@@ -252,8 +255,7 @@ class Store:
         return total_steps(setup.config.train, len(setup.splits.train), len(kept))
 
     def _prediction_facts(self, training: Training, dataset: Dataset) -> dict[str, Any]:
-        # Predictions depend on the images alone, not on labels that noise has changed.
-        return {"of": training.facts, "split": dataset.split, "rows": len(dataset)}
+        return {"of": self.facts(training), "dataset": dataset.fingerprint}
 
     def _has_prediction(self, training: Training, dataset: Dataset) -> bool:
         facts = self._prediction_facts(training, dataset)
