@@ -11,60 +11,33 @@ from diet_jax.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
 from diet_jax.reproduction.task import ScoreAt
 
 
-def correlations(early: int, last: int) -> tuple[tuple[str, str, float], ...]:
-    """The published correlations, with the epochs of a scale in the names of the scores."""
-    initial, grand, el2n, forgetting = (
-        "GraNd at epoch 0",
-        f"GraNd at epoch {early}",
-        f"EL2N at epoch {early}",
-        f"forgetting at epoch {last}",
-    )
+def scores(early: float, last: float) -> tuple[ScoreAt, ...]:
+    """The five scores, at a scale's own epochs."""
     return (
-        ("input norm", initial, 0.963),
-        (initial, grand, -0.024),
-        (initial, el2n, -0.022),
-        (initial, forgetting, -0.023),
-        (grand, el2n, 0.985),
-        (grand, forgetting, 0.868),
-        (el2n, forgetting, 0.894),
-        ("input norm", el2n, -0.015),
+        ScoreAt("input_norm"),
+        ScoreAt("grand", 0),
+        ScoreAt("grand", early),
+        ScoreAt("el2n", early),
+        ScoreAt("forgetting", last),
     )
 
+
+# Places in that order, and the published rank correlation.
+PUBLISHED = (
+    (0, 1, 0.963),
+    (0, 3, -0.015),
+    (1, 2, -0.024),
+    (1, 3, -0.022),
+    (1, 4, -0.023),
+    (2, 3, 0.985),
+    (2, 4, 0.868),
+    (3, 4, 0.894),
+)
+ABOUT = "CIFAR-10, ResNet18 (Kirsch 2023)"
+LABELS = tuple(at.label for at in scores(20, 200))
 
 CONFIG = PaperFigure(
-    smoke=Correlations(
-        DIGITS,
-        (
-            ScoreAt("input_norm"),
-            ScoreAt("grand", 0),
-            ScoreAt("grand", 2),
-            ScoreAt("el2n", 2),
-            ScoreAt("forgetting", 8),
-        ),
-        score_seeds=2,
-        published=correlations(2, 8),
-    ),
-    small=Correlations(
-        FASHION_MLP,
-        (
-            ScoreAt("input_norm"),
-            ScoreAt("grand", 0),
-            ScoreAt("grand", 2),
-            ScoreAt("el2n", 2),
-            ScoreAt("forgetting", 8),
-        ),
-        score_seeds=4,
-        published=correlations(2, 8),
-    ),
-    paper=Correlations(
-        CIFAR10_RESNET18,
-        (
-            ScoreAt("input_norm"),
-            ScoreAt("grand", 0),
-            ScoreAt("grand", 20),
-            ScoreAt("el2n", 20),
-            ScoreAt("forgetting", 200),
-        ),
-        published=correlations(20, 200),
-    ),
+    smoke=Correlations(DIGITS, scores(2, 8), 2, PUBLISHED, LABELS, ABOUT),
+    small=Correlations(FASHION_MLP, scores(2, 8), 4, PUBLISHED, LABELS, ABOUT),
+    paper=Correlations(CIFAR10_RESNET18, scores(20, 200), 10, PUBLISHED, LABELS, ABOUT),
 )

@@ -113,8 +113,12 @@ class Correlations:
     task: Task
     scores: tuple[ScoreAt, ...]
     score_seeds: int = 10
-    published: tuple[tuple[str, str, float], ...] = ()
-    """The paper's correlations: two labels of scores and the number."""
+    published: tuple[tuple[int, int, float], ...] = ()
+    """Published correlations: the places of two scores, and the number."""
+    published_labels: tuple[str, ...] = ()
+    """What the scores are called there: the epochs differ."""
+    published_about: str = ""
+    """Data, network and source."""
 
     def run(self, store: Store, published: Published | None) -> Outcome:
         """Correlates every pair; an infinite mean ranks highest."""
@@ -122,31 +126,24 @@ class Correlations:
         names = [at.label for at in self.scores]
         matrix = [[spearman(scores[a], scores[b]) for b in self.scores] for a in self.scores]
         common: dict[str, Any] = {
-            "rows": names,
-            "columns": names,
             "format": ".2f",
             "low": -1,
             "high": 1,
             "value_label": "Spearman's rank correlation",
         }
-        panels = [{"title": self.task.name, **common, "values": matrix}]
+        panels = [{"title": self.task.name, **common, "rows": names, "columns": names, "values": matrix}]
         claims = []
+        theirs: list[list[float | None]] = [[None] * len(names) for _ in names]
+        for i, j, value in self.published:
+            theirs[i][j] = theirs[j][i] = value
+            strong = "above" if value > 0.5 else "below"
+            agree = "yes" if (value > 0.5) == (matrix[i][j] > 0.5) else "no"
+            text = f"rank correlation of {names[i]} and {names[j]} is {strong} 0.5"
+            claims.append(Claim(text, f"{value:.3f}", f"{matrix[i][j]:.3f}", agree))
         if self.published:
-            theirs: list[list[float | None]] = [[None] * len(names) for _ in names]
-            for a, b, value in self.published:
-                i, j = names.index(a), names.index(b)
-                theirs[i][j] = theirs[j][i] = value
-                agree = "yes" if (value > 0.5) == (matrix[i][j] > 0.5) else "no"
-                strong = "above" if value > 0.5 else "below"
-                claims.append(
-                    Claim(
-                        f"rank correlation of {a} and {b} is {strong} 0.5",
-                        f"{value:.3f}",
-                        f"{matrix[i][j]:.3f}",
-                        agree,
-                    )
-                )
-            panels.append({"title": "published", **common, "values": theirs, "published": True})
+            labels = list(self.published_labels)
+            panel = {"title": self.published_about, "published": True, **common}
+            panels.append({**panel, "rows": labels, "columns": labels, "values": theirs})
         return Outcome(
             title="Rank correlations between scores",
             note=f"Scores averaged over {self.score_seeds} networks; an infinite mean (forgetting: never "
