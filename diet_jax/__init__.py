@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from diet_jax.augment import normalize
+    from diet_jax.augment import normalize, normalized_images
     from diet_jax.barriers import error_barrier, pairwise_barriers, path_correct, reestimate_statistics
     from diet_jax.connectivity import barrier_height, connectivity_onset, interpolate, spawn
     from diet_jax.data import Dataset, Normalization, Splits
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from diet_jax.detection import detection_quality
     from diet_jax.ensemble import over_seeds, take_seed
     from diet_jax.errors import InputError
-    from diet_jax.loop import score_dataset, train
+    from diet_jax.label_files import read_labels
+    from diet_jax.loop import score_dataset, train, train_from
     from diet_jax.losses import cross_entropy, error_vector
     from diet_jax.models import create_model, from_linen
     from diet_jax.models.linearized import linearize
@@ -117,12 +118,14 @@ _HOMES = {
     "logit_gram": "ntk.gram",
     "logit_sum_gradient": "scores.logit_gradients",
     "normalize": "augment",
+    "normalized_images": "augment",
     "num_kept": "pruning",
     "over_seeds": "ensemble",
     "pairwise_barriers": "barriers",
     "path_correct": "barriers",
     "per_example_grad_norms": "per_example.norms",
     "prepare_dataset": "datasets.prepare",
+    "read_labels": "label_files",
     "reestimate_statistics": "barriers",
     "replace_labels": "noise",
     "score_dataset": "loop",
@@ -133,6 +136,7 @@ _HOMES = {
     "tie_mass": "pruning",
     "train": "loop",
     "train_ensemble": "retraining",
+    "train_from": "loop",
 }
 
 __all__ = [
@@ -190,12 +194,14 @@ __all__ = [
     "logit_gram",
     "logit_sum_gradient",
     "normalize",
+    "normalized_images",
     "num_kept",
     "over_seeds",
     "pairwise_barriers",
     "path_correct",
     "per_example_grad_norms",
     "prepare_dataset",
+    "read_labels",
     "reestimate_statistics",
     "replace_labels",
     "score_dataset",
@@ -206,6 +212,7 @@ __all__ = [
     "tie_mass",
     "train",
     "train_ensemble",
+    "train_from",
 ]
 
 

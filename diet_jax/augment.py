@@ -1,11 +1,13 @@
 """Normalisation and random crop and flip: pure, on the device, one key per batch."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float, Shaped
 
+from diet_jax.data import Dataset
 from diet_jax.errors import InputError
 from diet_jax.types import Array, PRNGKey
 
@@ -60,6 +62,26 @@ def random_flip(key: PRNGKey, images: Shaped[Array, "b h w ch"]) -> Shaped[Array
     """
     flip = jax.random.bernoulli(key, 0.5, (images.shape[0], 1, 1, 1))
     return jnp.where(flip, images[:, :, ::-1], images)
+
+
+def normalized_images(dataset: Dataset, rows: Any = None) -> Float[Array, "b h w ch"]:
+    """Returns images of a dataset as networks see them in eval mode: normalised, not augmented.
+
+    Args:
+        dataset: any split.
+        rows: int `[b]`, which rows, in the order wanted; by default all.
+
+    Returns:
+        float32 `[b h w ch]`.
+
+    Example:
+        >>> import diet_jax as dj
+        >>> normalized_images(dj.load_dataset("digits").train, [0, 5]).shape
+        (2, 8, 8, 1)
+    """
+    mean, std = (jnp.asarray(values, jnp.float32) for values in dataset.normalization)
+    images = dataset.images if rows is None else dataset.images[np.asarray(rows)]
+    return normalize(jnp.asarray(images), mean, std)
 
 
 def random_crop(

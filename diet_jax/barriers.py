@@ -17,7 +17,7 @@ from diet_jax.data import Dataset
 from diet_jax.errors import InputError
 from diet_jax.loop import BatchSize, batch_shapes, map_dataset
 from diet_jax.training import batch_rows
-from diet_jax.types import Array, Model, Rows, Variables
+from diet_jax.types import Array, Mask, Model, Rows, Variables
 
 BatchStatistics = Literal["interpolated", "reestimated"]
 
@@ -27,7 +27,7 @@ def reestimate_statistics(
     variables: Variables,
     dataset: Dataset,
     *,
-    rows: Rows | None = None,
+    rows: Rows | Mask | None = None,
     num_batches: int = 100,
     batch_size: int = 128,
 ) -> Variables:
@@ -87,7 +87,7 @@ def path_correct(
     dataset: Dataset,
     *,
     num_points: int = 11,
-    rows: Rows | None = None,
+    rows: Rows | Mask | None = None,
     batch_statistics: BatchStatistics = "interpolated",
     statistics_dataset: Dataset | None = None,
     batch_size: BatchSize = "auto",
@@ -151,7 +151,7 @@ def error_barrier(
     other: Variables,
     dataset: Dataset,
     *,
-    rows: Rows | None = None,
+    rows: Rows | Mask | None = None,
     num_points: int = 11,
     ends: Ends = "chord",
     batch_statistics: BatchStatistics = "interpolated",
@@ -267,11 +267,14 @@ def _with_rows(dataset: Dataset, rows: Rows) -> Dataset:
     )
 
 
-def _checked_rows(rows: Rows, dataset: Dataset) -> np.ndarray:
+def _checked_rows(rows: Rows | Mask, dataset: Dataset) -> np.ndarray:
     checked = np.asarray(rows)
+    if checked.dtype == bool and checked.shape == (len(dataset),):
+        checked = np.flatnonzero(checked)
     if checked.ndim != 1 or not len(checked) or not np.issubdtype(checked.dtype, np.integer):
         raise InputError(
-            f"rows must be a list of integers, not empty; got {checked.dtype} of shape {checked.shape}"
+            f"rows must be integers, at least one, or a mask of all {len(dataset)} rows; got {checked.dtype} "
+            f"of shape {checked.shape}"
         )
     if checked.min() < 0 or checked.max() >= len(dataset) or len(np.unique(checked)) < len(checked):
         raise InputError(

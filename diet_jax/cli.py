@@ -17,6 +17,9 @@ from diet_jax.config import RunConfig
 from diet_jax.errors import InputError
 from diet_jax.scoring import ScoreName
 
+# Exit code of a process that Ctrl-C stopped.
+STOPPED = 130
+
 Config = Annotated[RunConfig, tyro.conf.arg(name="")]
 
 
@@ -153,7 +156,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("diet-jax: stopped; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(STOPPED) from None
+
+
+def command() -> None:
+    """Runs the command line as a process of its own."""
+    try:
+        main()
+    except SystemExit as stopped:
+        if stopped.code == STOPPED:
+            # XLA may still be compiling in other threads, which end in a crash when Python takes itself down.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(STOPPED)
+        raise
 
 
 def load_config(path: str, kind: type = RunConfig) -> Any:

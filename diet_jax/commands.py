@@ -202,6 +202,7 @@ def reproduce(command: "cli.Reproduce") -> None:
         for name in known:
             doc = ast.get_docstring(ast.parse((config_folder() / _config_file(name)).read_text())) or ""
             print(f"{name:24} {doc.splitlines()[0]}")
+        say(f"their configs: {config_folder()}")
         return
     wanted = list(command.figures)
     if "all" in wanted:
@@ -214,9 +215,10 @@ def reproduce(command: "cli.Reproduce") -> None:
         if path.suffix != ".py":
             plain_name = name.replace("_", "-")
             if plain_name not in known:
-                near = difflib.get_close_matches(plain_name, known, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise InputError(f"unknown figure {name!r}; {hint}figures: {', '.join(known)}")
+                near = [other for other in known if other.startswith(plain_name)]
+                near = near or difflib.get_close_matches(plain_name, known, n=1)
+                hint = f"did you mean {' or '.join(near)}? " if near else ""
+                raise InputError(f"unknown figure {name!r}; {hint}diet-jax reproduce lists all")
             path = config_folder() / _config_file(plain_name)
         figures[path.stem.replace("_", "-")] = load_config(str(path), PaperFigure)
     out = command.out or command.store / "figures"

@@ -30,9 +30,10 @@ class DataConfig:
     label_noise: float = 0.0
     """Share of the train examples whose labels are drawn anew; the test labels stay clean."""
     noise_mode: Literal["permute", "uniform", "different", "matrix"] = "permute"
-    """Permute the labels in that share (the authors), redraw them, always another class, or by a matrix."""
+    """Permute the labels in that share (authors), redraw them, always another class, or by a matrix."""
     noise_matrix: str | None = None
-    """Noise mode matrix: CSV file, row k the shares of the classes that label k turns into."""
+    """Noise mode matrix: CSV file, row k the shares of the classes that label k turns into; with
+    label-noise 1 it is the matrix of the whole train split."""
     labels: str | None = None
     """CSV file (id,label) with labels to train on and score by, instead of noise that is drawn."""
 
@@ -150,9 +151,10 @@ class RunConfig:
         if not 0 <= data.label_noise <= 1:
             raise InputError(f"data.label_noise must be a share from 0 to 1, got {data.label_noise}")
         if (data.noise_matrix is not None) != (data.noise_mode == "matrix"):
+            remedy = "give its file" if data.noise_matrix is None else "set data.noise_mode to matrix"
             raise InputError(
-                f"data.noise_matrix goes with data.noise_mode matrix, got {data.noise_matrix} with "
-                f"{data.noise_mode}"
+                f"data.noise_matrix goes with data.noise_mode matrix; the mode is {data.noise_mode} and the "
+                f"matrix {data.noise_matrix}: {remedy}"
             )
         if data.labels is not None and (data.label_noise or data.noise_matrix is not None):
             raise InputError("data.labels and data.label_noise are two sources of labels; choose one")

@@ -34,7 +34,7 @@ def spawn(state: TrainState, key: PRNGKey) -> TrainState:
         key: of the child's run.
 
     Returns:
-        A state to give to `train_between`.
+        A state to give to `train_from`.
 
     Paper: section 5 and equation 6.
 

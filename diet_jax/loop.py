@@ -203,6 +203,55 @@ def train(
     return next(steps)
 
 
+def train_from(
+    state: TrainState,
+    model: Model,
+    dataset: Dataset,
+    *,
+    keep: Mask | None = None,
+    config: TrainConfig,
+    num_updates: int | None = None,
+) -> tuple[TrainState, StepMetrics]:
+    """Trains on from a state, such as a spawned child's, and leaves that state as it is.
+
+    Where the training was cut makes no difference: to the same key, model, data and config belong the same
+    numbers.
+
+    Args:
+        state: of `train`, `train_from` or `spawn`.
+        model: what is trained.
+        dataset: the full train split.
+        keep: bool `[n]`, train on these only; by default everything.
+        config: the whole training, whose schedule goes on at the state's step.
+        num_updates: stop at this step, counted from the beginning of the training; by default at its end.
+
+    Returns:
+        The state, and loss and accuracy of the steps done now, float32 `[t]`.
+
+    Raises:
+        InputError: a mask that does not fit, or a stop before the state's own step.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> train = dj.load_dataset("digits").train
+        >>> model = dj.create_model("mlp", num_classes=10)
+        >>> config = dj.TrainConfig(epochs=1, batch_size=32, augment="none")
+        >>> parent, _ = dj.train(jax.random.key(0), model, train, config=config, num_updates=10)
+        >>> child, history = dj.train_from(dj.spawn(parent, jax.random.key(1)), model, train, config=config)
+        >>> int(child.step), history.loss.shape
+        (33, (23,))
+    """
+    kept = check_keep(dataset, keep, config)
+    num_steps = total_steps(config, len(dataset), len(kept))
+    stop = check_updates(num_updates, num_steps)
+    # Training uses up the buffers of the state that it goes on from.
+    own = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+    steps = train_between(
+        own, dataset.examples(), kept, [stop], model=model, config=config, num_steps=num_steps
+    )
+    return next(steps)
+
+
 def check_updates(num_updates: int | None, num_steps: int) -> int:
     """Returns the step to stop at: the end of the schedule unless `num_updates` names an earlier one."""
     if num_updates is None:

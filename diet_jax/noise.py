@@ -38,7 +38,8 @@ def flip_labels(
       are; with balanced classes about `fraction * (1 - 1/c)` of all labels change.
     - "uniform": drawn anew from all classes, so that the same share changes on average.
     - "different": drawn from the other classes; exactly the chosen labels change.
-    - "matrix": drawn from row `k` of `matrix` for an example of clean class `k`.
+    - "matrix": drawn from row `k` of `matrix` for an example of clean class `k`; with a fraction of 1 the
+      matrix is that of the whole dataset.
 
     Which examples are chosen depends on the key alone, not on the mode, and those chosen for a smaller
     fraction are among those for a larger one.
@@ -72,8 +73,9 @@ def flip_labels(
     if not 0 <= fraction <= 1:
         raise InputError(f"noise fraction must be from 0 to 1, got {fraction}")
     if (matrix is None) == (mode == "matrix"):
-        given = "none was given" if matrix is None else "one was given"
-        raise InputError(f"matrix belongs to the mode 'matrix' and to no other: mode is {mode!r}, {given}")
+        if matrix is None:
+            raise InputError("mode 'matrix' needs a matrix [c c], a row for each clean class; give matrix=")
+        raise InputError(f"matrix belongs to the mode 'matrix', but mode is {mode!r}; leave one of them out")
     count, classes = len(dataset), dataset.num_classes
     choose_key, draw_key = jax.random.split(key)
     num_chosen = math.floor(count * fraction + 0.5)

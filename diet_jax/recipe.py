@@ -20,7 +20,7 @@ MOST_STEPS = 2**31 - 1
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How one network is trained. The defaults are the paper's for CIFAR-10 and ResNet18."""
+    """How one network is trained; TrainConfig() is the paper's recipe for CIFAR-10 and ResNet18."""
 
     epochs: float = 200.0
     """Passes over the full dataset; `steps` takes its place if given."""
@@ -33,7 +33,9 @@ class TrainConfig:
     learning_rate: float = 0.1
     """Peak learning rate."""
     momentum: float = 0.9
+    """Decay of the mean of past gradients."""
     nesterov: bool = True
+    """Nesterov's momentum."""
     weight_decay: float = 5e-4
     """L2 on every parameter, added to the gradient before the momentum."""
     schedule: Literal["piecewise", "linear", "cosine"] = "piecewise"

@@ -21,7 +21,7 @@ CONFIG = PaperFigure(
     ),
     small=AccuracyByFraction(
         FASHION_CNN,
-        fractions=(0.9, 0.75, 0.5, 0.3),
+        fractions=(0.75, 0.5),
         scores=(ScoreAt("forgetting", 12), ScoreAt("el2n", 5), ScoreAt("grand", 5)),
         claim_fraction=0.75,
         score_seeds=4,

@@ -21,7 +21,7 @@ CONFIG = PaperFigure(
     ),
     small=AccuracyByFraction(
         CIFAR10_CNN,
-        fractions=(0.9, 0.8, 0.6, 0.4),
+        fractions=(0.8, 0.6, 0.4),
         scores=(ScoreAt("forgetting", 12), ScoreAt("el2n", 5), ScoreAt("grand", 5)),
         claim_fraction=0.6,
         score_seeds=4,

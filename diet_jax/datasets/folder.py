@@ -69,7 +69,7 @@ def load_cinic10(data_dir: str | os.PathLike[str] | None, cache: Path, *, quiet:
         raise InputError(
             f"dataset 'cinic10' is not here: found neither {candidates[0]} nor {candidates[1]}\n"
             f"  either unpack CINIC-10 (https://github.com/BayesWatch/cinic-10) to {candidates[0]}\n"
-            "  or point to a copy: --data.data-dir DIR (in Python data_dir=...); "
+            "  or point to a copy: --data.data-dir DIR (reproduce: --data-dir; Python: data_dir=); "
             "DIR/cinic10 holds train, valid and test"
         )
     return _load(root, "cinic10", cache, PAPER_NORMALIZATIONS["cinic10"], quiet)

@@ -109,6 +109,6 @@ def not_prepared(name: Name, folder: Path) -> InputError:
     return InputError(
         f"dataset {str(name)!r} is not prepared: found no data in {wanted}\n"
         f"  either prepare it:   {first}\n"
-        f"  or point to a copy:  --data.data-dir DIR (in Python data_dir=..., or TFDS_DATA_DIR), "
+        f"  or point to a copy:  --data.data-dir DIR (reproduce: --data-dir, Python: data_dir=), "
         f"where TFDS wrote DIR/{name.dataset}/VERSION in array_record format"
     )

@@ -133,7 +133,7 @@ def _download(name: str, archive: Archive, downloads: Path, quiet: bool) -> Path
         raise InputError(
             f"dataset {name!r} could not be downloaded from {archive.url} to {downloads}: {error}\n"
             f"  either try again, or fetch the file elsewhere and put it at {path}\n"
-            f"  or point to a prepared copy: --data.data-dir DIR (in Python data_dir=..., or TFDS_DATA_DIR)"
+            f"  or point to a prepared copy: --data.data-dir DIR (reproduce: --data-dir, Python: data_dir=)"
         ) from error
     return path
 

@@ -45,7 +45,8 @@ def run_prune(config: RunConfig) -> tuple[RunFolder, list[dict[str, Any]]]:
             results = retrain_stage(setup, folder, selections)
         rows = to_rows(results)
         write_atomically(folder.path / "table.csv", to_csv(rows))
-        write_atomically(folder.path / "table.md", to_markdown(rows))
+        about = "".join(f"{fact}\n" for fact in _unusual(setup))
+        write_atomically(folder.path / "table.md", about + ("\n" if about else "") + to_markdown(rows))
         draw(folder.path / "figures", setup, files, rows)
     return folder, rows
 
@@ -156,9 +157,21 @@ def draw(folder: Path, setup: Setup, files: list[ScoreFile], rows: list[dict[str
 
 
 def _title(setup: Setup) -> str:
-    return (
-        f"{setup.splits.train.name}, {setup.config.model.name}, scored at epoch {setup.config.score.epoch:g}"
-    )
+    config = setup.config
+    text = f"{setup.splits.train.name}, {config.model.name}, scored at epoch {config.score.epoch:g}"
+    return "".join([text, *(f", {fact}" for fact in _unusual(setup))])
+
+
+def _unusual(setup: Setup) -> list[str]:
+    """What a reader of the result must know beside data and model."""
+    select, facts = setup.config.select, []
+    if select.method == "window":
+        facts.append(f"windows that leave out the lowest {select.offset:g}")
+    elif select.method == "lowest":
+        facts.append("the lowest scores kept")
+    if setup.changed.any():
+        facts.append(f"{setup.changed.mean():.1%} of the train labels changed")
+    return facts
 
 
 @contextmanager

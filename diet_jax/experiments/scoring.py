@@ -3,6 +3,7 @@
 import numpy as np
 
 from diet_jax.config import to_json
+from diet_jax.detection import detection_quality
 from diet_jax.experiments.setup import Setup
 from diet_jax.experiments.train_one import train_with_records
 from diet_jax.progress import Progress, say
@@ -81,6 +82,13 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
         )
         file.save(folder.path / "scores" / f"{name}.npz")
         report_infinite(file)
+        if 0 < setup.changed.sum() < len(train):
+            quality = detection_quality(file.scores, setup.changed)
+            say(
+                f"{name} finds the changed labels with ROC AUC {quality.roc_auc:.3f}, precision "
+                f"{quality.precision_at_share:.3f} among as many examples as were changed"
+            )
+            folder.log(f"changed_labels/{name}", **quality._asdict())
         files.append(file)
     return files
 

@@ -98,7 +98,7 @@ class AccuracyByEpoch:
             claims.append(
                 Claim(
                     "GraNd at initialisation does not beat random (Kirsch 2023)",
-                    "92.19 against random 93.54 (KJ, keep 0.5)",
+                    "92.19 against random 93.54 (Kirsch 2023, keep 0.5)",
                     f"{percent(accuracy[early.label])} against random {percent(accuracy[RANDOM])}, "
                     f"difference {Comparison(-worse.mean, worse.error).text()}",
                     worse.is_no_loss(),

@@ -70,12 +70,15 @@ class GrandAtInit:
         claims = [
             Claim(
                 "GraNd at initialisation ranks as the norm of the input does",
-                "rank correlation .963 (KJ); -.022 with EL2N@20",
+                "rank correlation .963 (Kirsch 2023); -.022 with EL2N@20",
                 f"rank correlation {to_norm:.3f}; {to_el2n:.3f} with {el2n.label}",
                 "yes" if to_norm > 0.5 else "no",
             )
         ]
-        said = {initial: "92.19 against 93.54 (KJ)", last: '95.1 against 93.4 (v1, "at initialisation")'}
+        said = {
+            initial: "92.19 against 93.54 (Kirsch 2023)",
+            last: '95.1 against 93.4 (version 1, "at initialisation")',
+        }
         for score, text, better in (
             (initial, f"keep {kept:g} by GraNd at step 0 is no better than random", False),
             (last, f"keep {kept:g} by GraNd of the last checkpoint is better than random", True),

@@ -56,8 +56,8 @@ class ErrorBarriers:
         return Outcome(
             title=f"Final training error barrier; {self.task.name}",
             note=f"Error rate on {size:,} un-augmented training examples each, {self.num_points} points on "
-            f"the path; {self.parents} parents with {self.children} children for each epoch, bands show the "
-            f"16th to 84th percentile; training ends at epoch {setup.num_steps / setup.per_epoch:g}."
+            f"the path; parents: {self.parents}, children of each at every epoch: {self.children}, bands "
+            f"show the 16th to 84th percentile; training ends at epoch {setup.num_steps / setup.per_epoch:g}."
             + statistics,
             chart={"kind": "lines", "panels": panels},
             claims=self._claims(chord, onset),
@@ -163,6 +163,8 @@ class ErrorBarriers:
             epoch = onset[subset]
             return np.inf if epoch is None else epoch
 
+        # Never is later than any epoch; twice the same says nothing.
+        earlier = np.sign(when("lowest") - when("highest")) if when("lowest") != when("highest") else 0
         text = "; ".join(
             f"{LABELS[s]}: {'never' if onset[s] is None else f'epoch {onset[s]:g}'}" for s in SUBSETS
         )
@@ -174,7 +176,7 @@ class ErrorBarriers:
                 "the barrier on the lowest EL2N falls to about 0 earlier than on the highest",
                 "seen in the figure",
                 f"below {100 * self.threshold:g} % from: {text}",
-                "yes" if when("lowest") < when("highest") else "no",
+                "yes" if earlier < 0 else "no" if earlier > 0 else "unclear",
             ),
             Claim(
                 "hard examples keep the barrier high",

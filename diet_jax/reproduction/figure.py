@@ -6,7 +6,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import diet_jax
 from diet_jax.config import plain
@@ -50,13 +50,13 @@ Experiment = (
 
 @dataclass(frozen=True)
 class PaperFigure:
-    """One figure or panel: the same experiment at three scales, and the paper's points if they are known."""
+    """One figure or panel: an experiment at one or more scales, and the paper's points if they are known."""
 
-    smoke: Experiment
+    smoke: Experiment | None = None
     """The embedded digits, seconds: shows that it runs."""
-    small: Experiment
+    small: Experiment | None = None
     """Fashion-MNIST or part of CIFAR-10, minutes on two CPU cores."""
-    paper: Experiment
+    paper: Experiment | None = None
     """The paper's own settings; needs an accelerator."""
     published: Published | None = None
 
@@ -99,6 +99,9 @@ def make_figure(
         What the JSON file holds.
     """
     experiment: Any = getattr(figure, scale)
+    if experiment is None:
+        there = [s for s in get_args(Scale) if getattr(figure, s) is not None]
+        raise InputError(f"{name} has no scale {scale}; it has {', '.join(there) or 'none'}")
     if table is not None:
         if not isinstance(experiment, Memorisation):
             raise InputError(f"--table is for the memorisation figure, not for {name}; leave it out")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diet_jax.reproduction.outcome import Outcome, Published
+from diet_jax.reproduction.outcome import Outcome, Published, networks
 from diet_jax.reproduction.store import Store
 from diet_jax.reproduction.task import ScoreAt, Task
 from diet_jax.score_files import ScoreFile
@@ -30,7 +30,7 @@ class ExampleImages:
             by_class[name] = {"lowest": ids[:2], "highest": ids[:-3:-1]}
         return Outcome(
             title=f"Easiest and hardest images by {self.score.label}; {self.task.name}",
-            note=f"Scores averaged over {self.score_seeds} networks.",
+            note=f"Scores averaged over {networks(self.score_seeds)}.",
             chart={"kind": "images", "ids": by_class},
         )
 

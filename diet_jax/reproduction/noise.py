@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diet_jax.detection import detection_quality
-from diet_jax.reproduction.outcome import Claim, Outcome, Published
+from diet_jax.reproduction.outcome import Claim, Outcome, Published, networks
 from diet_jax.reproduction.store import Store
 from diet_jax.reproduction.task import ScoreAt, Task
 
@@ -62,7 +62,7 @@ class NoiseDistributions:
         )
         return Outcome(
             title=f"{self.task.name}: {self.score.label}, {changed.mean():.1%} of the labels wrong",
-            note=f"Scores averaged over {self.score_seeds} networks.",
+            note=f"Scores averaged over {networks(self.score_seeds)}.",
             chart={"kind": "distributions", "panels": panels},
             claims=(claim,),
             facts={"changed_share": float(changed.mean())},
@@ -108,7 +108,7 @@ class NoiseDetection:
                 )
         return Outcome(
             title="Finding wrong labels by score",
-            note=f"Scores averaged over {self.score_seeds} networks trained on the noisy labels; "
+            note=f"Scores averaged over {networks(self.score_seeds)} trained on the noisy labels; "
             f"{int(changed.sum()):,} of {len(changed):,} labels are wrong.",
             chart={"kind": "bars", "panels": [panel]},
             claims=tuple(claims),

@@ -143,8 +143,13 @@ def lacking_note(names: Sequence[str]) -> str:
     return f" Not drawn, for the kept examples lack a class: {', '.join(names)}." if names else ""
 
 
+def networks(count: int) -> str:
+    """Such as "4 networks"."""
+    return "one network" if count == 1 else f"{count} networks"
+
+
 def seeds_note(score_seeds: int, retrain_seeds: int) -> str:
     """What all accuracy figures say about seeds."""
     count = f"{retrain_seeds} fresh networks" if retrain_seeds > 1 else "one fresh network"
     band = "; bands show the 16th to 84th percentile" if retrain_seeds > 1 else ""
-    return f"Scores averaged over {score_seeds} networks, final test accuracy of {count}{band}."
+    return f"Scores averaged over {networks(score_seeds)}, final test accuracy of {count}{band}."

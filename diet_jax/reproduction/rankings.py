@@ -14,6 +14,7 @@ from diet_jax.reproduction.outcome import (
     Outcome,
     Published,
     lacking_note,
+    networks,
     percent,
     series,
     spearman,
@@ -146,7 +147,7 @@ class Correlations:
             panels.append({**panel, "rows": labels, "columns": labels, "values": theirs})
         return Outcome(
             title="Rank correlations between scores",
-            note=f"Scores averaged over {self.score_seeds} networks; an infinite mean (forgetting: never "
+            note=f"Scores averaged over {networks(self.score_seeds)}; an infinite mean (forgetting: never "
             "learned by some seed) ranks highest.",
             chart={"kind": "matrix", "panels": panels},
             claims=tuple(claims),
@@ -193,7 +194,7 @@ class Memorisation:
         ]
         return Outcome(
             title=f"Scores and memorisation; {self.task.name}",
-            note=f"Scores averaged over {self.score_seeds} networks; memorisation values from "
+            note=f"Scores averaged over {networks(self.score_seeds)}; memorisation values from "
             f"{Path(self.table).name}. Infinite scores are not drawn.",
             chart={"kind": "points", "panels": panels},
             claims=tuple(claims),

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from diet_jax.augment import normalized_images
 from diet_jax.backend import default_steps_per_call, model_has_convolution
 from diet_jax.data import Dataset, first_examples
 from diet_jax.loop import train_between
@@ -15,7 +16,6 @@ from diet_jax.models import linearize
 from diet_jax.ntk import kernel_regression, logit_gram
 from diet_jax.progress import Progress
 from diet_jax.recipe import total_steps
-from diet_jax.reproduction.kernels import normalized_images
 from diet_jax.reproduction.outcome import Claim, Comparison, Outcome, Published, level, series
 from diet_jax.reproduction.store import Store, Training
 from diet_jax.reproduction.task import Task

@@ -57,7 +57,7 @@ class Windows:
         panel = {
             "title": f"{task.name}: {self._labels(store)}, {at.label}",
             "x_label": "offset: share of the lowest scores that is left out",
-            "y_label": "final test accuracy",
+            "y_label": "final accuracy",
             "percent": True,
             "series": [series(at.name, self.offsets, [accuracy.get(names[o]) for o in self.offsets])],
             "levels": [level(FULL, accuracy[FULL]), level(RANDOM, accuracy[RANDOM])],
@@ -146,5 +146,5 @@ class Windows:
         }
 
     def _tuning_line(self, tuned: dict[str, Any]) -> dict[str, Any]:
-        label = "on held-out train examples (their labels)"
+        label = "of other networks, on held-out train examples by their labels"
         return series("held_out", tuned["offsets"], tuned["held_out_accuracy"], label=label)
