@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import diet_jax as dj
-from diet_jax.augment import random_crop, random_flip
+from diet_jax.augment import normalized_images, random_crop, random_flip
 from diet_jax.recipe import TrainConfig, prepare_batch
 
 # All pixels differ, so that each window is recognised; a narrower image has windows that mirror each other.
@@ -83,3 +83,12 @@ def test_the_recipe_augments_what_its_config_says(augment, cropped, mirrored):
     assert None not in [offset for _, offset in seen]
     assert (len({offset for _, offset in seen}) > 1) == bool(cropped)
     assert any(flip for flip, _ in seen) == bool(mirrored)
+
+
+def test_images_of_a_dataset_as_networks_see_them(train_split):
+    mean, std = (np.asarray(v) for v in train_split.normalization)
+    expected = (train_split.images.astype(np.float64) - mean) / std
+    np.testing.assert_allclose(normalized_images(train_split), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(
+        normalized_images(train_split, [7, 2]), normalized_images(train_split)[np.array([7, 2])]
+    )

@@ -286,8 +286,8 @@ def test_paths_refuse_what_they_cannot_take(conv_model, ends, train_split, unche
     for rows in ([0, 50], [-1], [4, 4]):
         with pytest.raises(InputError, match="rows must be distinct, from 0 to 49"):
             path(rows=np.array(rows))
-    for rows in (np.ones(50, bool), np.zeros(0, int), np.zeros((2, 2), int)):
-        with pytest.raises(InputError, match="rows must be a list of integers"):
+    for rows in (np.ones(49, bool), np.zeros(50, bool), np.zeros(0, int), np.zeros((2, 2), int)):
+        with pytest.raises(InputError, match="rows must be integers, at least one"):
             path(rows=rows)
 
 
@@ -486,3 +486,26 @@ def test_input_norm_is_the_norm_of_the_normalised_image(train_split, conv_variab
     assert norms.dtype == np.float32
     half = input_norm(dj.Variables({}, {}), jnp.full((1, 100, 100, 1), 200, jnp.float16), jnp.array([0]))
     assert half.tolist() == [20000.0]
+
+
+def test_rows_may_be_a_mask(conv_model, ends, train_split):
+    mask = np.zeros(50, bool)
+    mask[[3, 10, 44]] = True
+    chosen = path_correct(conv_model, *ends, train_split, num_points=3, rows=mask)
+    np.testing.assert_array_equal(
+        chosen, path_correct(conv_model, *ends, train_split, num_points=3, rows=np.array([3, 10, 44]))
+    )
+
+
+def test_training_on_from_a_state_is_the_training_that_was_not_cut(conv_model, train_split):
+    whole, history = dj.train(KEY, conv_model, train_split, config=CONFIG)
+    first, _ = dj.train(KEY, conv_model, train_split, config=CONFIG, num_updates=4)
+    for _ in range(2):  # The state given is not used up.
+        last, rest = dj.train_from(first, conv_model, train_split, config=CONFIG)
+        for one, other in zip(jax.tree.leaves(last.variables), jax.tree.leaves(whole.variables), strict=True):
+            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(rest.loss, history.loss[4:])
+    child, _ = dj.train_from(spawn(first, jax.random.key(9)), conv_model, train_split, config=CONFIG)
+    assert not np.array_equal(jax.tree.leaves(child.variables)[0], jax.tree.leaves(whole.variables)[0])
+    with pytest.raises(InputError, match="ascend from step 9 to at most 9, got 4"):
+        dj.train_from(whole, conv_model, train_split, config=CONFIG, num_updates=4)

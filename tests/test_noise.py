@@ -198,9 +198,12 @@ def test_an_unknown_mode_names_the_others(clean, unchecked_types):
         flip_labels(KEY, clean, 0.1, mode="symmetric")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("mode", "matrix"), [("matrix", None), ("uniform", MATRIX)])
-def test_a_matrix_goes_with_its_mode(clean, mode, matrix):
-    with pytest.raises(InputError, match="matrix belongs to the mode 'matrix'"):
+@pytest.mark.parametrize(
+    ("mode", "matrix", "message"),
+    [("matrix", None, "needs a matrix"), ("uniform", MATRIX, "belongs to the mode 'matrix'")],
+)
+def test_a_matrix_goes_with_its_mode(clean, mode, matrix, message):
+    with pytest.raises(InputError, match=message):
         flip_labels(KEY, clean, 0.1, mode=mode, matrix=matrix)
 
 

@@ -308,3 +308,19 @@ def test_frozen_kernel(store, splits):
         frozen = (predict(variables, test).argmax(axis=1) != test.labels).mean()
         assert line(panel, "network")["mean"][place] == pytest.approx(frozen)
     assert line(panel, "linear")["mean"][0] != line(panel, "network")["mean"][0]
+
+
+def test_groups_larger_than_the_data_are_refused(store):
+    figure = KernelVelocity(TASK, (1,), num_groups=3, group_size=500, score_seeds=2)
+    with pytest.raises(dj.InputError, match=r"groups of 500 examples .* has 240"):
+        figure.run(store, None)
+
+
+def test_the_drop_by_noise_is_compared_with_clean_labels(store):
+    task = TASK.with_noise(0.25)
+    figure = KernelVelocity(task, (1,), num_groups=3, group_size=20, score_seeds=2, velocity_seeds=2)
+    outcome = figure.run(store, None)
+    clean = KernelVelocity(TASK, (1,), num_groups=3, group_size=20, score_seeds=2, velocity_seeds=2)
+    _, velocities = clean._measured(store, TASK)
+    ratio = (velocities[1][-1] / velocities[1].max(axis=0)).mean()
+    assert f"{ratio:.2f} with clean labels" in outcome.claims[0].ours
