@@ -41,7 +41,7 @@ def reestimate_statistics(
         model: the network.
         variables: its variables.
         dataset: usually the train split.
-        rows: int `[k]`, the rows to measure on; by default all.
+        rows: int `[k]` or a mask bool `[n]`, the rows to measure on; by default all.
         num_batches: train-mode forward passes, over the rows again where they do not suffice.
         batch_size: examples per batch, at most the number of rows.
 
@@ -103,7 +103,8 @@ def path_correct(
         other: at the last point.
         dataset: any split.
         num_points: `p`, evenly spaced, ends included.
-        rows: int `[k]`, distinct rows of the dataset, in the order of the columns; by default all.
+        rows: int `[k]`, distinct rows of the dataset in the order of the columns, or a mask bool `[n]`; by
+            default all.
         batch_statistics: "interpolated" takes BatchNorm's running statistics from the line too;
             "reestimated" measures them anew at each point, the ends included (`reestimate_statistics`).
         statistics_dataset: what is measured on; by default `dataset`, all rows.
@@ -164,7 +165,7 @@ def error_barrier(
         variables: one end.
         other: the other end.
         dataset: the train split in the paper.
-        rows: int `[k]`, the subset S; by default all rows.
+        rows: int `[k]` or a mask bool `[n]`, the subset S; by default all rows.
         num_points: evenly spaced, ends included; the paper also takes the middle alone, which is 3.
         ends: what is subtracted; see `barrier_height`.
         batch_statistics: see `path_correct`.
@@ -253,7 +254,7 @@ def _correctness(model: Model) -> Callable[..., Array]:
     return correct
 
 
-def _with_rows(dataset: Dataset, rows: Rows) -> Dataset:
+def _with_rows(dataset: Dataset, rows: Rows | Mask) -> Dataset:
     rows = _checked_rows(rows, dataset)
     return Dataset.from_arrays(
         dataset.images[rows],
