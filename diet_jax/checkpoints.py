@@ -33,10 +33,17 @@ class Checkpoints:
         step = int(state.step)
         if step in self.steps():
             return
-        with _manager(self.folder, create=True) as manager:
-            # Without force Orbax leaves out, without a word, a step before the latest one.
-            saved = manager.save(step, args=ocp.args.StandardSave(_leaves(state)[0]), force=True)
-            manager.wait_until_finished()
+        try:
+            with _manager(self.folder, create=True) as manager:
+                # Without force Orbax leaves out, without a word, a step before the latest one.
+                saved = manager.save(step, args=ocp.args.StandardSave(_leaves(state)[0]), force=True)
+                manager.wait_until_finished()
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()
+            raise InputError(
+                f"cannot write the checkpoint of step {step} in {self.folder}: "
+                f"{reason[0][:200] if reason else type(error).__name__}"
+            ) from error
         if not saved:
             raise InputError(f"the checkpoint of step {step} was not saved in {self.folder}")
 

@@ -246,10 +246,19 @@ def load_checked(
         InputError: as `load_arrays`, or a fact differs.
     """
     arrays, stored = load_arrays(path, kind, names)
-    wrong = [f"{n} is {stored.get(n)}, not {value}" for n, value in facts.items() if stored.get(n) != value]
+    wrong = [
+        f"{name} is {_brief(stored.get(name))}, not {_brief(value)}"
+        for name, value in facts.items()
+        if stored.get(name) != value
+    ]
     if wrong:
         raise InputError(f"{path} is not of this run ({'; '.join(wrong)}); delete it to compute it again")
     return arrays
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def write_atomically(path: Any, content: bytes | str) -> None:

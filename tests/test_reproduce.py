@@ -225,6 +225,9 @@ def test_other_data_under_the_same_name_is_refused(store):
     header.write_text(header.read_text().replace('"seed": 0', '"seed": 1'))
     with pytest.raises(dj.InputError, match="describes another training"):
         store.state(parent, 6)
+    header.write_bytes(b"\xff\xfe")
+    with pytest.raises(dj.InputError, match="describes another training"):
+        store.state(parent, 6)
 
 
 def test_a_store_is_for_one_process_at_a_time(store):
@@ -304,7 +307,7 @@ def test_the_command_makes_a_figure_and_prints_its_claims(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fig1-epoch-cifar10"], "did you mean 'fig1-epochs-cifar10'"),
+        (["fig1-epoch-cifar10"], "did you mean fig1-epochs-cifar10?"),
         (["all", "examples"], "all stands alone"),
         (["memorisation"], "give --table"),
         (["examples", "--table", "t.csv"], "leave it out"),

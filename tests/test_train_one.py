@@ -126,3 +126,10 @@ def _parents_key(fold_in, parent):
         return fold_in(key, data)
 
     return patched
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_message(setup, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "unit").write_text("in the way")
+    with pytest.raises(dj.InputError, match="cannot write the checkpoint of step 6"):
+        train(setup, tmp_path, save={6})

@@ -12,7 +12,9 @@ from diet_jax.reproduction.recipes import CIFAR10_CNN, CINIC10_RESNET18, DIGITS
 
 CONFIG = PaperFigure(
     smoke=AccuracyByEpoch(DIGITS, fraction=0.6, epochs=(0, 2, 8), score_seeds=2, retrain_seeds=2),
-    small=AccuracyByEpoch(CIFAR10_CNN, fraction=0.6, epochs=(0, 2, 12), score_seeds=4, retrain_seeds=2),
+    small=AccuracyByEpoch(
+        CIFAR10_CNN, fraction=0.6, names=("el2n",), epochs=(0, 2, 12), score_seeds=4, retrain_seeds=2
+    ),
     paper=AccuracyByEpoch(CINIC10_RESNET18, fraction=0.6, epochs=(0, 2, 4, 5, 8, 10, 15, 20)),
     published=Published(
         "CINIC-10, ResNet18: keep 0.6",

@@ -21,8 +21,8 @@ CONFIG = PaperFigure(
     ),
     small=AccuracyByFraction(
         CIFAR10_CNN,
-        fractions=(0.8, 0.6, 0.4),
-        scores=(ScoreAt("forgetting", 12), ScoreAt("el2n", 5), ScoreAt("grand", 5)),
+        fractions=(0.8, 0.6),
+        scores=(ScoreAt("el2n", 12),),
         claim_fraction=0.6,
         score_seeds=4,
         retrain_seeds=2,

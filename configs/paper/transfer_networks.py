@@ -35,7 +35,7 @@ CONFIG = PaperFigure(
         ScoreAt("el2n", 5),
         fraction=0.5,
         score_seeds=4,
-        retrain_seeds=3,
+        retrain_seeds=2,
     ),
     paper=Transfer(
         (

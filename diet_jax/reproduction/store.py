@@ -149,7 +149,7 @@ class Store:
     def _check_header(self, path: Path, header: str) -> None:
         if not path.is_file():
             write_atomically(path, header)
-        elif path.read_text() != header:
+        elif path.read_bytes() != header.encode():
             raise InputError(
                 f"{path} describes another training than this one; delete {path.parent} to train it again"
             )
