@@ -1,6 +1,7 @@
 """Training states on disk, by step. A missing or wrong step is an error, never another step."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,16 @@ class Checkpoints:
         if not saved:
             raise InputError(f"the checkpoint of step {step} was not saved in {self.folder}")
 
-    def keep_only(self, step: int | None) -> None:
-        """Removes all checkpoints but that of one step; with None also the folder."""
-        for other in self.steps():
-            if other != step:
-                shutil.rmtree(self.folder / str(other))
-        if step is None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+    def remove(self, which: Callable[[int], bool]) -> None:
+        """Removes the checkpoints of the steps for which `which` holds, and the folder if none is left."""
+        for step in filter(which, self.steps()):
+            # Renamed first: half a checkpoint must not count as one.
+            trash = self.folder / f"removing-{step}"
+            shutil.rmtree(trash, ignore_errors=True)
+            (self.folder / str(step)).rename(trash)
+            shutil.rmtree(trash)
+        if self.folder.is_dir() and not self.steps():
+            shutil.rmtree(self.folder)
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """Reads the state of exactly this step.

@@ -222,6 +222,12 @@ def reproduce(command: "cli.Reproduce") -> None:
             path = config_folder() / _config_file(plain_name)
         figures[path.stem.replace("_", "-")] = load_config(str(path), PaperFigure)
     out = command.out or command.store / "figures"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to --out {out}: {error.strerror or error}") from error
+    if command.table is not None and "memorisation" not in figures and len(figures) > 1:
+        raise InputError("--table is for the figure memorisation, which is not among those asked for")
     with open_store(command.store, command.data_dir) as store:
         for name, figure in figures.items():
             # Only the one figure that needs the table is given it.

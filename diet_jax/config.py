@@ -150,6 +150,10 @@ class RunConfig:
             raise InputError(f"data.num_train must be at least 1, got {data.num_train}")
         if not 0 <= data.label_noise <= 1:
             raise InputError(f"data.label_noise must be a share from 0 to 1, got {data.label_noise}")
+        if data.noise_mode != "permute" and not data.label_noise:
+            raise InputError(
+                f"data.noise_mode {data.noise_mode} without noise: set data.label_noise or leave it out"
+            )
         if (data.noise_matrix is not None) != (data.noise_mode == "matrix"):
             remedy = "give its file" if data.noise_matrix is None else "set data.noise_mode to matrix"
             raise InputError(

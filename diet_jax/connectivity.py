@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from diet_jax.errors import InputError
 from diet_jax.training import TrainState
@@ -94,7 +94,7 @@ def interpolate(variables: Variables, other: Variables, weight: Any) -> Variable
 
 
 def barrier_height(
-    errors: Float[AnyArray, "*leading p"], *, ends: Ends = "chord"
+    errors: Shaped[AnyArray, "*leading p"], *, ends: Ends = "chord"
 ) -> Float[Array, "*leading"]:
     """Returns how far the error on a path rises above what its ends explain.
 
@@ -125,6 +125,8 @@ def barrier_height(
         0.5
     """
     errors = jnp.asarray(errors)
+    if not jnp.issubdtype(errors.dtype, jnp.floating):
+        errors = errors.astype(jnp.float32)
     if errors.ndim < 1 or errors.shape[-1] < 3:
         raise InputError(
             f"errors must be at 3 points or more [... p], ends included; got shape {errors.shape}"

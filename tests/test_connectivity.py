@@ -509,3 +509,8 @@ def test_training_on_from_a_state_is_the_training_that_was_not_cut(conv_model, t
     assert not np.array_equal(jax.tree.leaves(child.variables)[0], jax.tree.leaves(whole.variables)[0])
     with pytest.raises(InputError, match="ascend from step 9 to at most 9, got 4"):
         dj.train_from(whole, conv_model, train_split, config=CONFIG, num_updates=4)
+
+
+def test_counts_of_errors_have_barriers_too():
+    assert barrier_height(np.array([0, 1, 1])) == 0.5
+    assert barrier_height(np.array([[0, 3, 1, 2, 4]])).tolist() == [2.0]

@@ -116,6 +116,7 @@ def test_noise_depends_on_the_seed_alone():
         ({"label_noise": 0.1, "noise_mode": "matrix"}, "noise_matrix goes with"),
         ({"label_noise": 0.1, "noise_matrix": "m.csv"}, "noise_matrix goes with"),
         ({"label_noise": 0.1, "labels": "l.csv"}, "two sources"),
+        ({"noise_mode": "uniform"}, "uniform without noise"),
         ({"num_train": 0}, "at least 1, got 0"),
     ],
 )

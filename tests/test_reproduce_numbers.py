@@ -13,7 +13,7 @@ from diet_jax.reproduction.accuracy import AccuracyByFraction
 from diet_jax.reproduction.at_init import GrandAtInit
 from diet_jax.reproduction.barriers import ErrorBarriers
 from diet_jax.reproduction.kernels import KernelVelocity
-from diet_jax.reproduction.noise import NoiseDetection
+from diet_jax.reproduction.noise import NoiseDetection, NoiseDistributions
 from diet_jax.reproduction.rankings import Correlations, NumberOfSeeds
 from diet_jax.reproduction.regression import FrozenKernel
 from diet_jax.reproduction.store import open_store
@@ -281,7 +281,15 @@ def test_grand_of_the_last_checkpoint_is_not_grand_at_initialisation(store, spli
 
 def test_frozen_kernel(store, splits):
     figure = FrozenKernel(
-        TASK, (0, 2), num_train=40, num_test=50, ridge=1e-2, linear_epochs=2, linear_rate=0.01, seeds=1
+        TASK,
+        (0, 2),
+        num_train=40,
+        num_test=50,
+        ridge=1e-2,
+        linear_epochs=2,
+        linear_rate=0.01,
+        seeds=1,
+        claim_epoch=2,
     )
     (panel,) = figure.run(store, None).chart["panels"]
     train, test = first_examples(splits[0], 40), first_examples(splits[1], 50)
@@ -324,3 +332,37 @@ def test_the_drop_by_noise_is_compared_with_clean_labels(store):
     _, velocities = clean._measured(store, TASK)
     ratio = (velocities[1][-1] / velocities[1].max(axis=0)).mean()
     assert f"{ratio:.2f} with clean labels" in outcome.claims[0].ours
+
+
+def test_clean_labels_are_those_that_came_with_the_data_whatever_replaced_them(store, splits, tmp_path):
+    """Labels from a file are noise too: before and after must differ."""
+    labels = (splits[0].labels + (np.arange(240) % 4 == 0)) % 10
+    path = tmp_path / "labels.csv"
+    lines = [f"{i},{label}" for i, label in zip(splits[0].ids, labels, strict=True)]
+    path.write_text("\n".join(["id,label", *lines, ""]))
+    task = Task(DataConfig("digits", num_train=240, labels=str(path)), TASK.model, CONFIG)
+    assert task.clean() == TASK
+    found = NoiseDistributions(task, ScoreAt("el2n", 2), score_seeds=2).run(store, None)
+    before, after = found.chart["panels"][1]["groups"]
+    edges = np.array(found.chart["panels"][0]["edges"])
+    changed = labels != splits[0].labels
+    clean = mean_score(splits[0], "el2n", 2)[changed]
+    np.testing.assert_array_equal(before["counts"], np.histogram(clean, edges)[0])
+    assert before["counts"] != after["counts"]
+
+
+@pytest.mark.parametrize(
+    ("figure", "message"),
+    [
+        (NoiseDistributions(TASK, ScoreAt("el2n", 2), 2), "0 labels differ"),
+        (GrandAtInit(TASK, (0.9,), el2n_epoch=2), r"claim_fraction 0\.5 must be one of"),
+        (FrozenKernel(TASK, (0, 1)), "claim_epoch 4 must be one of"),
+        (Transfer((("a", TASK),), ScoreAt("el2n", 2), 0.5), "at least 2 tasks, got 1"),
+        (ErrorBarriers(TASK, (1, 0), ScoreAt("el2n", 2)), r"must ascend.*\[12, 0\]"),
+        (Windows(TASK, 0.09, (0, 0.91), ScoreAt("el2n", 2), 2, 2), "keep a larger fraction"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_settings_that_do_not_fit_are_named(store, figure, message):
+    with pytest.raises(dj.InputError, match=message):
+        figure.run(store, None)

@@ -133,3 +133,13 @@ def test_a_checkpoint_that_cannot_be_written_is_one_message(setup, tmp_path):
     (tmp_path / "checkpoints" / "unit").write_text("in the way")
     with pytest.raises(dj.InputError, match="cannot write the checkpoint of step 6"):
         train(setup, tmp_path, save={6})
+
+
+def test_an_earlier_state_leaves_an_unfinished_training_alone(setup, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_one, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    with pytest.raises(Stopped):
+        train(setup, tmp_path, StopAfter(14), save=())
+    train(setup, tmp_path, save={6}, stop=6)
+    assert Checkpoints(tmp_path / "unfinished" / "unit").steps() == [18]
+    train(setup, tmp_path, save=())
+    assert not (tmp_path / "unfinished" / "unit").exists()

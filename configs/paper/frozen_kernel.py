@@ -10,7 +10,9 @@ from diet_jax.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
 from diet_jax.reproduction.regression import FrozenKernel
 
 CONFIG = PaperFigure(
-    smoke=FrozenKernel(DIGITS, epochs=(0, 2), num_train=60, num_test=100, linear_epochs=1, seeds=1),
+    smoke=FrozenKernel(
+        DIGITS, epochs=(0, 2), num_train=60, num_test=100, linear_epochs=1, seeds=1, claim_epoch=2
+    ),
     small=FrozenKernel(FASHION_MLP, epochs=(0, 1, 2, 4, 8), num_train=300, linear_epochs=2),
     paper=FrozenKernel(CIFAR10_RESNET18, epochs=(0, 1, 2, 4, 8, 20), num_train=1000, linear_epochs=100),
 )

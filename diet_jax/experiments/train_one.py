@@ -87,9 +87,10 @@ def train_with_records(
             checkpoints.save(state)
         elif step < stop and time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
             unfinished.save(state)
-            unfinished.keep_only(step)
+            unfinished.remove(lambda other, step=step: other < step)
             saved = time.monotonic()
         progress.update(step - done)
         done = step
-    unfinished.keep_only(None)
+    # An earlier state may have been asked for: what a longer training left stays.
+    unfinished.remove(lambda step: step <= stop)
     return state

@@ -62,7 +62,7 @@ class AccuracyByEpoch:
             f"{num_kept(count, self.fraction):,} examples kept",
             note=note,
             chart={"kind": "lines", "panels": [*with_published(panels[0], published), *panels[1:]]},
-            claims=self._claims(accuracy, published, last) if last.label in accuracy else (),
+            claims=self._claims(accuracy, published, last) if {last.label, RANDOM} <= accuracy.keys() else (),
         )
 
     def _panel(self, epochs: Sequence[float], accuracy: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class AccuracyByEpoch:
             "y_label": "final test accuracy",
             "percent": True,
             "series": lines,
-            "levels": [level(FULL, accuracy[FULL]), level(RANDOM, accuracy[RANDOM])],
+            "levels": [level(name, accuracy[name]) for name in (FULL, RANDOM) if name in accuracy],
         }
 
     def _claims(
@@ -98,7 +98,7 @@ class AccuracyByEpoch:
             claims.append(
                 Claim(
                     "GraNd at initialisation does not beat random (Kirsch 2023)",
-                    "92.19 against random 93.54 (Kirsch 2023, keep 0.5)",
+                    "92.19 against random 93.54 (Kirsch 2023, CIFAR-10, keep 0.5)",
                     f"{percent(accuracy[early.label])} against random {percent(accuracy[RANDOM])}, "
                     f"difference {Comparison(-worse.mean, worse.error).text()}",
                     worse.is_no_loss(),
@@ -154,7 +154,7 @@ class AccuracyByNetwork:
                 store, task, self.scores, self.fractions, self.score_seeds, self.retrain_seeds
             )
             panels.append(panel)
-            left_out += missing
+            left_out += [f"{task.name}: {name}" for name in missing]
             for claim in fraction_claims(accuracy, self.scores, self.claim_fraction, None):
                 about = f"{task.name}: {claim.claim}"
                 claims.append(Claim(about, claim.published, claim.ours, claim.holds))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from diet_jax.errors import InputError
 from diet_jax.reproduction.accuracy import fraction_panel
 from diet_jax.reproduction.outcome import (
     Claim,
@@ -45,6 +46,10 @@ class GrandAtInit:
     def run(self, store: Store, published: Published | None) -> Outcome:
         """Scores at step 0, later and at the last step; prunes and retrains."""
         task = self.task
+        if self.claim_fraction not in self.fractions:
+            raise InputError(
+                f"claim_fraction {self.claim_fraction:g} must be one of the fractions {self.fractions}"
+            )
         initial, last = ScoreAt("grand", 0.0), ScoreAt("grand", store.last_epoch(task))
         el2n, norm = ScoreAt("el2n", self.el2n_epoch), ScoreAt("input_norm")
         wanted = (el2n, initial, last, norm)
@@ -66,7 +71,7 @@ class GrandAtInit:
         def at(score: ScoreAt) -> np.ndarray | None:
             return accuracy.get((score.label, kept))
 
-        random = accuracy[RANDOM, kept]
+        random = accuracy.get((RANDOM, kept))
         claims = [
             Claim(
                 "GraNd at initialisation ranks as the norm of the input does",
@@ -84,7 +89,7 @@ class GrandAtInit:
             (last, f"keep {kept:g} by GraNd of the last checkpoint is better than random", True),
         ):
             values = at(score)
-            if values is not None:
+            if values is not None and random is not None:
                 gain = Comparison.of(values, random)
                 holds = gain.is_above() if better else Comparison(-gain.mean, gain.error).is_no_loss()
                 ours = f"{percent(values)} against {percent(random)}, difference {gain.text()}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from diet_jax.barriers import BatchStatistics, path_correct
 from diet_jax.connectivity import barrier_height, connectivity_onset
+from diet_jax.errors import InputError
 from diet_jax.progress import Progress
 from diet_jax.reproduction.outcome import Claim, Comparison, Outcome, Published, series
 from diet_jax.reproduction.store import Store, Training, random_masks
@@ -39,6 +40,9 @@ class ErrorBarriers:
 
     def run(self, store: Store, published: Published | None) -> Outcome:
         """Trains parents and children to the end and walks the paths between them."""
+        steps = [store.step(self.task, epoch) for epoch in self.spawn_epochs]
+        if sorted(set(steps)) != steps:
+            raise InputError(f"spawn_epochs must ascend, each a step of its own; got steps {steps}")
         errors = self._errors(store)
         chord = {s: self._heights(errors["parent", s], "chord") for s in SUBSETS}
         mean = {s: self._heights(errors["parent", s], "mean") for s in SUBSETS}
@@ -170,7 +174,12 @@ class ErrorBarriers:
         )
         low = np.mean([h.mean() for h in heights["lowest"]])
         high = np.mean([h.mean() for h in heights["highest"]])
-        gap = Comparison.of(np.concatenate(heights["highest"]), np.concatenate(heights["lowest"]))
+        # Children of one parent, and epochs, are no independent samples: one number for each parent.
+        by_parent = {
+            s: np.mean(np.stack(heights[s]).reshape(len(heights[s]), self.parents, -1), axis=(0, 2))
+            for s in ("highest", "lowest")
+        }
+        gap = Comparison.of(by_parent["highest"], by_parent["lowest"])
         return (
             Claim(
                 "the barrier on the lowest EL2N falls to about 0 earlier than on the highest",

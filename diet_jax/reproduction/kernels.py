@@ -47,7 +47,7 @@ class KernelVelocity:
         }
         claims = self._clean_claims(velocities)
         if changed.any():
-            claims = self._noise_claims(velocities, self._measured(store, task.with_noise(0.0))[1])
+            claims = self._noise_claims(velocities, self._measured(store, task.clean())[1])
         return Outcome(
             title=f"Kernel velocity of {self.group_size} examples with neighbouring EL2N",
             note=f"1 − cosine of the tangent kernels at epoch t and t + {self.duration:g}, per epoch; EL2N "

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diet_jax.detection import detection_quality
+from diet_jax.errors import InputError
 from diet_jax.reproduction.outcome import Claim, Outcome, Published, networks
 from diet_jax.reproduction.store import Store
 from diet_jax.reproduction.task import ScoreAt, Task
@@ -24,9 +25,14 @@ class NoiseDistributions:
     def run(self, store: Store, published: Published | None) -> Outcome:
         """Scores the task with and without its noise."""
         after = store.mean_scores(self.task, [self.score], self.score_seeds)[self.score]
-        clean = self.task.with_noise(0.0)
+        clean = self.task.clean()
         before = store.mean_scores(clean, [self.score], self.score_seeds)[self.score]
         changed = store.setup(self.task).changed
+        if not changed.any() or not np.isfinite([after.max(), before.max()]).all():
+            raise InputError(
+                f"distributions need wrong labels and finite scores; {int(changed.sum())} labels differ, and "
+                f"the highest {self.score.label} is {max(after.max(), before.max()):g}"
+            )
         edges = np.linspace(0.0, max(after.max(), before.max()), NUM_BINS + 1)
 
         def group(name: str, label: str, values: np.ndarray) -> dict[str, object]:

@@ -188,7 +188,7 @@ class Memorisation:
                 f"memorisation does not correlate with {at.label}",
                 "does not correlate",
                 f"rank correlation {ranks[at]:.2f}",
-                "yes" if abs(ranks[at]) < 0.3 else "no",
+                "unclear" if np.isnan(ranks[at]) else "yes" if abs(ranks[at]) < 0.3 else "no",
             )
             for at in self.scores
         ]
@@ -211,15 +211,17 @@ def read_values(path: str, ids: np.ndarray, column: str) -> np.ndarray:
     rows = {str(example): row for row, example in enumerate(ids)}
     values = np.full(len(ids), np.nan)
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             lines = csv.reader(file)
             header = next(lines, [])
             if [name.strip() for name in header] != ["id", column]:
                 raise InputError(f"{path} must begin with the line id,{column}; it begins with {header}")
             for line in lines:
                 where = f"line {lines.line_num} of {path}"
+                if not line:
+                    continue
                 if len(line) != 2 or line[0] not in rows:
-                    raise InputError(f"{where}: {line} is no known id and a value; ids are like {ids[0]!r}")
+                    raise InputError(f"{where}: {line} is no known id and a value; ids are like {ids[0]}")
                 if not np.isnan(values[rows[line[0]]]):
                     raise InputError(f"{where}: id {line[0]} is there twice; keep one")
                 values[rows[line[0]]] = _number(line[1], where)

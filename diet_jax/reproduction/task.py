@@ -36,10 +36,15 @@ class Task:
         return facts
 
     def with_noise(self, share: float, mode: str = "permute") -> "Task":
-        """Returns the same task on noisy train labels."""
-        return dataclasses.replace(
-            self, data=dataclasses.replace(self.data, label_noise=share, noise_mode=mode)
+        """Returns the same task with this label noise in place of any other."""
+        data = dataclasses.replace(
+            self.data, label_noise=share, noise_mode=mode, noise_matrix=None, labels=None
         )
+        return dataclasses.replace(self, data=data)
+
+    def clean(self) -> "Task":
+        """Returns the same task with the labels that came with the data."""
+        return self.with_noise(0.0)
 
     @property
     def name(self) -> str:

@@ -24,6 +24,8 @@ class Transfer:
 
     def run(self, store: Store, published: Published | None) -> Outcome:
         """Scores with every task and retrains every task on each of the masks."""
+        if len(self.tasks) < 2:
+            raise InputError(f"a transfer needs at least 2 tasks, got {len(self.tasks)}")
         prints = {store.setup(task).splits.train.fingerprint for _, task in self.tasks}
         if len(prints) > 1:
             raise InputError("tasks of a transfer must have the same data, cut and noise; they differ")
@@ -35,8 +37,14 @@ class Transfer:
         gains: dict[tuple[str, str], Comparison] = {}
         own_loss: dict[tuple[str, str], Comparison] = {}
         for name, task in self.tasks:
+            good, lacking = store.trainable(task, masks)
+            if lacking:
+                raise InputError(
+                    f"what the scores of {', '.join(lacking)} keep lacks a class; keep more than "
+                    f"{self.fraction:g}"
+                )
             random = random_masks(task, count, self.fraction, self.retrain_seeds)
-            accuracy = store.accuracies(task, {**masks, RANDOM: random}, self.retrain_seeds)
+            accuracy = store.accuracies(task, {**good, RANDOM: random}, self.retrain_seeds)
             for scorer in masks:
                 gains[name, scorer] = Comparison.of(accuracy[scorer], accuracy[RANDOM])
                 own_loss[name, scorer] = Comparison.of(accuracy[scorer], accuracy[name])

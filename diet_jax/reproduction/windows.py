@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from diet_jax.errors import InputError
 from diet_jax.pruning import num_kept
 from diet_jax.reproduction.outcome import (
     Claim,
@@ -60,8 +61,12 @@ class Windows:
             "y_label": "final accuracy",
             "percent": True,
             "series": [series(at.name, self.offsets, [accuracy.get(names[o]) for o in self.offsets])],
-            "levels": [level(FULL, accuracy[FULL]), level(RANDOM, accuracy[RANDOM])],
+            "levels": [level(name, accuracy[name]) for name in (FULL, RANDOM) if name in accuracy],
         }
+        if len(accuracy) - (RANDOM in accuracy) < 2:
+            raise InputError(
+                f"every window of {self.fraction:g} lacks a class of {task.name}; keep a larger fraction"
+            )
         facts: dict[str, Any] = {"changed_share": float(store.setup(task).changed.mean())}
         if self.tune:
             facts["tuned"] = self._tuned(store, scores, accuracy)
@@ -86,7 +91,9 @@ class Windows:
         facts: dict[str, Any],
     ) -> tuple[Claim, ...]:
         drawn = [offset for offset in self.offsets if names[offset] in accuracy]
-        top = max(drawn)
+        top = max(self.offsets)
+        if top not in drawn:
+            return ()
         best = max(drawn, key=lambda offset: accuracy[names[offset]].mean())
         gain = Comparison.of(accuracy[names[best]], accuracy[names[top]])
         to_full = Comparison.of(accuracy[names[best]], accuracy[FULL])
@@ -135,6 +142,8 @@ class Windows:
         }
         masks, left_out = store.trainable(task, masks)
         offsets = [offset for offset in offsets if f"{offset:g}" not in left_out]
+        if not masks:
+            raise InputError(f"without the held-out examples every window lacks a class of {task.name}")
         predicted = store.predictions(task, masks, self.retrain_seeds, split="train")
         correct = np.stack([(predicted[name][:, out] == labels[out]).mean(axis=1) for name in masks])
         chosen = best_window(correct)
