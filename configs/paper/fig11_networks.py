@@ -13,7 +13,7 @@ from diet_jax.reproduction.outcome import Published
 from diet_jax.reproduction.recipes import CIFAR10_RESNET18, CIFAR10_RESNET50, DIGITS, FASHION_MLP
 from diet_jax.reproduction.task import ScoreAt
 
-WIDER = dataclasses.replace(FASHION_MLP, model=ModelConfig("mlp", widths=(256, 256, 256)))
+WIDER = dataclasses.replace(FASHION_MLP, model=ModelConfig("mlp", widths=(256,)))
 WIDER_DIGITS = dataclasses.replace(DIGITS, model=ModelConfig("mlp", widths=(64, 64)))
 
 CONFIG = PaperFigure(
@@ -26,7 +26,7 @@ CONFIG = PaperFigure(
     ),
     small=AccuracyByNetwork(
         (FASHION_MLP, WIDER),
-        fractions=(0.9, 0.7, 0.5, 0.4, 0.3),
+        fractions=(0.7, 0.5, 0.3),
         scores=(ScoreAt("forgetting", 8), ScoreAt("el2n", 2)),
         score_seeds=4,
         retrain_seeds=3,
