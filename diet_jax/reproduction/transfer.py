@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diet_jax.errors import InputError
-from diet_jax.reproduction.outcome import Claim, Comparison, Outcome, Published, seeds_note
+from diet_jax.reproduction.outcome import Claim, Comparison, Outcome, Published, networks
 from diet_jax.reproduction.store import Store, highest, random_masks
 from diet_jax.reproduction.task import ScoreAt, Task
 from diet_jax.tables import RANDOM
@@ -77,7 +77,8 @@ class Transfer:
         )
         return Outcome(
             title="Transfer of scores: gain over a random subset",
-            note=seeds_note(self.score_seeds, self.retrain_seeds),
+            note=f"Scores averaged over {networks(self.score_seeds)}, final test accuracy of "
+            f"{networks(self.retrain_seeds)}.",
             chart={"kind": "matrix", "panels": [panel]},
             claims=claims,
             facts={"standard_errors": {f"{a} by {b}": c.error for (a, b), c in gains.items()}},
