@@ -16,6 +16,7 @@ CONFIG = PaperFigure(
         score=ScoreAt("el2n", 2),
         score_seeds=2,
         retrain_seeds=2,
+        top_is_best=True,
     ),
     small=Windows(
         FASHION_MLP,
@@ -24,11 +25,13 @@ CONFIG = PaperFigure(
         score=ScoreAt("el2n", 2),
         score_seeds=4,
         retrain_seeds=3,
+        top_is_best=True,
     ),
     paper=Windows(
         CIFAR10_RESNET18,
         fraction=0.5,
         offsets=(0, 0.1, 0.2, 0.3, 0.4, 0.42, 0.44, 0.46, 0.48, 0.49, 0.5),
         score=ScoreAt("el2n", 10),
+        top_is_best=True,
     ),
 )

@@ -104,6 +104,9 @@ class Comparison:
         error = float(paired.std(ddof=1) / np.sqrt(len(paired))) if len(paired) > 1 else None
         return cls(float(paired.mean()), error)
 
+    def __neg__(self) -> "Comparison":
+        return Comparison(-self.mean, self.error)
+
     @property
     def margin(self) -> float:
         """What the mean must exceed to count."""
