@@ -176,6 +176,7 @@ def connectivity_onset(
 
 
 def leaves_of_one_network(variables: Variables, other: Variables) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the leaves of both by name, or raises InputError: they must be variables of one network."""
     mine, theirs = _named_leaves(variables), _named_leaves(other)
     for name in {**mine, **theirs}:
         if name not in mine or name not in theirs:

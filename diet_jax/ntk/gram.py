@@ -197,6 +197,7 @@ def python_loop(first: int, last: int, body: Callable[[Any, Any], Any], state: A
 
 
 def checked_num_classes(predict_fn: PredictFn, variables: Variables, images: Array, columns: Array) -> int:
+    """Returns the number of logits after checking that both sets of images can be compared."""
     if images.shape[1:] != columns.shape[1:] or not len(images) or not len(columns):
         raise InputError(
             f"images and other must be at least one image each, of one shape; got {images.shape} and "
