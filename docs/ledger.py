@@ -22,7 +22,7 @@ not the size.
 "holds" is yes or no where the difference is more than twice its standard error over paired seeds, and unclear
 where it is not; "loses no accuracy" holds where no loss beyond that error was seen. With two or three seeds
 that error is itself uncertain, and no correction was made for the number of rows. Rows without a standard
-error compare with a number of ours, which is in the row. The best of several windows is picked by test
+error compare with a number that we set, often in the row. The best of several windows is picked by test
 accuracy, as in the paper, which favours it.
 
 This page is written by `docs/ledger.py` from [the results](results/paper); a test keeps the two together.

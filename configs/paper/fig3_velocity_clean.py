@@ -10,6 +10,6 @@ from diet_jax.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
 
 CONFIG = PaperFigure(
     smoke=KernelVelocity(DIGITS, epochs=(1, 3), num_groups=4, group_size=50, score_seeds=2, velocity_seeds=1),
-    small=KernelVelocity(FASHION_MLP, epochs=(1, 2, 4), num_groups=10, score_seeds=4, velocity_seeds=3),
+    small=KernelVelocity(FASHION_MLP, epochs=(1, 2, 4), num_groups=10, score_seeds=4, velocity_seeds=4),
     paper=KernelVelocity(CIFAR10_RESNET18, epochs=(1, 5, 10, 20, 50), num_groups=20),
 )

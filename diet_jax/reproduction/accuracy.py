@@ -100,7 +100,7 @@ class AccuracyByEpoch:
                     "GraNd at initialisation does not beat random (Kirsch 2023)",
                     "92.19 against random 93.54 (Kirsch 2023, CIFAR-10, keep 0.5)",
                     f"{percent(accuracy[early.label])} against random {percent(accuracy[RANDOM])}, "
-                    f"difference {Comparison(-worse.mean, worse.error).text()}",
+                    f"difference {(-worse).text()}",
                     worse.is_no_loss(),
                 )
             )

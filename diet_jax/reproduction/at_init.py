@@ -91,7 +91,7 @@ class GrandAtInit:
             values = at(score)
             if values is not None and random is not None:
                 gain = Comparison.of(values, random)
-                holds = gain.is_above() if better else Comparison(-gain.mean, gain.error).is_no_loss()
+                holds = gain.is_above() if better else (-gain).is_no_loss()
                 ours = f"{percent(values)} against {percent(random)}, difference {gain.text()}"
                 claims.append(Claim(text, said[score], ours, holds))
         note = seeds_note(self.score_seeds, self.retrain_seeds)
