@@ -17,6 +17,7 @@ from diet_jax.data import Dataset
 from diet_jax.errors import InputError
 from diet_jax.pruning import kept_indices
 from diet_jax.recipe import TrainConfig, steps_per_epoch, total_steps
+from diet_jax.sharding import split_batch
 from diet_jax.training import (
     StepMetrics,
     TrainState,
@@ -326,7 +327,8 @@ def map_examples_of(
     """Applies `fn(variables, images, labels)` to all examples inside one program: `map_dataset` traced."""
 
     def batch(images: jax.Array, labels: jax.Array) -> Any:
-        return fn(variables, normalize(images, examples.mean, examples.std), labels)
+        images, labels = split_batch((normalize(images, examples.mean, examples.std), labels))
+        return fn(variables, images, labels)
 
     return map_examples(batch, examples.images, examples.labels, batch_size=batch_size)
 

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from diet_jax.losses import cross_entropy
 from diet_jax.recipe import TrainConfig, make_optimizer, prepare_batch, steps_per_epoch
 from diet_jax.scores.dynamics import ForgettingState, init_forgetting, update_forgetting
+from diet_jax.sharding import split_batch, split_params
 from diet_jax.types import (
     Array,
     Examples,
@@ -124,11 +125,12 @@ def init_state(
         config: how.
         num_steps: length of the whole training, which the learning-rate schedule needs.
     """
-    variables = model.init(run_keys(key).init, image_shape)
+    params, model_state = model.init(run_keys(key).init, image_shape)
+    params = split_params(params)
     return TrainState(
         step=jnp.int32(0),
-        variables=variables,
-        opt_state=make_optimizer(config, num_steps).init(variables.params),
+        variables=Variables(params, model_state),
+        opt_state=split_params(make_optimizer(config, num_steps).init(params)),
         key=key,
         forgetting=init_forgetting(num_examples),
     )
@@ -156,9 +158,36 @@ def train_step(
     Returns:
         The state after the update; loss and accuracy of the batch before it.
     """
+    batch = Examples(examples.images[rows], examples.labels[rows], examples.mean, examples.std)
+    return train_on_batch(state, batch, rows, model=model, config=config, num_steps=num_steps)
+
+
+def train_on_batch(
+    state: TrainState,
+    batch: Examples,
+    rows: Int[Array, "b"],
+    *,
+    model: Model,
+    config: TrainConfig,
+    num_steps: int,
+) -> tuple[TrainState, StepMetrics]:
+    """Does one optimiser update on a batch that is at hand: `train_step` after its lookup.
+
+    Args:
+        state: before the update.
+        batch: the stored images and labels of this step.
+        rows: int `[b]`, which examples of the dataset they are.
+        model: what is trained.
+        config: how.
+        num_steps: length of the whole training.
+
+    Returns:
+        The state after the update; loss and accuracy of the batch before it.
+    """
     key = jax.random.fold_in(run_keys(state.key).augment, state.step)
-    images = prepare_batch(config, key, examples.images[rows], examples.mean, examples.std)
-    labels = examples.labels[rows]
+    images, labels = split_batch(
+        (prepare_batch(config, key, batch.images, batch.mean, batch.std), batch.labels)
+    )
     params, model_state = state.variables
 
     def loss_fn(params: Any) -> tuple[Array, tuple[Array, Any]]:
@@ -170,8 +199,8 @@ def train_step(
     correct = jnp.argmax(logits, axis=-1) == labels
     new_state = TrainState(
         step=state.step + 1,
-        variables=Variables(optax.apply_updates(params, updates), model_state),
-        opt_state=opt_state,
+        variables=Variables(split_params(optax.apply_updates(params, updates)), model_state),
+        opt_state=split_params(opt_state),
         key=state.key,
         forgetting=update_forgetting(state.forgetting, rows, correct),
     )
