@@ -46,6 +46,10 @@ class ModelConfig:
     """resnet18, resnet50, cnn, small_cnn, vgg16 or mlp."""
     widths: tuple[int, ...] | None = None
     """Layer widths, for mlp, cnn and small_cnn; by default the model's own."""
+    width: int | None = None
+    """Filters of the first stage, for resnet18, resnet50 and vgg16; by default 64."""
+    stem: Literal["small", "imagenet"] | None = None
+    """First layers, for resnet18 and resnet50: for small images (the default) or about 224 pixels."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype; parameters are always float32."""
 

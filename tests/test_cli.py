@@ -54,6 +54,8 @@ BAD_OPTIONS = {
     "no seeds": (["--score.num-seeds", "0"], "score.num_seeds must be at least 1, got 0"),
     "option of another model": (["--model.name", "resnet18", "--model.widths", "3"], "widths"),
     "width 0": (["--model.widths", "0"], "width"),
+    "stem of another model": (["--model.stem", "imagenet"], "stem: model 'mlp' has no such option"),
+    "first stage of width 0": (["--model.name", "resnet18", "--model.width", "0"], "width: expected"),
     "offset without window": (["--select.offset", "0.3"], "needs select.method window"),
     "window out of range": (
         ["--select.method", "window", "--select.offset", "0.6", "--select.fractions", "0.5"],

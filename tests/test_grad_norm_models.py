@@ -91,6 +91,20 @@ def test_a_ready_made_model(name):
     agrees(loss, variables.params, normal(2, *shape), LABELS, singly=name in ("small_cnn", "mlp"))
 
 
+def test_a_resnet_with_imagenets_stem():
+    """Its max-pool hands each example's gradient to the largest of overlapping windows."""
+    model = dj.create_model("resnet50", num_classes=4, width=2, stem="imagenet")
+    model = dj.from_linen(model.module.clone(stage_sizes=(1, 1)))
+    variables = filled(jax.eval_shape(lambda: model.init(KEY, (16, 16, 3))))
+    images = normal(2, 16, 16, 3)
+    agrees(dj.example_loss(model.predict, variables.model_state), variables.params, images, LABELS)
+    fast, reference = (
+        jax.jit(fn, static_argnums=0)(model.predict, variables, images, LABELS)
+        for fn in (dj.grand, dj.grand_vmap)
+    )
+    np.testing.assert_allclose(fast, reference, rtol=1e-5)
+
+
 # Transformers.
 
 VOCABULARY, LENGTH, WIDTH, LAYERS, HEADS = 11, 6, 8, 3, 2

@@ -53,10 +53,10 @@ def shapes_of(name: str, image_shape=(32, 32, 3), **options) -> Variables:
 
 
 def np_conv(x, layer, stride=1):
-    """3x3 'SAME' written out: one pixel on each side at stride 1, only bottom and right at stride 2."""
+    """'SAME' written out: one pixel on each side at stride 1, one more on bottom and right at stride 2."""
     kernel = np.asarray(layer["kernel"], np.float64)
     size = kernel.shape[0]
-    pad = {(1, 1): (0, 0), (1, 2): (0, 0), (3, 1): (1, 1), (3, 2): (0, 1)}[size, stride]
+    pad = {(1, 1): (0, 0), (1, 2): (0, 0), (3, 1): (1, 1), (3, 2): (0, 1), (7, 2): (2, 3)}[size, stride]
     height, width = x.shape[1] // stride, x.shape[2] // stride
     x = np.pad(x, ((0, 0), pad, pad, (0, 0)))
     out = np.zeros((x.shape[0], height, width, kernel.shape[3]))
@@ -64,6 +64,14 @@ def np_conv(x, layer, stride=1):
         for j in range(size):
             out += x[:, i::stride, j::stride][:, :height, :width] @ kernel[i, j]
     return out + np.asarray(layer.get("bias", 0.0), np.float64)
+
+
+def np_max_pool(x):
+    """3x3 windows, stride 2, one pixel of padding on bottom and right."""
+    height, width = x.shape[1] // 2, x.shape[2] // 2
+    x = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=-np.inf)
+    windows = [x[:, i::2, j::2][:, :height, :width] for i in range(3) for j in range(3)]
+    return np.max(windows, axis=0)
 
 
 def np_dense(x, layer):
@@ -104,9 +112,11 @@ class NpResNet:
             x = self.norm(np_conv(x, layers[f"Conv_{i}"], block_stride), name, f"BatchNorm_{i}")
         return relu(x + y)
 
-    def __call__(self, images, bottleneck):
+    def __call__(self, images, bottleneck, stem="small"):
         x = np.asarray(images, np.float64)
-        x = relu(self.norm(np_conv(x, self.params["Conv_0"]), "BatchNorm_0"))
+        x = np_conv(x, self.params["Conv_0"], 2 if stem == "imagenet" else 1)
+        x = relu(self.norm(x, "BatchNorm_0"))
+        x = np_max_pool(x) if stem == "imagenet" else x
         for stage, stride in enumerate((1, 2)):
             strides = (1, stride, 1) if bottleneck else (stride, 1)
             x = self.block(x, f"ResidualBlock_{stage}", strides, stride)
@@ -132,6 +142,18 @@ def test_resnet_equals_numpy(name, bottleneck, train):
         np.testing.assert_allclose(stats["var"], var, rtol=1e-4, atol=1e-5)
     # Every BatchNorm was checked: one running mean and one running variance each.
     assert len(reference.state) * 2 == (len(jax.tree.leaves(state)) if train else 0)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_imagenet_stem_equals_numpy(train):
+    model, images = tiny_resnet("resnet18", stem="imagenet"), random_images(shape=(16, 24, 3))
+    variables = made(model, (16, 24, 3))
+    assert variables.params["Conv_0"]["kernel"].shape == (7, 7, 3, 4)
+    logits, state = jax.jit(model.apply, static_argnames="train")(variables, images, train=train)
+    reference = NpResNet(variables, train)
+    np.testing.assert_allclose(logits, reference(images, False, stem="imagenet"), rtol=1e-4, atol=1e-4)
+    for path, (mean, _) in list(reference.state.items())[:1]:
+        np.testing.assert_allclose(state["batch_stats"][path[0]]["mean"], mean, rtol=1e-4, atol=1e-5)
 
 
 def test_cnn_equals_numpy():
@@ -196,6 +218,13 @@ def test_vgg_equals_numpy():
 )
 def test_parameter_count(name, num_classes, count):
     variables = shapes_of(name, num_classes=num_classes)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables.params)) == count
+
+
+# What torchvision counts for its resnet18 and resnet50.
+@pytest.mark.parametrize(("name", "count"), [("resnet18", 11_689_512), ("resnet50", 25_557_032)])
+def test_parameter_count_with_imagenets_stem(name, count):
+    variables = shapes_of(name, (224, 224, 3), num_classes=1000, stem="imagenet")
     assert sum(leaf.size for leaf in jax.tree.leaves(variables.params)) == count
 
 
@@ -570,6 +599,8 @@ def test_features_need_a_last_dense(ending):
         ("mlp", {"widths": 128}, r"widths: .* got 128"),
         ("mlp", {"widths": (8, 0)}, r"widths: .* got \(8, 0\)"),
         ("resnet18", {"width": 0}, r"width: expected a positive integer, got 0"),
+        ("resnet18", {"stem": "large"}, r"stem: expected 'small' or 'imagenet', got 'large'"),
+        ("cnn", {"stem": "imagenet"}, r"stem: model 'cnn' has no such option"),
         ("resnet18", {"zero_init": 1}, r"zero_init: expected True or False, got 1"),
     ],
 )

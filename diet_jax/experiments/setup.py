@@ -151,7 +151,8 @@ def prepare(config: RunConfig, *, scores: bool = True, prunes: bool = True) -> S
     Raises:
         InputError: the data, the model or a number does not fit. Nothing was written.
     """
-    model_options = {} if config.model.widths is None else {"widths": config.model.widths}
+    options = {name: getattr(config.model, name) for name in ("widths", "width", "stem")}
+    model_options = {name: value for name, value in options.items() if value is not None}
     splits, clean_labels = load_splits(config)
     train = splits.train
     model = create_model(

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from diet_jax.models.cnn import CNN, SmallCNN
 from diet_jax.models.linearized import LinearizedModel, linearize
 from diet_jax.models.linen import LinenModel, from_linen
 from diet_jax.models.mlp import MLP
-from diet_jax.models.resnet import ResNet, resnet18, resnet50
+from diet_jax.models.resnet import ResNet, Stem, resnet18, resnet50
 from diet_jax.models.vgg import VGG16
 
 __all__ = [
@@ -38,8 +38,8 @@ class _Entry(NamedTuple):
 
 
 _MODELS = {
-    "resnet18": _Entry(resnet18, ("width", "zero_init")),
-    "resnet50": _Entry(resnet50, ("width", "zero_init")),
+    "resnet18": _Entry(resnet18, ("width", "zero_init", "stem")),
+    "resnet50": _Entry(resnet50, ("width", "zero_init", "stem")),
     "cnn": _Entry(CNN, ("widths",)),
     "small_cnn": _Entry(SmallCNN, ("widths",)),
     "vgg16": _Entry(VGG16, ("width",)),
@@ -63,8 +63,9 @@ def create_model(name: str, *, num_classes: int, dtype: str = "float32", **optio
         dtype: "float32" or "bfloat16", the dtype to compute in; parameters and logits are always float32.
         **options: `width` (int; resnet18, resnet50, vgg16: filters of the first stage, default 64),
             `zero_init` (bool; resnet18, default False, and resnet50, default True: start the last
-            BatchNorm scale of each residual block at zero), `widths` (list or tuple of int; cnn, small_cnn,
-            mlp: size of each stage or hidden layer).
+            BatchNorm scale of each residual block at zero), `stem` ("small" or "imagenet"; resnet18,
+            resnet50: for small images, or ImageNet's 7x7 convolution of stride 2 and max-pool), `widths`
+            (list or tuple of int; cnn, small_cnn, mlp: size of each stage or hidden layer).
 
     Returns:
         A model with `init`, `apply`, `predict` and `features`.
@@ -103,6 +104,8 @@ def _check_option(option: str, value: Any) -> Any:
     """Returns a checked value; lists become tuples because a model must be hashable."""
     if option == "width" and not _is_positive_int(value):
         raise InputError(f"width: expected a positive integer, got {value!r}.")
+    if option == "stem" and value not in get_args(Stem):
+        raise InputError(f"stem: expected {' or '.join(map(repr, get_args(Stem)))}, got {value!r}.")
     if option == "zero_init" and not isinstance(value, bool):
         raise InputError(f"zero_init: expected True or False, got {value!r}.")
     if option == "widths":

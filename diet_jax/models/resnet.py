@@ -1,6 +1,6 @@
-"""Low-resolution ResNet-v1, the paper's networks."""
+"""ResNet-v1: the paper's networks for small images, and the same with ImageNet's stem."""
 
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,6 +11,8 @@ from diet_jax.models.layers import batch_norm
 from diet_jax.types import Images
 
 _Activations = Float[Array, "b h w f"]
+
+Stem = Literal["small", "imagenet"]
 
 
 def _conv(filters: int, size: int, stride: int, dtype: Any) -> nn.Conv:
@@ -59,7 +61,10 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """ResNet-v1 for small images: 3x3 stem without stride, no max-pool (section 3).
+    """ResNet-v1, with a 3x3 stem without stride for small images (section 3), or ImageNet's stem.
+
+    ImageNet's is a 7x7 convolution of stride 2, BatchNorm, relu and a 3x3 max-pool of stride 2. 'SAME' pads
+    them by (2, 3) and (0, 1) where sizes are even; PyTorch's ResNet by (3, 3) and (1, 1).
 
     Example:
         >>> import jax
@@ -74,13 +79,17 @@ class ResNet(nn.Module):
     bottleneck: bool = False
     zero_init: bool = False
     width: int = 64
+    stem: Stem = "small"
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool = False) -> Float[Array, "b c"]:
         """Returns logits, `dtype` [b c], of normalised images, float [b h w ch]."""
-        x = _conv(self.width, 3, 1, self.dtype)(images)
+        size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
+        x = _conv(self.width, size, stride, self.dtype)(images)
         x = nn.relu(batch_norm(x, train=train, dtype=self.dtype))
+        if self.stem == "imagenet":
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
         for stage, size in enumerate(self.stage_sizes):
             for block in range(size):
                 x = ResidualBlock(
@@ -94,7 +103,12 @@ class ResNet(nn.Module):
 
 
 def resnet18(
-    *, num_classes: int, dtype: Any = jnp.float32, width: int = 64, zero_init: bool = False
+    *,
+    num_classes: int,
+    dtype: Any = jnp.float32,
+    width: int = 64,
+    zero_init: bool = False,
+    stem: Stem = "small",
 ) -> ResNet:
     """Returns ResNet18: basic blocks [2, 2, 2, 2], every BatchNorm scale starting at one.
 
@@ -103,19 +117,27 @@ def resnet18(
         dtype: dtype to compute in.
         width: filters of the stem and the first stage.
         zero_init: whether the last BatchNorm scale of each block starts at zero instead.
+        stem: "small" for images of about 32 pixels, "imagenet" for about 224.
 
     Returns:
-        The linen module, 11,173,962 parameters with 10 classes.
+        The linen module, 11,173,962 parameters with 10 classes and the small stem.
 
     Example:
         >>> resnet18(num_classes=10).stage_sizes
         (2, 2, 2, 2)
     """
-    return ResNet(num_classes, (2, 2, 2, 2), bottleneck=False, zero_init=zero_init, width=width, dtype=dtype)
+    return ResNet(
+        num_classes, (2, 2, 2, 2), bottleneck=False, zero_init=zero_init, width=width, stem=stem, dtype=dtype
+    )
 
 
 def resnet50(
-    *, num_classes: int, dtype: Any = jnp.float32, width: int = 64, zero_init: bool = True
+    *,
+    num_classes: int,
+    dtype: Any = jnp.float32,
+    width: int = 64,
+    zero_init: bool = True,
+    stem: Stem = "small",
 ) -> ResNet:
     """Returns ResNet50: bottleneck blocks [3, 4, 6, 3], each block starting as the identity (zero init).
 
@@ -124,12 +146,16 @@ def resnet50(
         dtype: dtype to compute in.
         width: filters of the stem and the first stage.
         zero_init: whether the last BatchNorm scale of each block starts at zero.
+        stem: "small" for images of about 32 pixels, "imagenet" for about 224.
 
     Returns:
-        The linen module, 23,705,252 parameters with 100 classes.
+        The linen module: 23,705,252 parameters with 100 classes and the small stem, 25,557,032 with 1000
+        classes and ImageNet's.
 
     Example:
         >>> resnet50(num_classes=100).stage_sizes
         (3, 4, 6, 3)
     """
-    return ResNet(num_classes, (3, 4, 6, 3), bottleneck=True, zero_init=zero_init, width=width, dtype=dtype)
+    return ResNet(
+        num_classes, (3, 4, 6, 3), bottleneck=True, zero_init=zero_init, width=width, stem=stem, dtype=dtype
+    )
