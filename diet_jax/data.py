@@ -1,9 +1,10 @@
 """Dataset: images and labels whose rows keep their identity. Row i is example i, for ever."""
 
+import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
@@ -48,6 +49,8 @@ class Dataset:
     normalization: Normalization
     id_source: str
     fingerprint: str
+    streamed: ClassVar[bool] = False
+    """Whether images are decoded when they are asked for; see `load_streamed`."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,6 +66,32 @@ class Dataset:
         mean, std = (np.asarray(values, np.float32) for values in self.normalization)
         # Unlike jnp.asarray, device_put compiles nothing.
         return Examples(*jax.device_put((self.images, self.labels, mean, std)))
+
+    def read_batches(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yields the stored images of each batch of rows: `images[rows]`, one batch after the other."""
+        for rows in batches:
+            yield self.images[rows]
+
+    def take(self, rows: np.ndarray) -> "Dataset":
+        """Returns a dataset of some rows, in the order given; they keep ids and normalisation."""
+        return Dataset.from_arrays(
+            self.images[rows],
+            self.labels[rows],
+            self.ids[rows],
+            class_names=self.class_names,
+            name=self.name,
+            split=self.split,
+            normalization=self.normalization,
+            id_source=self.id_source,
+        )
+
+    def with_labels(self, labels: np.ndarray) -> "Dataset":
+        """Returns the dataset with other labels, int32 `[n]` in range, and their fingerprint."""
+        labels = np.array(labels)
+        labels.flags.writeable = False
+        return dataclasses.replace(
+            self, labels=labels, fingerprint=fingerprint(self.images, labels, self.ids)
+        )
 
     @classmethod
     def from_arrays(
@@ -174,16 +203,7 @@ def first_examples(dataset: Dataset, count: int) -> Dataset:
         rows = np.flatnonzero(dataset.labels == label)
         place[rows] = np.arange(len(rows))
     rows = np.sort(np.argsort(place, kind="stable")[:count])
-    return Dataset.from_arrays(
-        dataset.images[rows],
-        dataset.labels[rows],
-        dataset.ids[rows],
-        class_names=dataset.class_names,
-        name=dataset.name,
-        split=dataset.split,
-        normalization=dataset.normalization,
-        id_source=dataset.id_source,
-    )
+    return dataset.take(rows)
 
 
 class Splits(NamedTuple):
@@ -206,15 +226,26 @@ def pixel_statistics(images: np.ndarray) -> Normalization:
     """Per-channel mean and standard deviation over all pixels; 1 stands in for a standard deviation of 0."""
     if images.dtype == np.uint8:
         # Counting the 256 values is exact and needs no float copy of the dataset.
-        values = np.arange(256, dtype=np.float64)
-        means, stds = [], []
-        for channel in range(images.shape[-1]):
-            share = np.bincount(images[..., channel].ravel(), minlength=256) / images[..., channel].size
-            means.append(float(share @ values))
-            stds.append(float(np.sqrt(share @ (values - means[-1]) ** 2)))
-    else:
-        means = images.mean(axis=(0, 1, 2), dtype=np.float64).tolist()
-        stds = images.std(axis=(0, 1, 2), dtype=np.float64).tolist()
+        return statistics_of_counts(value_counts(images))
+    means = images.mean(axis=(0, 1, 2), dtype=np.float64).tolist()
+    stds = images.std(axis=(0, 1, 2), dtype=np.float64).tolist()
+    return Normalization(tuple(means), tuple(s if s > 0 else 1.0 for s in stds))
+
+
+def value_counts(images: np.ndarray) -> np.ndarray:
+    """How often each of the 256 values occurs in each channel of 8-bit images: int64 `[ch 256]`."""
+    channels = np.moveaxis(images, -1, 0)
+    return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])
+
+
+def statistics_of_counts(counts: np.ndarray) -> Normalization:
+    """Per-channel mean and standard deviation from `value_counts`; 1 stands in for a deviation of 0."""
+    values = np.arange(256, dtype=np.float64)
+    means, stds = [], []
+    for channel in counts:
+        share = channel / channel.sum()
+        means.append(float(share @ values))
+        stds.append(float(np.sqrt(share @ (values - means[-1]) ** 2)))
     return Normalization(tuple(means), tuple(s if s > 0 else 1.0 for s in stds))
 
 

@@ -1,13 +1,12 @@
 """Label noise whose extent is known: a dataset with other labels, and which of them are wrong."""
 
-import dataclasses
 import math
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
 
-from diet_jax.data import Dataset, fingerprint
+from diet_jax.data import Dataset
 from diet_jax.errors import InputError
 from diet_jax.types import PRNGKey
 
@@ -139,11 +138,8 @@ def replace_labels(dataset: Dataset, labels: Any) -> NoisyLabels:
 
 
 def _with_labels(dataset: Dataset, labels: np.ndarray) -> NoisyLabels:
-    """Takes over an int32 array of valid labels that no one else holds."""
-    labels.flags.writeable = False
-    noisy = dataclasses.replace(
-        dataset, labels=labels, fingerprint=fingerprint(dataset.images, labels, dataset.ids)
-    )
+    """Binds valid int32 labels to the dataset."""
+    noisy = dataset.with_labels(labels)
     return NoisyLabels(noisy, labels != dataset.labels)
 
 

@@ -62,12 +62,7 @@ def cached(source: Source, build: Callable[[], Splits], folder: Path) -> Splits:
     """
     from filelock import FileLock
 
-    directory = str(source.directory.resolve())
-    name_hash = _sha256(f"{source.name}\n{directory}")[:16]
-    entry = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', source.name)}-{name_hash}"
-    state = _sha256(
-        json.dumps([_FORMAT, source.name, directory, [_file_state(f, source) for f in source.files]])
-    )
+    entry, state = folder / entry_name(source), source_state(source)
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -88,6 +83,19 @@ def cached(source: Source, build: Callable[[], Splits], folder: Path) -> Splits:
                     f"warning: no decoded copy of {source.name} kept in {folder}: {error}; set DIET_JAX_CACHE"
                 )
         return splits
+
+
+def entry_name(source: Source) -> str:
+    """The name of what is kept of a data set: of its name and its folder."""
+    name_hash = _sha256(f"{source.name}\n{source.directory.resolve()}")[:16]
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', source.name)}-{name_hash}"
+
+
+def source_state(source: Source) -> str:
+    """A hash of the names, sizes and modification times of the source files."""
+    directory = str(source.directory.resolve())
+    files = [_file_state(f, source) for f in source.files]
+    return _sha256(json.dumps([_FORMAT, source.name, directory, files]))
 
 
 def _read_or_warn(entry: Path, state: str) -> Splits | None:

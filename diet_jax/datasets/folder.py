@@ -16,12 +16,15 @@ from diet_jax.errors import InputError
 from diet_jax.progress import Progress
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
+ID_SOURCE = "path relative to the image folder"
 _VALIDATION = ("valid", "validation", "val")
-_GREY = ("1", "L", "LA", "La")
-_COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
+GREY = ("1", "L", "LA", "La")
+COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
 
 
-class _File(NamedTuple):
+class ImageFile(NamedTuple):
+    """One image of a folder: its file, its id and its class."""
+
     path: Path
     id: str
     class_name: str
@@ -63,6 +66,12 @@ def load_cinic10(data_dir: str | os.PathLike[str] | None, cache: Path, *, quiet:
     Raises:
         InputError: neither folder exists, or as for `load_folder`.
     """
+    root = find_cinic10(data_dir)
+    return _load(root, "cinic10", cache, PAPER_NORMALIZATIONS["cinic10"], quiet)
+
+
+def find_cinic10(data_dir: str | os.PathLike[str] | None) -> Path:
+    """Returns the folder of CINIC-10."""
     candidates = [data_folder(data_dir) / folder for folder in ("cinic10", "CINIC-10")]
     root = next((folder for folder in candidates if folder.is_dir()), None)
     if root is None:
@@ -72,17 +81,17 @@ def load_cinic10(data_dir: str | os.PathLike[str] | None, cache: Path, *, quiet:
             "  or point to a copy: --data.data-dir DIR (reproduce: --data-dir; Python: data_dir=); "
             "DIR/cinic10 holds train, valid and test"
         )
-    return _load(root, "cinic10", cache, PAPER_NORMALIZATIONS["cinic10"], quiet)
+    return root
 
 
 def _load(root: Path, name: str, cache: Path, normalization: Normalization | None, quiet: bool) -> Splits:
-    train, test = _find(root)
-    class_names = _classes(root, train, test)
+    train, test = find_files(root)
+    class_names = find_classes(root, train, test)
 
     def build() -> Splits:
         channels = _channels([*train, *test])
 
-        def split(files: Sequence[_File], split_name: str, normalization: Normalization | None) -> Dataset:
+        def split(files: Sequence[ImageFile], split_name: str, normalization: Normalization | None) -> Dataset:
             with Progress(f"decoding {name} {split_name} (once)", len(files), quiet=quiet) as progress:
                 sources = ((str(f.path), f.path) for f in files)
                 images = decode_images(sources, len(files), channels, progress)
@@ -94,7 +103,7 @@ def _load(root: Path, name: str, cache: Path, normalization: Normalization | Non
                 name=name,
                 split=split_name,
                 normalization=normalization,
-                id_source="path relative to the image folder",
+                id_source=ID_SOURCE,
             )
 
         train_split = split(train, "train", normalization)
@@ -103,7 +112,8 @@ def _load(root: Path, name: str, cache: Path, normalization: Normalization | Non
     return cached(Source(name, root, [f.path for f in (*train, *test)]), build, cache)
 
 
-def _find(root: Path) -> tuple[list[_File], list[_File]]:
+def find_files(root: Path) -> tuple[list[ImageFile], list[ImageFile]]:
+    """Lists the images of the train and the test split, each sorted by id."""
     missing = [split for split in Splits._fields if not (root / split).is_dir()]
     if missing:
         raise InputError(
@@ -114,7 +124,7 @@ def _find(root: Path) -> tuple[list[_File], list[_File]]:
     return sorted(train, key=lambda f: f.id), sorted(_images(root, "test"), key=lambda f: f.id)
 
 
-def _images(root: Path, split: str) -> Iterable[_File]:
+def _images(root: Path, split: str) -> Iterable[ImageFile]:
     folders = [f for f in (root / split).iterdir() if f.is_dir() and not f.name.startswith(".")]
     if not folders:
         raise InputError(f"folder {root / split} holds no class folders; expected {split}/CLASS/*.png")
@@ -125,10 +135,11 @@ def _images(root: Path, split: str) -> Iterable[_File]:
                 f"class folder {folder} holds no image ({', '.join(_SUFFIXES)}); fill or remove it"
             )
         for file in files:
-            yield _File(file, f"{split}/{folder.name}/{file.name}", folder.name)
+            yield ImageFile(file, f"{split}/{folder.name}/{file.name}", folder.name)
 
 
-def _classes(root: Path, train: Sequence[_File], test: Sequence[_File]) -> list[str]:
+def find_classes(root: Path, train: Sequence[ImageFile], test: Sequence[ImageFile]) -> list[str]:
+    """Returns the sorted class names, which must be those of both splits."""
     train_names, test_names = {f.class_name for f in train}, {f.class_name for f in test}
     if train_names != test_names:
         raise InputError(
@@ -139,21 +150,24 @@ def _classes(root: Path, train: Sequence[_File], test: Sequence[_File]) -> list[
     return sorted(train_names)
 
 
-def _channels(files: Sequence[_File]) -> int:
+def _channels(files: Sequence[ImageFile]) -> int:
     """3 if any image is in colour, else 1. Reads headers only: a wrong size is found before decoding."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         headers = list(pool.map(_header, files, chunksize=256))
     for file, (size, mode) in zip(files, headers, strict=True):
         if size != headers[0][0]:
             raise different_sizes(str(files[0].path), headers[0][0], str(file.path), size)
-        if mode not in (*_GREY, *_COLOUR):
-            raise InputError(
-                f"image {file.path} has Pillow mode {mode!r}; expected 8 bits per channel: convert it"
-            )
-    return 3 if any(mode in _COLOUR for _, mode in headers) else 1
+        if mode not in (*GREY, *COLOUR):
+            raise wrong_mode(str(file.path), mode)
+    return 3 if any(mode in COLOUR for _, mode in headers) else 1
 
 
-def _header(file: _File) -> tuple[tuple[int, int], str]:
+def wrong_mode(name: str, mode: str) -> InputError:
+    """The error for an image that is not of 8 bits per channel."""
+    return InputError(f"image {name} has Pillow mode {mode!r}; expected 8 bits per channel: convert it")
+
+
+def _header(file: ImageFile) -> tuple[tuple[int, int], str]:
     from PIL import Image
 
     try:

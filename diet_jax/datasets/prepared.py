@@ -47,6 +47,12 @@ def load_prepared(
         InputError: unknown or not prepared, not in array_record format, no image classifier, without a train
             or test split, or of images of different sizes.
     """
+    source = prepared_source(name, data_dir)
+    return cached(source, lambda: _read(source.name, source.directory, quiet), cache)
+
+
+def prepared_source(name: str, data_dir: str | os.PathLike[str] | None) -> Source:
+    """Returns the name, folder and files of a prepared data set that can be read here."""
     folder = data_folder(data_dir)
     directory = find_prepared(name, folder)
     if directory is None:
@@ -54,10 +60,7 @@ def load_prepared(
         raise not_prepared(parsed, folder) if parsed.dataset in tfds_names() else unknown_name(name)
     check_readable(directory)
     dataset_name = directory.parent.relative_to(folder).as_posix()
-    files = sorted(f for f in directory.iterdir() if f.is_file())
-    return cached(
-        Source(dataset_name, directory, files), lambda: _read(dataset_name, directory, quiet), cache
-    )
+    return Source(dataset_name, directory, sorted(f for f in directory.iterdir() if f.is_file()))
 
 
 def find_prepared(name: str, folder: Path) -> Path | None:
@@ -124,6 +127,13 @@ def _read(name: str, directory: Path, quiet: bool) -> Splits:
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(directory)
+    test_split = test_split_of(builder, name)
+    train = _read_split(builder, name, "train", None, quiet)
+    return Splits(train, _read_split(builder, name, test_split, train, quiet))
+
+
+def test_split_of(builder: Any, name: str) -> str:
+    """Returns the split to judge on, after checking that there is one to train on."""
     splits = builder.info.splits
     filled = [split for split in splits if splits[split].num_examples]
     test_split = next((split for split in ("test", "validation") if split in filled), None)
@@ -132,14 +142,13 @@ def _read(name: str, directory: Path, quiet: bool) -> Splits:
             f"dataset {name!r} needs a split 'train' and a split 'test' or 'validation'; it has "
             f"{sorted(filled)}. Build the splits yourself with Dataset.from_arrays"
         )
-    train = _read_split(builder, name, "train", None, quiet)
-    return Splits(train, _read_split(builder, name, test_split, train, quiet))
+    return test_split
 
 
 def _read_split(builder: Any, name: str, split: str, train: Dataset | None, quiet: bool) -> Dataset:
     import tensorflow_datasets as tfds
 
-    image_key, label_key = _image_and_label(builder, name)
+    image_key, label_key = image_and_label(builder, name)
     features = builder.info.features
     source = builder.as_data_source(split=split, decoders={image_key: tfds.decode.SkipDecoding()})
     labels: list[int] = []
@@ -149,22 +158,18 @@ def _read_split(builder: Any, name: str, split: str, train: Dataset | None, quie
         for start in range(0, len(source), _READ):
             for row in source.__getitems__(range(start, min(start + _READ, len(source)))):
                 labels.append(int(row[label_key]))
-                ids.append(_plain(row.get("id")))
+                ids.append(plain_id(row.get("id")))
                 yield f"{len(labels) - 1} of {name} {split}", row[image_key]
 
     channels = features[image_key].shape[-1] or 3
     with Progress(f"decoding {name} {split} (once)", len(source), quiet=quiet) as progress:
         images = decode_images(encoded(), len(source), channels, progress)
-    if None not in ids and len(set(ids)) == len(ids):
-        id_source = f"the id feature of TFDS {name} {builder.info.version}"
-    else:
-        ids = [f"{split}_{i:05d}" for i in range(len(source))]
-        id_source = f"position in the prepared files of TFDS {name} {builder.info.version}, which has no ids"
+    ids_array, id_source = named(ids, split, f"TFDS {name} {builder.info.version}")
     normalization = train.normalization if train else PAPER_NORMALIZATIONS.get(name)
     return Dataset.from_arrays(
         images,
         np.asarray(labels),
-        np.asarray(ids),
+        ids_array,
         class_names=features[label_key].names,
         name=name,
         split=split,
@@ -173,7 +178,16 @@ def _read_split(builder: Any, name: str, split: str, train: Dataset | None, quie
     )
 
 
-def _image_and_label(builder: Any, name: str) -> tuple[str, str]:
+def named(ids: list[str | int | None], split: str, source: str) -> tuple[np.ndarray, str]:
+    """Returns the ids that records came with, or positions where they have none, and what they are."""
+    if None not in ids and len(set(ids)) == len(ids):
+        return np.asarray(ids), f"the id feature of {source}"
+    positions = [f"{split}_{i:05d}" for i in range(len(ids))]
+    return np.asarray(positions), f"position in the prepared files of {source}, which has no ids"
+
+
+def image_and_label(builder: Any, name: str) -> tuple[str, str]:
+    """Returns the names of the image and the label feature of an image classifier."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -199,7 +213,7 @@ def _image_and_label(builder: Any, name: str) -> tuple[str, str]:
     return image_key, label_key
 
 
-def _plain(value: Any) -> str | int | None:
+def plain_id(value: Any) -> str | int | None:
     """An id as a string or integer; bytes, str and 0-d arrays all occur."""
     value = value.item() if isinstance(value, np.ndarray | np.generic) and value.ndim == 0 else value
     if isinstance(value, bytes):
