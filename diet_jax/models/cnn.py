@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from diet_jax.models.layers import last_dtype
 from diet_jax.types import Images
 
 
@@ -26,12 +27,13 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images) -> Float[Array, "b c"]:
-        """Returns logits, `dtype` [b c], of normalised images, float [b h w ch]."""
+        """Returns logits, float32 [b c], of normalised images, float [b h w ch]."""
         x = images
         for width in self.widths:
             x = nn.relu(nn.Conv(width, (3, 3), dtype=self.dtype)(x))
             x = nn.relu(nn.Conv(width, (3, 3), strides=(2, 2), dtype=self.dtype)(x))
-        return nn.Dense(self.num_classes, dtype=self.dtype)(x.mean((1, 2)))
+        last = last_dtype(self.dtype)
+        return nn.Dense(self.num_classes, dtype=last)(x.mean((1, 2), dtype=last))
 
 
 class SmallCNN(nn.Module):
@@ -50,8 +52,8 @@ class SmallCNN(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images) -> Float[Array, "b c"]:
-        """Returns logits, `dtype` [b c], of normalised images, float [b h w ch]."""
+        """Returns logits, float32 [b c], of normalised images, float [b h w ch]."""
         x = images
         for width in self.widths:
             x = nn.relu(nn.Conv(width, (3, 3), strides=(2, 2), dtype=self.dtype)(x))
-        return nn.Dense(self.num_classes, dtype=self.dtype)(x.reshape(x.shape[0], -1))
+        return nn.Dense(self.num_classes, dtype=last_dtype(self.dtype))(x.reshape(x.shape[0], -1))

@@ -9,6 +9,14 @@ from jax import Array
 from jaxtyping import Float
 
 
+def last_dtype(dtype: Any) -> Any:
+    """Returns the dtype of a network's last layer: float32 also in a bfloat16 network (float64 in that).
+
+    Logits rounded to bfloat16 would double the error of scores, and the layer is a small part of the cost.
+    """
+    return jnp.float64 if dtype == jnp.float64 else jnp.float32
+
+
 def batch_norm(
     x: Float[Array, "b h w f"],
     *,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from diet_jax.models.layers import last_dtype
 from diet_jax.types import Images
 
 
@@ -26,8 +27,8 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images) -> Float[Array, "b c"]:
-        """Returns logits, `dtype` [b c], of normalised images, float [b h w ch]."""
+        """Returns logits, float32 [b c], of normalised images, float [b h w ch]."""
         x = images.reshape(images.shape[0], -1)
         for width in self.widths:
             x = nn.relu(nn.Dense(width, dtype=self.dtype)(x))
-        return nn.Dense(self.num_classes, dtype=self.dtype)(x)
+        return nn.Dense(self.num_classes, dtype=last_dtype(self.dtype))(x)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from diet_jax.models.layers import batch_norm
+from diet_jax.models.layers import batch_norm, last_dtype
 from diet_jax.types import Images
 
 _Activations = Float[Array, "b h w f"]
@@ -84,7 +84,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool = False) -> Float[Array, "b c"]:
-        """Returns logits, `dtype` [b c], of normalised images, float [b h w ch]."""
+        """Returns logits, float32 [b c], of normalised images, float [b h w ch]."""
         size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         x = _conv(self.width, size, stride, self.dtype)(images)
         x = nn.relu(batch_norm(x, train=train, dtype=self.dtype))
@@ -99,7 +99,8 @@ class ResNet(nn.Module):
                     zero_init=self.zero_init,
                     dtype=self.dtype,
                 )(x, train=train)
-        return nn.Dense(self.num_classes, dtype=self.dtype)(x.mean((1, 2)))
+        last = last_dtype(self.dtype)
+        return nn.Dense(self.num_classes, dtype=last)(x.mean((1, 2), dtype=last))
 
 
 def resnet18(

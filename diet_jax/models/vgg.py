@@ -8,7 +8,7 @@ from jax import Array
 from jaxtyping import Float
 
 from diet_jax.errors import InputError
-from diet_jax.models.layers import batch_norm
+from diet_jax.models.layers import batch_norm, last_dtype
 from diet_jax.types import Images
 
 # Convolutions per stage, and filters as a multiple of `width`; a max-pool ends each stage.
@@ -32,7 +32,7 @@ class VGG16(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool = False) -> Float[Array, "b c"]:
-        """Returns logits, `dtype` [b c], of normalised images, float [b h w ch], 32 pixels or more a side."""
+        """Returns logits, float32 [b c], of normalised images, float [b h w ch], 32 pixels or more a side."""
         height, width = images.shape[1:3]
         if min(height, width) < 32:
             raise InputError(
@@ -46,4 +46,5 @@ class VGG16(nn.Module):
                 x = nn.relu(batch_norm(x, train=train, dtype=self.dtype))
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
         # One pixel is left of 32; the mean lets larger images through with the same parameters.
-        return nn.Dense(self.num_classes, dtype=self.dtype)(x.mean((1, 2)))
+        last = last_dtype(self.dtype)
+        return nn.Dense(self.num_classes, dtype=last)(x.mean((1, 2), dtype=last))
