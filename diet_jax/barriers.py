@@ -11,11 +11,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from diet_jax.augment import normalize
-from diet_jax.batching import auto_batch_size
 from diet_jax.connectivity import Ends, barrier_height, interpolate, leaves_of_one_network
 from diet_jax.data import Dataset
 from diet_jax.errors import InputError
-from diet_jax.loop import BatchSize, batch_shapes, map_dataset
+from diet_jax.loop import BatchSize, map_dataset
 from diet_jax.training import batch_rows
 from diet_jax.types import Array, Mask, Model, Rows, Variables
 
@@ -135,8 +134,6 @@ def path_correct(
     measured_on = dataset if statistics_dataset is None else statistics_dataset
     evaluated = dataset if rows is None else _with_rows(dataset, rows)
     fn = _correctness(model)
-    if batch_size == "auto":
-        batch_size = auto_batch_size(fn, *batch_shapes(evaluated), shared=(variables,))
     correct = []
     for weight in np.linspace(0, 1, num_points):
         point = _interpolated(variables, other, float(weight))

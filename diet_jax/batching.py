@@ -52,16 +52,25 @@ def map_examples(fn: Callable[..., Any], *arrays: Any, batch_size: int) -> Any:
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), done, tail)
 
 
-def auto_batch_size(fn: Callable[..., Any], *arrays: Any, shared: tuple[Any, ...] = ()) -> int:
-    """Returns a power-of-two batch size whose intermediate arrays fit a fixed budget.
+def chunk_budget() -> int:
+    """Returns the bytes that the intermediate arrays of one chunk should keep to on this backend."""
+    return CPU_CHUNK_BYTES if jax.default_backend() == "cpu" else ACCELERATOR_CHUNK_BYTES
+
+
+def auto_batch_size(
+    fn: Callable[..., Any], *arrays: Any, shared: tuple[Any, ...] = (), budget: int | None = None
+) -> int:
+    """Returns a power-of-two batch size whose intermediate arrays should fit a budget.
 
     Counts the bytes that one more example keeps alive in the function's jaxpr, run in order; nothing is
-    compiled or run. (For GraNd of ResNet18 it counts 5.3 MB, and XLA's own figure is 5.1 MB.)
+    compiled or run. (For GraNd of ResNet18 it counts 5.3 MB, and XLA's own figure is 5.1 MB.) See `fit_batch`
+    for the check of the compiled program.
 
     Args:
         fn: takes the shared arguments and then arrays with a leading batch axis.
         *arrays: pytrees of arrays (or `jax.ShapeDtypeStruct`) `[n ...]`.
         shared: arguments without a batch axis, such as variables.
+        budget: bytes; by default `chunk_budget()`.
 
     Returns:
         A batch size from 1 to 1024.
@@ -72,8 +81,7 @@ def auto_batch_size(fn: Callable[..., Any], *arrays: Any, shared: tuple[Any, ...
         1024
     """
     one, two = (_traced_bytes(fn, *shared, *_with_batch(arrays, size)) for size in (1, 2))
-    budget = CPU_CHUNK_BYTES if jax.default_backend() == "cpu" else ACCELERATOR_CHUNK_BYTES
-    fits = budget // max(two - one, 1)
+    fits = (chunk_budget() if budget is None else budget) // max(two - one, 1)
     return 2 ** int(math.log2(min(max(fits, 1), LARGEST_AUTO_BATCH)))
 
 

@@ -14,7 +14,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the ground up. A file imports its own layer and those below; what is not named here is the shell.
 LAYERS = [
-    {"types", "typed", "errors", "losses", "batching", "data", "augment", "noise", "detection", "sharding"},
+    {"types", "typed", "errors", "losses", "batching", "data", "augment", "noise", "detection", "sharding"}
+    | {"memory", "device_memory"},
     {"per_example", "window_tuning"},
     {"models", "scores", "pruning", "optimizers", "seeds", "ntk"},
     {"recipe", "backend", "training"},
