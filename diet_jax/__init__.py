@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from diet_jax.scores.logits import el2n
     from diet_jax.scoring import EnsembleScores, score_ensemble
     from diet_jax.seeds import seed_keys
+    from diet_jax.sharding import make_mesh
     from diet_jax.training import TrainState
     from diet_jax.types import Examples, Model, Variables
     from diet_jax.window_tuning import best_window, held_out
@@ -117,6 +118,7 @@ _HOMES = {
     "logit_grad_norms": "scores.logit_gradients",
     "logit_gram": "ntk.gram",
     "logit_sum_gradient": "scores.logit_gradients",
+    "make_mesh": "sharding",
     "normalize": "augment",
     "normalized_images": "augment",
     "num_kept": "pruning",
@@ -193,6 +195,7 @@ __all__ = [
     "logit_grad_norms",
     "logit_gram",
     "logit_sum_gradient",
+    "make_mesh",
     "normalize",
     "normalized_images",
     "num_kept",

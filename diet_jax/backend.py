@@ -11,7 +11,7 @@ import jax
 
 from diet_jax.types import Model
 
-How = Literal["vmap", "unroll", "map", "loop"]
+How = Literal["vmap", "unroll", "map", "loop", "mesh"]
 
 
 def has_convolution(fn: Callable[..., Any], *args: Any) -> bool:

@@ -1,18 +1,22 @@
-"""Many seeds: one leading axis, four ways to run it, the same numbers."""
+"""Many seeds: one leading axis, five ways to run it, the same numbers."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
+from jax.sharding import PartitionSpec
 
 from diet_jax.backend import How, default_how, has_convolution, model_has_convolution
 from diet_jax.data import Dataset
 from diet_jax.errors import InputError
+from diet_jax.sharding import SEED, axis_size, replicate
 from diet_jax.types import Model
 
 AnyHow = How | Literal["auto"]
-HOWS: tuple[How, ...] = ("vmap", "unroll", "map", "loop")
+HOWS: tuple[How, ...] = ("vmap", "unroll", "map", "loop", "mesh")
 
 
 def over_seeds(fn: Callable[..., Any], *, how: AnyHow = "auto") -> Callable[..., Any]:
@@ -27,7 +31,14 @@ def over_seeds(fn: Callable[..., Any], *, how: AnyHow = "auto") -> Callable[...,
     | unroll | the seeds one after the other, written out in one program: compiles longest |
     | map | a loop over seeds on the device, in one program |
     | loop | a Python loop: `fn` is called once for each seed |
-    | auto | on accelerators vmap; on CPUs loop for convolutions, else map (measured) |
+    | mesh | one program over many devices: seeds are spread over the axis "seed" of JAX's current mesh |
+    | auto | mesh if that axis has several devices; on accelerators vmap; on CPUs loop or map (measured) |
+
+    On CPUs "auto" is loop for convolutions, else map. "mesh" needs a mesh: `with
+    jax.set_mesh(dj.make_mesh(...))`. Each device runs its seeds as "auto" would run them in one program;
+    where devices do not divide the seeds, copies of the last one fill up and are dropped. Batches of one
+    seed may be split as well, see `make_mesh`. Called outside `jit`, it compiles anew for each result of
+    `over_seeds`.
 
     Args:
         fn: `fn(seeded, *shared)`; `seeded` is one seed's slice.
@@ -38,7 +49,8 @@ def over_seeds(fn: Callable[..., Any], *, how: AnyHow = "auto") -> Callable[...,
         so has every leaf of the result.
 
     Raises:
-        InputError: an unknown `how`; when called, seeded leaves of different lengths.
+        InputError: an unknown `how`; when called, seeded leaves of different lengths, or "mesh" without a
+            mesh that has an axis "seed".
 
     Example:
         >>> import jax, diet_jax as dj
@@ -50,11 +62,22 @@ def over_seeds(fn: Callable[..., Any], *, how: AnyHow = "auto") -> Callable[...,
     if how not in (*HOWS, "auto"):
         raise InputError(f"how must be one of {', '.join(HOWS)} or auto, got {how!r}")
 
+    # Partly automatic meshes work under `jit` only.
+    program = jax.jit(functools.partial(_on_mesh, fn))
+
     def mapped(seeded: Any, *shared: Any) -> Any:
         num_seeds = count_seeds(seeded)
         chosen = how
         if chosen == "auto":
-            chosen = default_how(has_convolution(fn, take_seed(seeded, 0), *shared))
+            chosen = (
+                "mesh"
+                if axis_size(SEED) > 1
+                else default_how(has_convolution(fn, take_seed(seeded, 0), *shared))
+            )
+        if chosen == "mesh":
+            check_seed_axis()
+            traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((seeded, shared)))
+            return program(*((seeded, *shared) if traced else replicate((seeded, *shared))))
         if chosen == "vmap":
             return jax.vmap(fn, in_axes=(0, *(None for _ in shared)))(seeded, *shared)
         if chosen == "map":
@@ -84,11 +107,26 @@ def take_seed(stacked: Any, seed: int) -> Any:
 
 def resolve_how(how: AnyHow, model: Model, dataset: Dataset) -> How:
     """Returns what "auto" means for a model and the backend; anything else as it is, if it is known."""
+    if how == "auto" and axis_size(SEED) > 1:
+        return "mesh"
     if how == "auto":
         return default_how(model_has_convolution(model, dataset.image_shape))
     if how not in HOWS:
         raise InputError(f"how must be one of {', '.join(HOWS)} or auto, got {how!r}")
+    if how == "mesh":
+        check_seed_axis()
     return how
+
+
+def check_seed_axis() -> None:
+    """Raises InputError unless JAX's current mesh has an axis for seeds."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if SEED not in mesh.axis_names:
+        there = "there is no mesh" if mesh.empty else f"its axes are {', '.join(mesh.axis_names)}"
+        raise InputError(
+            f'how="mesh" needs a current mesh with an axis "seed", but {there}; call it inside '
+            f"`with jax.set_mesh(diet_jax.make_mesh()):`"
+        )
 
 
 def count_seeds(stacked: Any) -> int:
@@ -99,3 +137,27 @@ def count_seeds(stacked: Any) -> int:
             f"every leaf must have the same leading seed axis of at least 1, found {sorted(lengths)}"
         )
     return lengths.pop()
+
+
+def _on_mesh(fn: Callable[..., Any], seeded: Any, *shared: Any) -> Any:
+    num_seeds, devices = count_seeds(seeded), axis_size(SEED)
+    per_device = -(-num_seeds // devices)
+    how = _how_on_one_device(fn, per_device, take_seed(seeded, 0), *shared)
+    filled = jnp.minimum(jnp.arange(devices * per_device), num_seeds - 1)
+    if per_device * devices > num_seeds:
+        seeded = jax.tree.map(lambda leaf: leaf[filled], seeded)
+    result = jax.shard_map(
+        over_seeds(fn, how=how),
+        in_specs=(PartitionSpec(SEED), *(PartitionSpec() for _ in shared)),
+        out_specs=PartitionSpec(SEED),
+        axis_names={SEED},
+        check_vma=False,
+    )(seeded, *shared)
+    return jax.tree.map(lambda leaf: leaf[:num_seeds], result)
+
+
+def _how_on_one_device(fn: Callable[..., Any], num_seeds: int, *args: Any) -> How:
+    if num_seeds == 1:
+        return "unroll"
+    how = default_how(has_convolution(fn, *args))
+    return "map" if how == "loop" else how

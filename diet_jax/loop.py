@@ -17,7 +17,7 @@ from diet_jax.data import Dataset
 from diet_jax.errors import InputError
 from diet_jax.pruning import kept_indices
 from diet_jax.recipe import TrainConfig, steps_per_epoch, total_steps
-from diet_jax.sharding import split_batch
+from diet_jax.sharding import fetch, replicate, split_batch
 from diet_jax.training import (
     StepMetrics,
     TrainState,
@@ -90,8 +90,14 @@ def check_classes(model: Model, image_shape: tuple[int, int, int], num_classes: 
 def start(key: PRNGKey, model: Model, dataset: Dataset, *, config: TrainConfig, num_steps: int) -> TrainState:
     """Returns the state at step 0, compiled; the state owns its buffers, the key stays the caller's."""
     key_data = jnp.array(jax.random.key_data(key), copy=True)
-    own_key = jax.random.wrap_key_data(key_data, impl=jax.random.key_impl(key))
+    own_key = replicate(jax.random.wrap_key_data(key_data, impl=jax.random.key_impl(key)))
     return _init(own_key, dataset.image_shape, len(dataset), model=model, config=config, num_steps=num_steps)
+
+
+def put_examples(dataset: Dataset) -> Examples:
+    """Returns a dataset's arrays on the default device, or whole on each device of the current mesh."""
+    mean, std = (np.asarray(values, np.float32) for values in dataset.normalization)
+    return Examples(*replicate((dataset.images, dataset.labels, mean, std)))
 
 
 def train_between(
@@ -124,6 +130,7 @@ def train_between(
     image_shape = examples.image_shape
     per_call = config.steps_per_call or default_steps_per_call(model_has_convolution(model, image_shape))
     order_key, kept = run_keys(state.key).order, jnp.asarray(kept)
+    examples = replicate(examples)
     step = int(state.step)
     for stop in stops:
         if not step <= stop <= num_steps:
@@ -139,7 +146,7 @@ def train_between(
                 )
                 metrics.append((new, count))
             else:
-                for batch in np.asarray(rows)[:count]:
+                for batch in fetch(rows)[:count]:
                     state, new = _one_step(
                         state, examples, batch, model=model, config=config, num_steps=num_steps
                     )
@@ -194,11 +201,11 @@ def train(
     kept = check_keep(dataset, keep, config)
     num_steps = total_steps(config, len(dataset), len(kept))
     stop = check_updates(num_updates, num_steps)
-    examples = dataset.examples()
     if isinstance(key, Tracer):
         static: Any = {"model": model, "config": config, "num_steps": num_steps}
         state = init_state(key, dataset.image_shape, len(dataset), **static)
-        return advance_in_one_program(state, examples, kept, num_updates=stop, **static)
+        return advance_in_one_program(state, dataset.examples(), kept, num_updates=stop, **static)
+    examples = put_examples(dataset)
     state = start(key, model, dataset, config=config, num_steps=num_steps)
     steps = train_between(state, examples, kept, [stop], model=model, config=config, num_steps=num_steps)
     return next(steps)
@@ -246,9 +253,9 @@ def train_from(
     num_steps = total_steps(config, len(dataset), len(kept))
     stop = check_updates(num_updates, num_steps)
     # Training uses up the buffers of the state that it goes on from.
-    own = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+    own = replicate(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state))
     steps = train_between(
-        own, dataset.examples(), kept, [stop], model=model, config=config, num_steps=num_steps
+        own, put_examples(dataset), kept, [stop], model=model, config=config, num_steps=num_steps
     )
     return next(steps)
 
@@ -304,6 +311,7 @@ def map_dataset(
     """Applies `fn(variables, images, labels)` to normalised batches and joins the results as NumPy arrays."""
     count = len(dataset)
     stats = tuple(np.asarray(v, np.float32) for v in dataset.normalization)
+    variables = replicate(variables)
     if batch_size == "auto":
         batch_size = auto_batch_size(fn, *batch_shapes(dataset), shared=(variables,))
     if not isinstance(batch_size, int) or batch_size < 1:
@@ -315,9 +323,9 @@ def map_dataset(
     for first in range(0, count, per_call):
         rows = np.arange(first, min(first + per_call, filled)).clip(max=count - 1)
         images, labels = dataset.images[rows], dataset.labels[rows]
-        part = _mapped(variables, images, labels, *stats, fn=fn, batch_size=batch_size)
+        part = _mapped(variables, *replicate((images, labels)), *stats, fn=fn, batch_size=batch_size)
         parts.append((part, min(per_call, count - first)))
-    trimmed = [jax.tree.map(lambda a: np.asarray(a)[:size], part) for part, size in parts]  # noqa: B023
+    trimmed = [jax.tree.map(lambda a: fetch(a)[:size], part) for part, size in parts]  # noqa: B023
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *trimmed)
 
 
@@ -357,5 +365,5 @@ def _mapped(
 def _joined(metrics: list[tuple[StepMetrics, int]]) -> StepMetrics:
     if not metrics:
         return StepMetrics(np.zeros(0, np.float32), np.zeros(0, np.float32))  # type: ignore[arg-type]
-    parts = [jax.tree.map(lambda m: np.atleast_1d(np.asarray(m))[:count], m) for m, count in metrics]  # noqa: B023
+    parts = [jax.tree.map(lambda m: np.atleast_1d(fetch(m))[:count], m) for m, count in metrics]  # noqa: B023
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)

@@ -12,8 +12,17 @@ from diet_jax.backend import How
 from diet_jax.data import Dataset
 from diet_jax.ensemble import AnyHow, count_seeds, over_seeds, resolve_how
 from diet_jax.errors import InputError
-from diet_jax.loop import check_classes, check_keep, map_dataset, map_examples_of, model_batch_size, train
+from diet_jax.loop import (
+    check_classes,
+    check_keep,
+    map_dataset,
+    map_examples_of,
+    model_batch_size,
+    put_examples,
+    train,
+)
 from diet_jax.recipe import TrainConfig, total_steps
+from diet_jax.sharding import fetch, replicate
 from diet_jax.training import StepMetrics, advance_in_one_program, init_state, predictions
 from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, Variables
 
@@ -90,23 +99,22 @@ def train_ensemble(
         for seed, mask in enumerate(masks):
             state, history = train(keys[seed], model, dataset, keep=mask, config=config)
             predicted, loss = predict_dataset(model, state.variables, test)
-            results.append((predicted, loss, jax.tree.map(np.asarray, state.variables), history))
+            results.append((predicted, loss, fetch(state.variables), history))
         predicted, loss, variables, history = jax.tree.map(lambda *leaves: np.stack(leaves), *results)
-        return EnsembleTraining(predicted, loss, jax.device_put(variables), history)
+        return EnsembleTraining(predicted, loss, replicate(variables), history)
     size = model_batch_size(prediction_function(model), model, test)
     predicted, loss, variables, history = _train_program(
-        (keys, np.stack(kept)),
-        dataset.examples(),
-        test.examples(),
+        replicate((keys, np.stack(kept))),
+        put_examples(dataset),
+        put_examples(test),
         model=model,
         config=config,
         num_steps=num_steps,
         batch_size=size,
         how=chosen,
     )
-    return EnsembleTraining(
-        np.asarray(predicted), np.asarray(loss), variables, jax.tree.map(np.asarray, history)
-    )
+    predicted, loss, history = fetch((predicted, loss, history))
+    return EnsembleTraining(predicted, loss, variables, history)
 
 
 def train_one_seed(

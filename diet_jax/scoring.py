@@ -1,6 +1,7 @@
 """Scoring an ensemble: initialise, train to a step and score every example, for every seed."""
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -21,13 +22,16 @@ from diet_jax.loop import (
     map_dataset,
     map_examples_of,
     model_batch_size,
-    train,
+    put_examples,
+    start,
+    train_between,
 )
 from diet_jax.recipe import TrainConfig, total_steps
 from diet_jax.scores.dynamics import forgetting_scores
 from diet_jax.scores.gradients import grand, grand_last_layer
 from diet_jax.scores.logits import el2n
-from diet_jax.training import StepMetrics, TrainState, advance_in_one_program, init_state
+from diet_jax.sharding import fetch, replicate
+from diet_jax.training import StepMetrics, TrainState, batch_rows, init_state, run_keys, train_steps
 from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, ScoreFn, Variables
 
 ScoreName = Literal["el2n", "grand", "grand_last_layer", "forgetting"]
@@ -38,9 +42,9 @@ class EnsembleScores(NamedTuple):
     """What `score_ensemble` returns: arrays with a leading seed axis."""
 
     scores: dict[str, np.ndarray]
-    """float32 `[s n]` by score name; high means hard."""
+    """float32 `[s n]` by score name, or `[p s n]` for a tuple of `p` steps; high means hard."""
     variables: Variables
-    """Stacked variables at the scoring step."""
+    """Stacked variables at the (last) scoring step."""
     history: StepMetrics
     """Loss and accuracy of every step's batch, float32 `[s t]`."""
 
@@ -71,11 +75,13 @@ def score_one_seed(
     model: Model,
     config: TrainConfig,
     num_steps: int,
-    step: int,
+    steps: tuple[int, ...],
     batch_sizes: tuple[tuple[str, int], ...],
     never_learned: float,
 ) -> tuple[dict[str, Array], Variables, StepMetrics]:
-    """Initialises, trains to `step` and scores all examples: the program that `score_ensemble` compiles.
+    """Initialises, trains and scores all examples at each step: the program that `score_ensemble` compiles.
+
+    Training and scoring are compiled once, however many steps there are.
 
     Args:
         key: of the run.
@@ -84,16 +90,53 @@ def score_one_seed(
         model: what is trained.
         config: how.
         num_steps: length of the whole training, which the schedule needs.
-        step: score after so many updates.
+        steps: score after so many updates, ascending.
         batch_sizes: pairs (score name, examples per chunk).
         never_learned: forgetting score of rows that were never correct.
 
     Returns:
-        Scores float32 `[n]` by name, the variables at `step`, the metrics of the steps.
+        Scores float32 `[p n]` by name, the variables at the last of the `p` steps, the metrics of all steps.
     """
     static: Any = {"model": model, "config": config, "num_steps": num_steps}
     state = init_state(key, examples.image_shape, len(examples.labels), **static)
-    state, history = advance_in_one_program(state, examples, kept, num_updates=step, **static)
+    counts = np.diff((0, *steps)).astype(np.int32)
+    longest = int(counts.max())
+    # Every stretch of training has the rows of the longest one, and does as many updates as it should.
+    rows = batch_rows(
+        run_keys(key).order, kept, 0, num_steps=steps[-1] + longest, batch_size=config.batch_size
+    )
+
+    def stretch(
+        carry: tuple[TrainState, StepMetrics], bounds: tuple[Array, Array]
+    ) -> tuple[tuple[TrainState, StepMetrics], dict[str, Array]]:
+        (state, history), (first, count) = carry, bounds
+        batches = jax.lax.dynamic_slice_in_dim(rows, first, longest)
+        state, new = train_steps(state, examples, batches, count, **static)
+        # What a stretch leaves empty, the next one fills.
+        history = jax.tree.map(
+            lambda all_, part: jax.lax.dynamic_update_slice_in_dim(all_, part, first, 0), history, new
+        )
+        scores = _scores_inside(
+            state, examples, kept, model=model, batch_sizes=batch_sizes, never_learned=never_learned
+        )
+        return (state, history), scores
+
+    empty = StepMetrics(*(jnp.zeros(len(rows), jnp.float32) for _ in StepMetrics._fields))
+    firsts = np.asarray((0, *steps[:-1]), np.int32)
+    (state, history), scores = jax.lax.scan(stretch, (state, empty), (firsts, counts))
+    return scores, state.variables, jax.tree.map(lambda values: values[: steps[-1]], history)
+
+
+def _scores_inside(
+    state: TrainState,
+    examples: Examples,
+    kept: Int[AnyArray, "k"],
+    *,
+    model: Model,
+    batch_sizes: tuple[tuple[str, int], ...],
+    never_learned: float,
+) -> dict[str, Array]:
+    """`score_state` inside a program."""
     scores = {}
     for name, batch_size in batch_sizes:
         if name == "forgetting":
@@ -102,7 +145,7 @@ def score_one_seed(
         else:
             score_fn = score_function(name, model)
             scores[name] = map_examples_of(score_fn, state.variables, examples, batch_size=batch_size)
-    return scores, state.variables, history
+    return scores
 
 
 def score_batch_sizes(
@@ -127,7 +170,7 @@ def score_ensemble(
     dataset: Dataset,
     *,
     config: TrainConfig,
-    step: int,
+    step: int | tuple[int, ...],
     names: tuple[ScoreName, ...] = ("el2n", "grand"),
     keep: Any = None,
     how: AnyHow = "auto",
@@ -138,14 +181,18 @@ def score_ensemble(
 
     Initialisation, training, GraNd, EL2N and the forgetting fold of all seeds are one compiled program,
     except with `how="loop"`, where the seeds run one after the other through compiled steps. The result
-    is that of one seed at a time. Average over the first axis for the paper's scores.
+    is that of one seed at a time. Average over the seed axis for the paper's scores.
+
+    The dataset goes to the device, or to each device of the current mesh, once; the scores come back once,
+    whole in every process.
 
     Args:
         keys: typed keys `[s]`, one for each seed; see `seed_keys`.
         model: what is trained.
         dataset: the full train split, with the labels to score by.
         config: the whole training, of which the first `step` updates are done.
-        step: score after so many updates; 0 scores at initialisation.
+        step: score after so many updates; 0 scores at initialisation. A tuple, ascending, scores at each of
+            its steps in one pass through the training.
         names: of "el2n", "grand", "grand_last_layer" and "forgetting".
         keep: bool `[n]`, train on these only; all examples are scored, but forgetting is NaN elsewhere.
         how: see `over_seeds`.
@@ -153,10 +200,12 @@ def score_ensemble(
         never_learned: forgetting score of examples that were never correct.
 
     Returns:
-        Scores float32 `[s n]` by name, stacked variables, history `[s t]`.
+        Scores float32 `[s n]` by name, or `[p s n]` for a tuple of `p` steps; stacked variables at the last
+        step; history `[s t]` up to it.
 
     Raises:
-        InputError: an unknown score, a step beyond the training, a mask that does not fit.
+        InputError: an unknown score, a step beyond the training, steps that do not ascend, a mask that does
+            not fit, or "mesh" without a mesh.
 
     Paper: section 3; scores are means over 10 seeds.
 
@@ -169,38 +218,49 @@ def score_ensemble(
         >>> result.scores["el2n"].shape
         (2, 1078)
     """
-    num_seeds = count_seeds(keys)
+    count_seeds(keys)
     check_classes(model, dataset.image_shape, dataset.num_classes)
     keep = None if keep is None else np.asarray(keep)
     kept = check_keep(dataset, keep, config)
     num_steps = total_steps(config, len(dataset), len(kept))
-    step = check_updates(step, num_steps)
+    steps = _checked_steps(step, num_steps)
     chosen = resolve_how(how, model, dataset)
     sizes = score_batch_sizes(names, model, dataset, batch_size)
+    options: Any = {"batch_sizes": sizes, "never_learned": never_learned}
     static: Any = {"model": model, "config": config, "num_steps": num_steps}
     if chosen == "loop":
-        results = []
-        for seed in range(num_seeds):
-            state, history = train(keys[seed], model, dataset, keep=keep, config=config, num_updates=step)
-            scores = score_state(
-                state, model, dataset, batch_sizes=sizes, keep=keep, never_learned=never_learned
-            )
-            results.append((scores, jax.tree.map(np.asarray, state.variables), history))
+        examples, results = put_examples(dataset), []
+        for key in keys:
+            state = start(key, model, dataset, config=config, num_steps=num_steps)
+            at_steps, parts = [], []
+            for reached, part in train_between(state, examples, kept, steps, **static):
+                at_steps.append(score_state(reached, model, dataset, keep=keep, **options))
+                parts.append(part)
+                variables = reached.variables
+            history = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+            scores = jax.tree.map(lambda *arrays: np.stack(arrays), *at_steps)
+            results.append((scores, fetch(variables), history))
         scores, variables, history = jax.tree.map(lambda *leaves: np.stack(leaves), *results)
-        return EnsembleScores({name: scores[name] for name in names}, jax.device_put(variables), history)
-    scores, variables, history = _score_program(
-        keys,
-        dataset.examples(),
-        kept,
-        **static,
-        step=step,
-        batch_sizes=sizes,
-        never_learned=never_learned,
-        how=chosen,
-    )
+        variables = replicate(variables)
+    else:
+        scores, variables, history = _score_program(
+            *replicate((keys, put_examples(dataset), kept)), **static, **options, steps=steps, how=chosen
+        )
+        scores, history = fetch((scores, history))
     # In the order of `names`: a program returns dicts sorted.
-    by_name = {name: np.asarray(scores[name]) for name in names}
-    return EnsembleScores(by_name, variables, jax.tree.map(np.asarray, history))
+    by_step = {name: np.swapaxes(scores[name], 0, 1) for name in names}
+    if isinstance(step, int):
+        by_step = {name: values[0] for name, values in by_step.items()}
+    return EnsembleScores(by_step, variables, history)
+
+
+def _checked_steps(step: int | tuple[int, ...], num_steps: int) -> tuple[int, ...]:
+    if isinstance(step, int):
+        return (check_updates(step, num_steps),)
+    steps = tuple(check_updates(one, num_steps) for one in step)
+    if not steps or any(one >= other for one, other in itertools.pairwise(steps)):
+        raise InputError(f"step must be a number, or several in ascending order; got {step}")
+    return steps
 
 
 def score_state(
@@ -226,7 +286,7 @@ def score_state(
 
 @functools.partial(
     jax.jit,
-    static_argnames=("model", "config", "num_steps", "step", "batch_sizes", "never_learned", "how"),
+    static_argnames=("model", "config", "num_steps", "steps", "batch_sizes", "never_learned", "how"),
 )
 def _score_program(keys: Any, examples: Examples, kept: Any, *, how: How, **static: Any) -> Any:
     return over_seeds(functools.partial(score_one_seed, **static), how=how)(keys, examples, kept)

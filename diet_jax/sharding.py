@@ -4,10 +4,12 @@ The mesh is JAX's own and is found where JAX keeps it (`jax.set_mesh`); without 
 its arguments alone. Computations are those of one device: JAX inserts the communication.
 """
 
+import math
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from diet_jax.errors import InputError
@@ -41,7 +43,8 @@ def make_mesh(seed: int | None = None, data: int = 1, *, shard_params: bool = Fa
         InputError: a number below 1, or more devices than there are.
 
     Example:
-        >>> make_mesh(seed=1).axis_names
+        >>> import diet_jax as dj
+        >>> dj.make_mesh(seed=1).axis_names
         ('seed', 'data')
     """
     count = jax.device_count()
@@ -59,9 +62,33 @@ def make_mesh(seed: int | None = None, data: int = 1, *, shard_params: bool = Fa
 
 
 def axis_size(name: str) -> int:
-    """Returns the number of devices along an axis of the current mesh; 1 if there is no such axis."""
+    """Returns over how many devices of the current mesh an axis can be split; 1 if there is no such axis.
+
+    1 also inside `jax.shard_map` over that axis, where each device has its own part already.
+
+    Raises:
+        InputError: a mesh whose axis has an explicit type, which JAX's loops do not support.
+    """
     mesh = jax.sharding.get_abstract_mesh()
-    return 1 if mesh.empty else dict(mesh.shape).get(name, 1)
+    if mesh.empty or name not in mesh.axis_names:
+        return 1
+    kind = mesh.axis_types[mesh.axis_names.index(name)]
+    if kind == AxisType.Explicit:
+        raise InputError(
+            f"the axis {name!r} of the current mesh has the type Explicit, it must be Auto; make the mesh "
+            f"with diet_jax.make_mesh"
+        )
+    return mesh.shape[name] if kind == AxisType.Auto else 1
+
+
+def batch_axes() -> tuple[str, ...]:
+    """Returns the axes of the current mesh that split batches: "data" and "fsdp", where longer than 1."""
+    return tuple(name for name in (DATA, FSDP) if axis_size(name) > 1)
+
+
+def batch_parts() -> int:
+    """Returns into how many parts each batch is split; 1 without a mesh."""
+    return math.prod(axis_size(name) for name in batch_axes())
 
 
 def split_batch(tree: Any) -> Any:
@@ -69,8 +96,7 @@ def split_batch(tree: Any) -> Any:
 
     A leaf whose length they do not divide stays whole, as does everything without a mesh.
     """
-    axes = tuple(name for name in (DATA, FSDP) if axis_size(name) > 1)
-    parts = int(np.prod([axis_size(name) for name in axes])) if axes else 1
+    axes, parts = batch_axes(), batch_parts()
     if parts == 1:
         return tree
 
@@ -103,15 +129,44 @@ def split_params(tree: Any) -> Any:
 
 
 def replicate(tree: Any) -> Any:
-    """Puts arrays, the same in every process, on all devices of the current mesh, or on the default one."""
+    """Puts arrays, the same in every process, on all devices of the current mesh, or on the default one.
+
+    JAX arrays that lie on all these devices already stay as they are, also where they are split.
+    """
     mesh = jax.sharding.get_mesh()
-    return jax.device_put(tree) if mesh.empty else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    if mesh.empty:
+        return jax.device_put(tree)
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def is_there(leaf: Any) -> bool:
+        return isinstance(leaf, jax.Array) and leaf.sharding.device_set == whole.device_set
+
+    leaves, structure = jax.tree.flatten(tree)
+    away = [i for i, leaf in enumerate(leaves) if not is_there(leaf)]
+    # Keys cannot be put on the devices of another process, their data can.
+    keys = {i: jax.random.key_impl(leaves[i]) for i in away if _is_key(leaves[i])}
+    data = [jax.random.key_data(leaves[i]) if i in keys else leaves[i] for i in away]
+    for i, leaf in zip(away, jax.device_put(data, whole), strict=True):
+        leaves[i] = jax.random.wrap_key_data(leaf, impl=keys[i]) if i in keys else leaf
+    return jax.tree.unflatten(structure, leaves)
+
+
+def replicated_shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    """Returns the shape of what `replicate` puts on devices, to compile for before it is there."""
+    mesh = jax.sharding.get_mesh()
+    sharding = None if mesh.empty else NamedSharding(mesh, PartitionSpec())
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
 
 def fetch(tree: Any) -> Any:
     """Returns arrays as NumPy arrays, whole in every process, also where their parts lie in several."""
-    if all(getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(tree)):
-        return jax.device_get(tree)
-    from jax.experimental import multihost_utils
 
-    return multihost_utils.process_allgather(tree, tiled=True)
+    def whole(leaf: Any) -> Any:
+        here = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated
+        return leaf if here else multihost_utils.process_allgather(leaf, tiled=True)
+
+    return jax.device_get(jax.tree.map(whole, tree))
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)

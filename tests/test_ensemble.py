@@ -80,7 +80,7 @@ def test_over_seeds_refuses_what_has_no_seed_axis():
 
 
 def test_an_unknown_how_is_refused(conv_model, train_split, test_split, keys, unchecked_types):
-    with pytest.raises(InputError, match="how must be one of vmap, unroll, map, loop or auto"):
+    with pytest.raises(InputError, match="how must be one of vmap, unroll, map, loop, mesh or auto"):
         dj.over_seeds(lambda x: x, how="pmap")
     with pytest.raises(InputError, match="how must be"):
         dj.score_ensemble(keys, conv_model, train_split, config=CONFIG, step=0, how="pmap")
