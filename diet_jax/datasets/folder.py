@@ -91,7 +91,9 @@ def _load(root: Path, name: str, cache: Path, normalization: Normalization | Non
     def build() -> Splits:
         channels = _channels([*train, *test])
 
-        def split(files: Sequence[ImageFile], split_name: str, normalization: Normalization | None) -> Dataset:
+        def split(
+            files: Sequence[ImageFile], split_name: str, normalization: Normalization | None
+        ) -> Dataset:
             with Progress(f"decoding {name} {split_name} (once)", len(files), quiet=quiet) as progress:
                 sources = ((str(f.path), f.path) for f in files)
                 images = decode_images(sources, len(files), channels, progress)
