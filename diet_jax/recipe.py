@@ -46,8 +46,9 @@ class TrainConfig:
     """Piecewise: what the rate is multiplied by at each drop."""
     warmup: float = 0.0
     """Linear and cosine: share of the training in which the rate rises."""
-    augment: Literal["none", "crop", "crop_flip"] = "crop_flip"
-    """Random crop after reflecting 4 pixels, and horizontal flip."""
+    augment: Literal["none", "crop", "crop_flip", "resized_crop"] = "crop_flip"
+    """Random crop after reflecting 4 pixels, and horizontal flip; resized_crop (ImageNet, images read from
+    disk): a random part of 8% of the area or more, resized, and the flip."""
     crop_offsets: CropOffsets = "example"
     """One crop per example, or one per batch as in the authors' code."""
     steps_per_call: int | None = None

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Int
 
+from diet_jax.errors import InputError
 from diet_jax.losses import cross_entropy
 from diet_jax.recipe import TrainConfig, make_optimizer, prepare_batch, steps_per_epoch
 from diet_jax.scores.dynamics import ForgettingState, init_forgetting, update_forgetting
@@ -157,7 +158,15 @@ def train_step(
 
     Returns:
         The state after the update; loss and accuracy of the batch before it.
+
+    Raises:
+        InputError: the augmentation works on images that are read from disk only.
     """
+    if config.augment == "resized_crop":
+        raise InputError(
+            "augment resized_crop cuts images as they are read from disk: load the dataset with "
+            "load_streamed (--data.streaming), or choose crop_flip, crop or none"
+        )
     batch = Examples(examples.images[rows], examples.labels[rows], examples.mean, examples.std)
     return train_on_batch(state, batch, rows, model=model, config=config, num_steps=num_steps)
 

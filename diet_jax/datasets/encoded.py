@@ -5,7 +5,7 @@ import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from diet_jax.errors import InputError
 DIGEST_BYTES = 16
 
 
+@runtime_checkable
 class Source(Protocol):
     """Encoded images by number. Pickled for worker processes, so it opens files when it first reads."""
 
@@ -23,7 +24,7 @@ class Source(Protocol):
         """Returns the number of images."""
         ...
 
-    def name(self, number: int) -> str:
+    def name(self, number: int | np.integer) -> str:
         """Returns what error messages call an image."""
         ...
 
@@ -43,7 +44,7 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def name(self, number: int) -> str:
+    def name(self, number: int | np.integer) -> str:
         """Returns the path of an image."""
         return str(self.root / str(self.paths[number]))
 
@@ -81,7 +82,7 @@ class RecordSource:
     def __len__(self) -> int:
         return len(self._opened)
 
-    def name(self, number: int) -> str:
+    def name(self, number: int | np.integer) -> str:
         """Returns the row, data set and split of an image."""
         return f"{number} of {self.dataset} {self.split}"
 
@@ -175,7 +176,7 @@ class EncodedImages:
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
         contents = self.source.read(self.numbers[rows])
         for place, (row, content) in enumerate(zip(rows, contents, strict=True)):
-            name = self.source.name(int(self.numbers[row]))
+            name = self.source.name(self.numbers[row])
             if digest(content) != self.digests[row].tobytes():
                 raise InputError(f"image {name} has changed since the dataset was loaded; load it again")
             rng = None if crop_seed is None else np.random.default_rng([*crop_seed, int(row)])
