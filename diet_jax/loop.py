@@ -11,13 +11,15 @@ import numpy as np
 from jax.core import Tracer
 
 from diet_jax.augment import normalize
-from diet_jax.backend import default_chunks_per_call, default_steps_per_call, model_has_convolution
-from diet_jax.batching import auto_batch_size, map_examples
+from diet_jax.backend import default_chunks_per_call, default_steps_per_call, training_has_convolution
+from diet_jax.batching import auto_batch_size, chunk_budget, map_examples
 from diet_jax.data import Dataset
+from diet_jax.device_memory import free_bytes
 from diet_jax.errors import InputError
+from diet_jax.memory import SHARE_TO_PLAN_WITH, BatchPlan, fit_batch, halving, resident_bytes
 from diet_jax.pruning import kept_indices
 from diet_jax.recipe import TrainConfig, steps_per_epoch, total_steps
-from diet_jax.sharding import fetch, replicate, split_batch
+from diet_jax.sharding import batch_parts, fetch, replicate, replicated_shape, split_batch
 from diet_jax.training import (
     StepMetrics,
     TrainState,
@@ -31,6 +33,8 @@ from diet_jax.training import (
 from diet_jax.types import Examples, Mask, Model, PRNGKey, Rows, ScoreFn, Variables
 
 BatchSize = int | Literal["auto"]
+
+SMALLER_CHUNKS = "choose a smaller model, or free memory that other processes hold"
 
 # Where a call does one step, the batches are still drawn for many steps at once: sorting is not free.
 ROWS_PER_CALL = 500
@@ -97,7 +101,8 @@ def start(key: PRNGKey, model: Model, dataset: Dataset, *, config: TrainConfig, 
 def put_examples(dataset: Dataset) -> Examples:
     """Returns a dataset's arrays on the default device, or whole on each device of the current mesh."""
     mean, std = (np.asarray(values, np.float32) for values in dataset.normalization)
-    return Examples(*replicate((dataset.images, dataset.labels, mean, std)))
+    # Images on disk have no array, and say so here.
+    return Examples(*replicate((np.asarray(dataset.images), dataset.labels, mean, std)))
 
 
 def train_between(
@@ -128,7 +133,7 @@ def train_between(
         The state at each stop, and the metrics of the steps since the last one.
     """
     image_shape = examples.image_shape
-    per_call = config.steps_per_call or default_steps_per_call(model_has_convolution(model, image_shape))
+    per_call = config.steps_per_call or default_steps_per_call(training_has_convolution(model, image_shape))
     order_key, kept = run_keys(state.key).order, jnp.asarray(kept)
     examples = replicate(examples)
     step = int(state.step)
@@ -286,13 +291,15 @@ def score_dataset(
             `functools.partial(dj.el2n, model.predict)`.
         variables: of one model.
         dataset: any split.
-        batch_size: examples per call; "auto" bounds the memory of the intermediate arrays.
+        batch_size: examples per batch; "auto" takes as many as are fast and fit: the compiled program's
+            memory is compared with what is free. Where memory runs out all the same, the batch is halved
+            with a warning and the scoring goes on.
 
     Returns:
         float32 `[n]`, row i belongs to example i.
 
     Raises:
-        InputError: a batch size below 1.
+        InputError: a batch size below 1, or memory that does not suffice for one example at a time.
 
     Example:
         >>> import functools, jax, diet_jax as dj
@@ -310,23 +317,89 @@ def map_dataset(
 ) -> Any:
     """Applies `fn(variables, images, labels)` to normalised batches and joins the results as NumPy arrays."""
     count = len(dataset)
-    stats = tuple(np.asarray(v, np.float32) for v in dataset.normalization)
+    stats = _stats(dataset)
     variables = replicate(variables)
     if batch_size == "auto":
-        batch_size = auto_batch_size(fn, *batch_shapes(dataset), shared=(variables,))
+        batch_size = chunk_plan(fn, variables, dataset).batch_size
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size must be an integer of at least 1 or 'auto', got {batch_size!r}")
-    batch_size = min(batch_size, count)
-    per_call = batch_size * default_chunks_per_call()
-    filled = batch_size * math.ceil(count / batch_size)
-    parts = []
-    for first in range(0, count, per_call):
-        rows = np.arange(first, min(first + per_call, filled)).clip(max=count - 1)
-        images, labels = dataset.images[rows], dataset.labels[rows]
-        part = _mapped(variables, *replicate((images, labels)), *stats, fn=fn, batch_size=batch_size)
-        parts.append((part, min(per_call, count - first)))
-    trimmed = [jax.tree.map(lambda a: fetch(a)[:size], part) for part, size in parts]  # noqa: B023
+    chunks = default_chunks_per_call()
+    images: Iterator[np.ndarray] = iter(())
+    expected: tuple[int, int] | None = None
+
+    def run(first: int, size: int) -> Any:
+        nonlocal images, expected
+        if expected != (first, size):  # The first call, or the first one of a smaller size.
+            starts = range(first, count, size)
+            images = dataset.read_batches([_call_rows(at, size, chunks, count)[0] for at in starts])
+        rows, batch = _call_rows(first, size, chunks, count)
+        arrays = replicate((next(images), dataset.labels[rows], *stats))
+        expected = (first + size, size)
+        return fetch(_mapped(variables, *arrays, fn=fn, batch_size=batch))
+
+    parts = halving(run, count, min(batch_size, count) * chunks, what="examples", remedy=SMALLER_CHUNKS)
+    trimmed = [jax.tree.map(lambda a: a[:size], part) for size, part in parts]  # noqa: B023
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *trimmed)
+
+
+def chunk_plan(fn: Callable[..., Any], variables: Variables, dataset: Dataset) -> BatchPlan:
+    """Returns how many examples `map_dataset` takes at a time: the most within budget whose program fits.
+
+    The program is compiled for the check, and is the one that `map_dataset` then runs.
+
+    Args:
+        fn: `(variables, images, labels) -> pytree` of arrays `[b ...]`.
+        variables: of one model, or their shapes.
+        dataset: any split.
+
+    Returns:
+        The batch size, with the bytes of its program and what was free.
+    """
+    variables = jax.tree.map(_as_on_device, variables)
+    leaves, structure = jax.tree.flatten(variables)
+    shapes = tuple((leaf.shape, jnp.dtype(leaf.dtype)) for leaf in leaves)
+    candidate = _candidate(fn, structure, shapes, dataset.image_shape, chunk_budget())
+    chunks, count = default_chunks_per_call(), len(dataset)
+
+    def compile_at(size: int) -> Any:
+        rows, batch = _call_rows(0, size * chunks, chunks, count)
+        images = replicated_shape((len(rows), *dataset.image_shape), dataset.images.dtype)
+        labels = replicated_shape((len(rows),), dataset.labels.dtype)
+        stats = (replicated_shape(values.shape, values.dtype) for values in _stats(dataset))
+        return _mapped.lower(variables, images, labels, *stats, fn=fn, batch_size=batch).compile()
+
+    return fit_batch(
+        compile_at,
+        min(candidate, count),
+        limit=int(SHARE_TO_PLAN_WITH * free_bytes()),
+        resident=resident_bytes(variables),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _candidate(
+    fn: Callable[..., Any], structure: Any, shapes: tuple[Any, ...], image_shape: Any, budget: int
+) -> int:
+    variables = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    one = jax.ShapeDtypeStruct((1, *image_shape), "float32"), jax.ShapeDtypeStruct((1,), "int32")
+    return auto_batch_size(fn, *one, shared=(variables,), budget=budget)
+
+
+def _as_on_device(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, jax.Array) else replicated_shape(leaf.shape, leaf.dtype)
+
+
+def _call_rows(first: int, size: int, chunks: int, count: int) -> tuple[np.ndarray, int]:
+    """The rows of a call that takes `size` from `first` on, whole batches of them, and the batch size."""
+    # Every device that shares a batch has the same share of it.
+    batch = batch_parts() * math.ceil(size / chunks / batch_parts())
+    filled = first + batch * math.ceil((count - first) / batch)
+    return np.arange(first, min(first + size, filled)).clip(max=count - 1), batch
+
+
+def _stats(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    mean, std = (np.asarray(values, np.float32) for values in dataset.normalization)
+    return mean, std
 
 
 def map_examples_of(
@@ -341,10 +414,14 @@ def map_examples_of(
     return map_examples(batch, examples.images, examples.labels, batch_size=batch_size)
 
 
-def model_batch_size(fn: Callable[..., Any], model: Model, dataset: Dataset) -> int:
-    """Returns the automatic batch size of `fn(variables, images, labels)` for a model; nothing is run."""
+def model_batch_size(fn: Callable[..., Any], model: Model, dataset: Dataset, *, at_once: int = 1) -> int:
+    """Returns the batch size to try for `fn(variables, images, labels)` on `at_once` networks together.
+
+    Nothing is compiled or run.
+    """
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), dataset.image_shape))
-    return auto_batch_size(fn, *batch_shapes(dataset), shared=(variables,))
+    budget = chunk_budget() // at_once
+    return auto_batch_size(fn, *batch_shapes(dataset), shared=(variables,), budget=budget)
 
 
 def batch_shapes(dataset: Dataset) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
