@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from diet_jax.loop import score_dataset, train, train_from
     from diet_jax.losses import cross_entropy, error_vector
     from diet_jax.models import create_model, from_linen
+    from diet_jax.models.convolution import matmul_convolution
     from diet_jax.models.linearized import linearize
     from diet_jax.noise import NoisyLabels, flip_labels, replace_labels
     from diet_jax.ntk.distance import kernel_distance, kernel_velocity
@@ -118,6 +119,7 @@ _HOMES = {
     "logit_grad_norms": "scores.logit_gradients",
     "logit_gram": "ntk.gram",
     "logit_sum_gradient": "scores.logit_gradients",
+    "matmul_convolution": "models.convolution",
     "make_mesh": "sharding",
     "normalize": "augment",
     "normalized_images": "augment",
@@ -196,6 +198,7 @@ __all__ = [
     "logit_gram",
     "logit_sum_gradient",
     "make_mesh",
+    "matmul_convolution",
     "normalize",
     "normalized_images",
     "num_kept",

@@ -31,17 +31,31 @@ def has_convolution(fn: Callable[..., Any], *args: Any) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def model_has_convolution(model: Model, image_shape: tuple[int, int, int]) -> bool:
-    """Returns whether a model's forward pass computes a convolution; nothing is run."""
+    """Returns whether a model's forward pass computes a convolution in either mode; nothing is run.
+
+    A convolution written as a matrix product (`matmul_convolution`) is none.
+    """
+    variables, image = _shapes(model, image_shape)
+    predicts = has_convolution(model.predict, variables, image)
+    return predicts or training_has_convolution(model, image_shape)
+
+
+@functools.lru_cache(maxsize=64)
+def training_has_convolution(model: Model, image_shape: tuple[int, int, int]) -> bool:
+    """Returns whether a model's forward pass in train mode computes a convolution; nothing is run."""
+    return has_convolution(functools.partial(model.apply, train=True), *_shapes(model, image_shape))
+
+
+def _shapes(model: Model, image_shape: tuple[int, int, int]) -> tuple[Any, Any]:
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), image_shape))
-    image = jax.ShapeDtypeStruct((1, *image_shape), "float32")
-    return has_convolution(model.predict, variables, image)
+    return variables, jax.ShapeDtypeStruct((1, *image_shape), "float32")
 
 
 def default_steps_per_call(convolutional: bool) -> int:
-    """Returns how many training steps one compiled call should do.
+    """Returns how many training steps one compiled call should do, given `training_has_convolution`.
 
     XLA's CPU convolutions are slow inside a loop (eleven times on 28x28 images, hardly on 8x8), so there a
-    step is a call of its own.
+    step is a call of its own. The library's networks train on CPUs without them.
     """
     return 1 if convolutional and jax.default_backend() == "cpu" else 100
 
@@ -55,10 +69,10 @@ def default_chunks_per_call() -> int:
 
 
 def default_how(convolutional: bool) -> How:
-    """Returns how seeds should be batched; see `over_seeds`.
+    """Returns how seeds should be batched, given `model_has_convolution`; see `over_seeds`.
 
-    On CPUs a convolution in a loop on the device is slow, and all but "loop" train in one: they took 6 to 12
-    times as long, so convolutional networks train one after the other.
+    On CPUs a convolution in a loop on the device is slow, and all but "loop" score and train in one. So
+    convolutional networks run one after the other, which loses nothing: every seed fills the cores.
     """
     if jax.default_backend() != "cpu":
         return "vmap"

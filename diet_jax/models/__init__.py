@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from diet_jax.errors import InputError
 from diet_jax.models.cnn import CNN, SmallCNN
+from diet_jax.models.convolution import ConvolutionForm, matmul_convolution
 from diet_jax.models.linearized import LinearizedModel, linearize
 from diet_jax.models.linen import LinenModel, from_linen
 from diet_jax.models.mlp import MLP
@@ -27,6 +28,7 @@ __all__ = [
     "create_model",
     "from_linen",
     "linearize",
+    "matmul_convolution",
     "resnet18",
     "resnet50",
 ]
@@ -38,11 +40,11 @@ class _Entry(NamedTuple):
 
 
 _MODELS = {
-    "resnet18": _Entry(resnet18, ("width", "zero_init", "stem")),
-    "resnet50": _Entry(resnet50, ("width", "zero_init", "stem")),
-    "cnn": _Entry(CNN, ("widths",)),
-    "small_cnn": _Entry(SmallCNN, ("widths",)),
-    "vgg16": _Entry(VGG16, ("width",)),
+    "resnet18": _Entry(resnet18, ("width", "zero_init", "stem", "convolution")),
+    "resnet50": _Entry(resnet50, ("width", "zero_init", "stem", "convolution")),
+    "cnn": _Entry(CNN, ("widths", "convolution")),
+    "small_cnn": _Entry(SmallCNN, ("widths", "convolution")),
+    "vgg16": _Entry(VGG16, ("width", "convolution")),
     "mlp": _Entry(MLP, ("widths",)),
 }
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -65,7 +67,10 @@ def create_model(name: str, *, num_classes: int, dtype: str = "float32", **optio
             `zero_init` (bool; resnet18, default False, and resnet50, default True: start the last
             BatchNorm scale of each residual block at zero), `stem` ("small" or "imagenet"; resnet18,
             resnet50: for small images, or ImageNet's 7x7 convolution of stride 2 and max-pool), `widths`
-            (list or tuple of int; cnn, small_cnn, mlp: size of each stage or hidden layer).
+            (list or tuple of int; cnn, small_cnn, mlp: size of each stage or hidden layer), `convolution`
+            (all but mlp; how convolutions are computed: "lax", by JAX, or "matmul", by `matmul_convolution`;
+            by default "auto", which is "matmul" in train mode on CPUs, else "lax". The logits are the same
+            but for rounding).
 
     Returns:
         A model with `init`, `apply`, `predict` and `features`.
@@ -104,8 +109,9 @@ def _check_option(option: str, value: Any) -> Any:
     """Returns a checked value; lists become tuples because a model must be hashable."""
     if option == "width" and not _is_positive_int(value):
         raise InputError(f"width: expected a positive integer, got {value!r}.")
-    if option == "stem" and value not in get_args(Stem):
-        raise InputError(f"stem: expected {' or '.join(map(repr, get_args(Stem)))}, got {value!r}.")
+    for choice, values in (("stem", get_args(Stem)), ("convolution", get_args(ConvolutionForm))):
+        if option == choice and value not in values:
+            raise InputError(f"{option}: expected {' or '.join(map(repr, values))}, got {value!r}.")
     if option == "zero_init" and not isinstance(value, bool):
         raise InputError(f"zero_init: expected True or False, got {value!r}.")
     if option == "widths":

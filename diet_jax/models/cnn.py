@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from diet_jax.models.layers import last_dtype
+from diet_jax.models.convolution import ConvolutionForm
+from diet_jax.models.layers import conv, last_dtype
 from diet_jax.types import Images
 
 
@@ -24,14 +25,15 @@ class CNN(nn.Module):
     num_classes: int
     widths: tuple[int, ...] = (32, 64, 128)
     dtype: Any = jnp.float32
+    convolution: ConvolutionForm = "auto"
 
     @nn.compact
-    def __call__(self, images: Images) -> Float[Array, "b c"]:
+    def __call__(self, images: Images, *, train: bool = False) -> Float[Array, "b c"]:
         """Returns logits, float32 [b c], of normalised images, float [b h w ch]."""
         x = images
         for width in self.widths:
-            x = nn.relu(nn.Conv(width, (3, 3), dtype=self.dtype)(x))
-            x = nn.relu(nn.Conv(width, (3, 3), strides=(2, 2), dtype=self.dtype)(x))
+            x = nn.relu(conv(width, 3, dtype=self.dtype, form=self.convolution, train=train)(x))
+            x = nn.relu(conv(width, 3, 2, dtype=self.dtype, form=self.convolution, train=train)(x))
         last = last_dtype(self.dtype)
         return nn.Dense(self.num_classes, dtype=last)(x.mean((1, 2), dtype=last))
 
@@ -49,11 +51,12 @@ class SmallCNN(nn.Module):
     num_classes: int
     widths: tuple[int, ...] = (16, 32, 64)
     dtype: Any = jnp.float32
+    convolution: ConvolutionForm = "auto"
 
     @nn.compact
-    def __call__(self, images: Images) -> Float[Array, "b c"]:
+    def __call__(self, images: Images, *, train: bool = False) -> Float[Array, "b c"]:
         """Returns logits, float32 [b c], of normalised images, float [b h w ch]."""
         x = images
         for width in self.widths:
-            x = nn.relu(nn.Conv(width, (3, 3), strides=(2, 2), dtype=self.dtype)(x))
+            x = nn.relu(conv(width, 3, 2, dtype=self.dtype, form=self.convolution, train=train)(x))
         return nn.Dense(self.num_classes, dtype=last_dtype(self.dtype))(x.reshape(x.shape[0], -1))

@@ -1,4 +1,4 @@
-"""The BatchNorm that ResNet and VGG share."""
+"""The convolution and the BatchNorm that the networks share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,48 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
+
+from diet_jax.models.convolution import ConvolutionForm, matmul_convolution, resolve_form
+
+
+def conv(
+    filters: int,
+    size: int,
+    stride: int = 1,
+    *,
+    use_bias: bool = True,
+    dtype: Any,
+    form: ConvolutionForm,
+    train: bool,
+) -> nn.Conv:
+    """Makes a square convolution with 'SAME' padding inside a compact linen module.
+
+    Args:
+        filters: output channels.
+        size: height and width of the kernel.
+        stride: of both axes.
+        use_bias: whether a bias is added.
+        dtype: dtype to compute in.
+        form: how the convolution is computed.
+        train: the mode, which "auto" depends on.
+
+    Returns:
+        The layer.
+
+    Example:
+        >>> conv(4, 3, dtype=jnp.float32, form="matmul", train=True).kernel_size
+        (3, 3)
+    """
+    matmul = resolve_form(form, train=train) == "matmul"
+    return nn.Conv(
+        filters,
+        (size, size),
+        (stride, stride),
+        padding="SAME",
+        use_bias=use_bias,
+        dtype=dtype,
+        conv_general_dilated=matmul_convolution if matmul else None,
+    )
 
 
 def last_dtype(dtype: Any) -> Any:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from diet_jax.models.layers import batch_norm, last_dtype
+from diet_jax.models.convolution import ConvolutionForm
+from diet_jax.models.layers import batch_norm, conv, last_dtype
 from diet_jax.types import Images
 
 _Activations = Float[Array, "b h w f"]
@@ -15,9 +16,9 @@ _Activations = Float[Array, "b h w f"]
 Stem = Literal["small", "imagenet"]
 
 
-def _conv(filters: int, size: int, stride: int, dtype: Any) -> nn.Conv:
+def _conv(filters: int, size: int, stride: int, dtype: Any, form: ConvolutionForm, train: bool) -> nn.Conv:
     """A bias would be cancelled by the BatchNorm after it. 'SAME' pads stride 2 by (0, 1), unlike PyTorch."""
-    return nn.Conv(filters, (size, size), (stride, stride), padding="SAME", use_bias=False, dtype=dtype)
+    return conv(filters, size, stride, use_bias=False, dtype=dtype, form=form, train=train)
 
 
 class ResidualBlock(nn.Module):
@@ -36,6 +37,7 @@ class ResidualBlock(nn.Module):
     bottleneck: bool
     zero_init: bool
     dtype: Any
+    convolution: ConvolutionForm = "auto"
 
     @nn.compact
     def __call__(self, x: _Activations, *, train: bool) -> Float[Array, "b h2 w2 f2"]:
@@ -47,15 +49,15 @@ class ResidualBlock(nn.Module):
 
         y = x
         for filters, size, stride in layers[:-1]:
-            y = _conv(filters, size, stride, self.dtype)(y)
+            y = _conv(filters, size, stride, self.dtype, self.convolution, train)(y)
             y = nn.relu(batch_norm(y, train=train, dtype=self.dtype))
-        y = _conv(*layers[-1], self.dtype)(y)
+        y = _conv(*layers[-1], self.dtype, self.convolution, train)(y)
         last_scale = nn.initializers.zeros if self.zero_init else nn.initializers.ones
         y = batch_norm(y, train=train, dtype=self.dtype, scale_init=last_scale)
 
         shortcut = x.astype(self.dtype)
         if x.shape != y.shape:
-            shortcut = _conv(y.shape[-1], 1, self.stride, self.dtype)(x)
+            shortcut = _conv(y.shape[-1], 1, self.stride, self.dtype, self.convolution, train)(x)
             shortcut = batch_norm(shortcut, train=train, dtype=self.dtype)
         return nn.relu(shortcut + y)
 
@@ -81,12 +83,13 @@ class ResNet(nn.Module):
     width: int = 64
     stem: Stem = "small"
     dtype: Any = jnp.float32
+    convolution: ConvolutionForm = "auto"
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool = False) -> Float[Array, "b c"]:
         """Returns logits, float32 [b c], of normalised images, float [b h w ch]."""
         size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-        x = _conv(self.width, size, stride, self.dtype)(images)
+        x = _conv(self.width, size, stride, self.dtype, self.convolution, train)(images)
         x = nn.relu(batch_norm(x, train=train, dtype=self.dtype))
         if self.stem == "imagenet":
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
@@ -98,6 +101,7 @@ class ResNet(nn.Module):
                     bottleneck=self.bottleneck,
                     zero_init=self.zero_init,
                     dtype=self.dtype,
+                    convolution=self.convolution,
                 )(x, train=train)
         last = last_dtype(self.dtype)
         return nn.Dense(self.num_classes, dtype=last)(x.mean((1, 2), dtype=last))
@@ -110,6 +114,7 @@ def resnet18(
     width: int = 64,
     zero_init: bool = False,
     stem: Stem = "small",
+    convolution: ConvolutionForm = "auto",
 ) -> ResNet:
     """Returns ResNet18: basic blocks [2, 2, 2, 2], every BatchNorm scale starting at one.
 
@@ -119,6 +124,7 @@ def resnet18(
         width: filters of the stem and the first stage.
         zero_init: whether the last BatchNorm scale of each block starts at zero instead.
         stem: "small" for images of about 32 pixels, "imagenet" for about 224.
+        convolution: how convolutions are computed; see `create_model`.
 
     Returns:
         The linen module, 11,173,962 parameters with 10 classes and the small stem.
@@ -128,7 +134,14 @@ def resnet18(
         (2, 2, 2, 2)
     """
     return ResNet(
-        num_classes, (2, 2, 2, 2), bottleneck=False, zero_init=zero_init, width=width, stem=stem, dtype=dtype
+        num_classes,
+        (2, 2, 2, 2),
+        bottleneck=False,
+        zero_init=zero_init,
+        width=width,
+        stem=stem,
+        dtype=dtype,
+        convolution=convolution,
     )
 
 
@@ -139,6 +152,7 @@ def resnet50(
     width: int = 64,
     zero_init: bool = True,
     stem: Stem = "small",
+    convolution: ConvolutionForm = "auto",
 ) -> ResNet:
     """Returns ResNet50: bottleneck blocks [3, 4, 6, 3], each block starting as the identity (zero init).
 
@@ -148,6 +162,7 @@ def resnet50(
         width: filters of the stem and the first stage.
         zero_init: whether the last BatchNorm scale of each block starts at zero.
         stem: "small" for images of about 32 pixels, "imagenet" for about 224.
+        convolution: how convolutions are computed; see `create_model`.
 
     Returns:
         The linen module: 23,705,252 parameters with 100 classes and the small stem, 25,557,032 with 1000
@@ -158,5 +173,12 @@ def resnet50(
         (3, 4, 6, 3)
     """
     return ResNet(
-        num_classes, (3, 4, 6, 3), bottleneck=True, zero_init=zero_init, width=width, stem=stem, dtype=dtype
+        num_classes,
+        (3, 4, 6, 3),
+        bottleneck=True,
+        zero_init=zero_init,
+        width=width,
+        stem=stem,
+        dtype=dtype,
+        convolution=convolution,
     )

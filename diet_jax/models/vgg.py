@@ -8,7 +8,8 @@ from jax import Array
 from jaxtyping import Float
 
 from diet_jax.errors import InputError
-from diet_jax.models.layers import batch_norm, last_dtype
+from diet_jax.models.convolution import ConvolutionForm
+from diet_jax.models.layers import batch_norm, conv, last_dtype
 from diet_jax.types import Images
 
 # Convolutions per stage, and filters as a multiple of `width`; a max-pool ends each stage.
@@ -29,6 +30,7 @@ class VGG16(nn.Module):
     num_classes: int
     width: int = 64
     dtype: Any = jnp.float32
+    convolution: ConvolutionForm = "auto"
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool = False) -> Float[Array, "b c"]:
@@ -42,7 +44,9 @@ class VGG16(nn.Module):
         x = images
         for depth, multiple in _STAGES:
             for _ in range(depth):
-                x = nn.Conv(self.width * multiple, (3, 3), use_bias=False, dtype=self.dtype)(x)
+                filters = self.width * multiple
+                layer = conv(filters, 3, use_bias=False, dtype=self.dtype, form=self.convolution, train=train)
+                x = layer(x)
                 x = nn.relu(batch_norm(x, train=train, dtype=self.dtype))
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
         # One pixel is left of 32; the mean lets larger images through with the same parameters.
