@@ -186,12 +186,11 @@ def test_a_batch_is_halved_until_its_program_fits_and_is_compiled_once(
     roomy = loop.chunk_plan(fn, conv_variables, train_split)
     assert roomy.fits
     assert roomy.batch_size > 2
-    limit = 30_000_000  # 16 MB of weights, and 4 MB for each example and the program's other arrays.
-    monkeypatch.setattr(loop, "free_bytes", lambda: int(limit / memory.SHARE_TO_PLAN_WITH) + 1)
+    monkeypatch.setattr(loop, "free_bytes", lambda: roomy.needed // 2)
     compiled_names.clear()
     tight = loop.chunk_plan(fn, conv_variables, train_split)
-    assert tight.fits
-    assert tight.batch_size == 2
+    assert tight.needed <= tight.limit == int(memory.SHARE_TO_PLAN_WITH * (roomy.needed // 2))
+    assert 1 < tight.batch_size < roomy.batch_size
     halvings = int(np.log2(roomy.batch_size / tight.batch_size))
     assert compiled_names == ["jit(_mapped)"] * halvings
     compiled_names.clear()
