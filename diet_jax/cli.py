@@ -6,7 +6,8 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,8 +24,23 @@ STOPPED = 130
 Config = Annotated[RunConfig, tyro.conf.arg(name="")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """One run in several processes, on one machine or many."""
+
+    distributed: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Work together with the other processes that are started with this command. On Slurm, Open MPI,
+    Kubernetes and TPU slices JAX finds them itself, else the next three options say where."""
+    coordinator: str | None = None
+    """With --distributed: HOST:PORT of process 0, the same for all."""
+    num_processes: int | None = None
+    """With --distributed: how many processes there are, the same for all."""
+    process_id: int | None = None
+    """With --distributed: which process this is, from 0."""
+
+
 @dataclass(frozen=True)
-class Run:
+class Run(Processes):
     """Score an ensemble early in training, prune, retrain on what is kept, and compare.
 
     A config file (.py), if any, comes before the options; they change it.
@@ -34,7 +50,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(Processes):
     """Score every example with an ensemble, and write a score file for each score.
 
     Trains the ensemble of the config, or, with --from-run, scores the saved checkpoints of a run.
@@ -51,7 +67,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Train:
+class Train(Processes):
     """Train networks with checkpoints; a stopped command goes on where it was when it is called again."""
 
     config: Config
@@ -124,15 +140,36 @@ COMMANDS: dict[str, type] = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command line; exits with 0, or with 2 after one message for bad input."""
+    """Runs the command line; exits with 0, or with 2 after one message for bad input.
+
+    With --distributed the work is done in a child process, see supervise.py.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         # A terminal without the table's lines shows question marks; that is no reason to fail at the end.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    try:
+    with _one_message():
         command = _parse(arguments)
-        from diet_jax import commands
+        _check_processes(command)
+    if getattr(command, "distributed", False):
+        from diet_jax.distributed import CONNECT_SECONDS, HEARTBEAT_SECONDS
+        from diet_jax.supervise import supervised
+
+        code = supervised(
+            lambda: _act(command),
+            verdict_seconds=HEARTBEAT_SECONDS + 10,
+            connection=f"{command.coordinator or 'at the address of this job'}, within {CONNECT_SECONDS} s",
+        )
+        if code:
+            raise SystemExit(code)
+        return
+    _act(command)
+
+
+def _act(command: Any) -> None:
+    with _one_message():
+        from diet_jax import commands, distributed
 
         actions: dict[type, Callable[[Any], None]] = {
             Run: commands.run,
@@ -142,8 +179,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             Prepare: commands.prepare,
             Reproduce: commands.reproduce,
         }
+        if getattr(command, "distributed", False):
+            distributed.start(command.coordinator, command.num_processes, command.process_id)
+            own = ("config", "process_id")
+            distributed.agree({n: str(v) for n, v in vars(command).items() if n not in own}, "option")
         actions[type(command)](command)
+        distributed.stop()
         sys.stdout.flush()
+
+
+@contextmanager
+def _one_message() -> Iterator[None]:
+    """Turns what a user can mend into one message and an exit code."""
+    try:
+        yield
     except InputError as error:
         print(f"diet-jax: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -157,6 +206,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("diet-jax: stopped; the same command goes on from here", file=sys.stderr)
         raise SystemExit(STOPPED) from None
+
+
+def _check_processes(command: Any) -> None:
+    flags = ("coordinator", "num_processes", "process_id")
+    given = [f"--{f.replace('_', '-')}" for f in flags if getattr(command, f, None) is not None]
+    if given and not command.distributed:
+        raise InputError(f"{', '.join(given)} without --distributed; add it, or leave them out")
 
 
 def command() -> None:

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import difflib
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from rich.table import Table
 from diet_jax.checkpoints import Checkpoints
 from diet_jax.config import DataConfig, RunConfig
 from diet_jax.datasets.prepare import prepare_dataset
+from diet_jax.distributed import from_writer, is_alone, is_writer, together
 from diet_jax.errors import InputError
+from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.scoring import report_infinite, score_stage
 from diet_jax.experiments.selecting import mask_of
@@ -41,6 +44,8 @@ WIDTH_WITHOUT_TERMINAL = 120
 def run(command: "cli.Run") -> None:
     """Runs or continues the main job and prints its table."""
     folder, rows = run_prune(command.config)
+    if not is_writer():
+        return
     table = Table(title="final test accuracy, %", caption="± is the standard error of the paired difference")
     for column, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="right" if column else "left", no_wrap=True)
@@ -60,16 +65,23 @@ def score(command: "cli.Score") -> None:
         return
     if command.step is not None or command.names:
         raise InputError("--step and --names need --from-run; without it use --score.epoch and --score.names")
-    setup = prepare_setup(command.config, prunes=False)
-    with open_run(command.config, setup.resolved()) as folder:
-        save_noise(setup, folder.path / "noise.npz")
+    setup = together(lambda: prepare_setup(command.config, prunes=False))
+    with config_mesh(command.config), open_run(command.config, setup.resolved()) as folder:
+        from_writer(lambda: save_noise(setup, folder.path / "noise.npz"))
         for file in score_stage(setup, folder):
-            print(folder.path / "scores" / f"{file.name}.npz")
+            _print(folder.path / "scores" / f"{file.name}.npz")
+
+
+def _print(line: object) -> None:
+    if is_writer():
+        print(line)
 
 
 def score_checkpoints(command: "cli.Score") -> None:
     """Scores the checkpoints of one step of all scoring seeds of a run: scores/step_STEP/NAME.npz."""
     assert command.from_run is not None
+    if not is_alone():
+        raise InputError("--from-run scores in one process; leave out --distributed")
     data_dir = command.config.data.data_dir
     if dataclasses.replace(command.config, data=DataConfig()) != RunConfig() or (
         command.config.data != DataConfig(data_dir=data_dir)
@@ -150,11 +162,11 @@ def train(command: "cli.Train") -> None:
     """Trains networks with checkpoints and prints the final test accuracy of each."""
     if command.num_seeds < 1:
         raise InputError(f"--num-seeds must be at least 1, got {command.num_seeds}")
-    setup = prepare_setup(command.config, scores=False, prunes=False)
+    setup = together(lambda: prepare_setup(command.config, scores=False, prunes=False))
     config, (dataset, test) = setup.config, setup.splits
     keep, label = None, FULL
     if command.keep is not None:
-        mask = KeepFile.load(command.keep, dataset=dataset)
+        mask = from_writer(partial(KeepFile.load, command.keep, dataset=dataset))
         if mask.keep.ndim != 1:
             raise InputError(f"{command.keep} holds one mask per seed; choose a file with one mask")
         digest = hashlib.sha256(mask.keep.tobytes()).hexdigest()[:8]
@@ -165,6 +177,7 @@ def train(command: "cli.Train") -> None:
     # The names of the run's own trainings, where the training is the same.
     group = "score" if (command.purpose, label) == ("score", FULL) else f"{command.purpose}/{label}"
     with (
+        config_mesh(config, one_by_one=True),
         open_run(config, setup.resolved()) as folder,
         Progress("training", total=num_steps * command.num_seeds) as progress,
     ):
@@ -180,9 +193,10 @@ def train(command: "cli.Train") -> None:
                 "seed": seed,
             }
             path = folder.path / "trained" / f"{unit}.npz"
-            save_arrays(path, "predictions", {"predicted": predicted, "loss": loss}, facts)
+            arrays = {"predicted": predicted, "loss": loss}
+            from_writer(partial(save_arrays, path, "predictions", arrays, facts))
             folder.log(unit, step=num_steps, test_accuracy=accuracy, test_loss=float(loss.mean()))
-            print(f"{unit}: step {num_steps:,}, test accuracy {accuracy:.4f}, test loss {loss.mean():.4f}")
+            _print(f"{unit}: step {num_steps:,}, test accuracy {accuracy:.4f}, test loss {loss.mean():.4f}")
 
 
 def prepare(command: "cli.Prepare") -> None:

@@ -36,6 +36,12 @@ class DataConfig:
     label-noise 1 it is the matrix of the whole train split."""
     labels: str | None = None
     """CSV file (id,label) with labels to train on and score by, instead of noise that is drawn."""
+    streaming: bool = False
+    """Read images from disk as they are needed, for data larger than memory; seeds then run one by one."""
+    image_size: int | None = None
+    """Streaming: cut images of any size to this height and width; by default all must have one size."""
+    workers: int = 0
+    """Streaming: processes that decode images; 0 decodes in threads."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,18 @@ class RetrainConfig:
 
 
 @dataclass(frozen=True)
+class MeshConfig:
+    """How the devices share the work; by default each trains seeds of its own. The numbers stay the same."""
+
+    seed: int | None = None
+    """Groups of devices, each with seeds of its own; by default all devices divided by mesh.data."""
+    data: int | None = None
+    """Devices that share every batch; by default 1, or all devices where checkpoints are saved."""
+    shard_params: bool = False
+    """Split parameters and optimiser state over the devices that share a batch, for large networks."""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One experiment: score an ensemble, prune, retrain, compare. The defaults are the embedded digits."""
 
@@ -108,6 +126,7 @@ class RunConfig:
     score: ScoreConfig = field(default_factory=ScoreConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
     checkpoint_epochs: tuple[float, ...] = ()
     """Save every training's state after these epochs (0 is the initialisation); seeds then run one by one."""
     seed: int = 0
@@ -116,7 +135,7 @@ class RunConfig:
     """Run folder; by default runs/DATA-MODEL. The same config continues in it, another is refused."""
 
     def __post_init__(self) -> None:
-        for part in (self, self.data, self.model, self.score, self.select, self.retrain):
+        for part in (self, self.data, self.model, self.score, self.select, self.retrain, self.mesh):
             check_types(part)
         for name, value in {
             "score.num_seeds": self.score.num_seeds,
@@ -145,6 +164,10 @@ class RunConfig:
         if any(not 0 <= epoch < math.inf for epoch in self.checkpoint_epochs):
             raise InputError(f"checkpoint_epochs must be finite and at least 0, got {self.checkpoint_epochs}")
         for name, how in {"score.how": self.score.how, "retrain.how": self.retrain.how}.items():
+            if self.data.streaming and how not in ("auto", "loop"):
+                raise InputError(
+                    f"data.streaming needs seeds one by one: {name} is {how}, leave it auto or loop"
+                )
             if self.checkpoint_epochs and how not in ("auto", "loop"):
                 raise InputError(f"checkpoints need seeds one by one: {name} is {how}, leave it auto or loop")
 
@@ -166,6 +189,17 @@ class RunConfig:
             )
         if data.labels is not None and (data.label_noise or data.noise_matrix is not None):
             raise InputError("data.labels and data.label_noise are two sources of labels; choose one")
+        if data.image_size is not None and data.image_size < 1:
+            raise InputError(f"data.image_size must be at least 1, got {data.image_size}")
+        if data.workers < 0:
+            raise InputError(f"data.workers must be at least 0, got {data.workers}")
+        needing = {
+            "data.image_size": data.image_size is not None,
+            "data.workers": data.workers > 0,
+            "train.augment resized_crop": self.train.augment == "resized_crop",
+        }
+        for name in (name for name, given in needing.items() if given and not data.streaming):
+            raise InputError(f"{name} is for images read from disk: set data.streaming or leave it out")
 
     def folder(self) -> str:
         """Returns the run folder: `run_dir`, or one named after data and model."""
@@ -173,8 +207,8 @@ class RunConfig:
         return self.run_dir or f"runs/{name}-{self.model.name}"
 
 
-# Where things are kept, and not what is computed: two runs that differ only here are the same run.
-LOCATIONS = {("run_dir",), ("data", "data_dir")}
+# Where things are kept or computed, and not what: two runs that differ only here are the same run.
+LOCATIONS = {("run_dir",), ("data", "data_dir"), ("data", "workers"), ("mesh",)}
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -225,8 +259,10 @@ def differences(old: dict[str, Any], new: dict[str, Any], path: tuple[str, ...] 
     for name in sorted({*old, *new}):
         here = (*path, name)
         a, b = old.get(name), new.get(name)
+        if here in LOCATIONS:
+            continue
         if isinstance(a, dict) and isinstance(b, dict):
             lines += differences(a, b, here)
-        elif here not in LOCATIONS and a != b:
+        elif a != b:
             lines.append(f"{'.'.join(here)}: {b}, was {a}")
     return lines

@@ -1,8 +1,13 @@
-"""Progress of a long step, on stderr: a bar with the time left on a terminal, else a line now and then."""
+"""Progress of a long step, on stderr: a bar with the time left on a terminal, else a line now and then.
+
+Of several processes the first one shows it.
+"""
 
 import sys
 import time
 from typing import Any
+
+from diet_jax.distributed import is_writer
 
 
 class Progress:
@@ -22,6 +27,7 @@ class Progress:
         self._done = 0
         self._start = self._shown = time.monotonic()
         self._bar: Any = None
+        quiet = quiet or not is_writer()
         self._lines = not quiet and not sys.stderr.isatty()
         if self._lines:
             print(f"{description} ...", file=sys.stderr)
@@ -70,5 +76,5 @@ def _rich_bar() -> Any:
 
 def say(message: str, *, quiet: bool = False) -> None:
     """Prints one line to stderr."""
-    if not quiet:
+    if not quiet and is_writer():
         print(message, file=sys.stderr)

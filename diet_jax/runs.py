@@ -18,6 +18,7 @@ import numpy as np
 
 import diet_jax
 from diet_jax.config import RunConfig, differences, from_json, plain, to_json
+from diet_jax.distributed import agree, from_writer, is_writer
 from diet_jax.ensemble import take_seed
 from diet_jax.errors import InputError
 from diet_jax.score_files import write_atomically
@@ -27,7 +28,10 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-da
 
 
 class RunFolder:
-    """Paths and records of a run. Make one with `open_run` (to write) or `RunFolder(path)` (to read)."""
+    """Paths and records of a run. Make one with `open_run` (to write) or `RunFolder(path)` (to read).
+
+    Of several processes only the first has the folder; what the others log is left out.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -57,6 +61,8 @@ class RunFolder:
 
     def log(self, unit: str, **values: Any) -> None:
         """Appends one line to metrics.jsonl: which training or stage, and its numbers."""
+        if not is_writer():
+            return
         line = json.dumps({"unit": unit, **plain(values), "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
         _append(self.path / "metrics.jsonl", line)
 
@@ -88,6 +94,8 @@ class RunFolder:
 
     def forget_between(self, units: list[str], step: int, stop: float = math.inf) -> None:
         """Drops the units' metrics beyond `step`, up to `stop`: they are about to do those steps again."""
+        if not is_writer():
+            return
         lines, redone = self.metrics(), set(units)
         kept = [m for m in lines if m["unit"] not in redone or not step < m.get("step", 0) <= stop]
         text = "".join(json.dumps(line) + "\n" for line in kept)
@@ -108,7 +116,26 @@ def open_run(config: RunConfig, resolved: dict[str, Any]) -> Iterator[RunFolder]
         InputError: the folder cannot be written, is in use by another process, holds something else, or
             belongs to another config or dataset. Nothing in it was changed.
     """
+    shared = to_json(config)
+    for options, name in ((shared, "run_dir"), (shared["data"], "data_dir")):
+        del options[name]
+    agree(shared, "config")
+    agree(resolved, "data")
+    agree(environment()["versions"], "versions")
     folder = RunFolder(config.folder())
+    locks: list[filelock.BaseFileLock] = []
+    from_writer(lambda: _take(folder, config, resolved, locks))
+    try:
+        yield folder
+    finally:
+        for lock in locks:
+            lock.release()
+
+
+def _take(
+    folder: RunFolder, config: RunConfig, resolved: dict[str, Any], locks: list[filelock.BaseFileLock]
+) -> None:
+    """Locks the folder, which must be new or of this config, and writes down what is about to run."""
     path = folder.path
     try:
         if path.exists() and not path.is_dir():
@@ -121,6 +148,7 @@ def open_run(config: RunConfig, resolved: dict[str, Any]) -> Iterator[RunFolder]
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / ".lock")
         lock.acquire(timeout=0)
+        locks.append(lock)
     except filelock.Timeout as error:
         raise InputError(f"another process is working in {path}; wait for it or choose --run-dir") from error
     except OSError as error:
@@ -134,9 +162,9 @@ def open_run(config: RunConfig, resolved: dict[str, Any]) -> Iterator[RunFolder]
         else:
             _check_same(folder, config, resolved)
         _append(path / "starts.jsonl", json.dumps(environment()))
-        yield folder
-    finally:
+    except BaseException:
         lock.release()
+        raise
 
 
 def environment() -> dict[str, Any]:
@@ -153,6 +181,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions,
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "processes": jax.process_count(),
         "devices": [d.device_kind for d in jax.devices()],
     }
 

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from diet_jax.config import RunConfig
-from diet_jax.experiments.scoring import score_stage
+from diet_jax.distributed import from_writer, together
+from diet_jax.experiments.devices import config_mesh
+from diet_jax.experiments.scoring import score_stage, seed_groups
 from diet_jax.experiments.selecting import Selection, select_stage
 from diet_jax.experiments.setup import Setup, prepare, save_noise
+from diet_jax.experiments.streamed import forget_shards, predict_streamed
 from diet_jax.experiments.train_one import train_with_records
 from diet_jax.plotting import accuracy_figure, examples_figure, histogram_figure
 from diet_jax.progress import Progress, say
@@ -35,30 +38,36 @@ def run_prune(config: RunConfig) -> tuple[RunFolder, list[dict[str, Any]]]:
     Raises:
         InputError: something in config, data or folder does not fit.
     """
-    setup = prepare(config)
-    with open_run(config, setup.resolved()) as folder:
-        save_noise(setup, folder.path / "noise.npz")
+    setup = together(lambda: prepare(config))
+    with config_mesh(config), open_run(config, setup.resolved()) as folder:
+        from_writer(lambda: save_noise(setup, folder.path / "noise.npz"))
         with _timed(folder, "scoring"):
             files = score_stage(setup, folder)
         selections = select_stage(setup, folder, files)
         with _timed(folder, "retraining"):
             results = retrain_stage(setup, folder, selections)
         rows = to_rows(results)
-        write_atomically(folder.path / "table.csv", to_csv(rows))
-        about = "".join(f"{fact}\n" for fact in _unusual(setup))
-        write_atomically(folder.path / "table.md", about + ("\n" if about else "") + to_markdown(rows))
-        draw(folder.path / "figures", setup, files, rows)
+        from_writer(lambda: _write(folder, setup, files, rows))
     return folder, rows
+
+
+def _write(folder: RunFolder, setup: Setup, files: list[ScoreFile], rows: list[dict[str, Any]]) -> None:
+    write_atomically(folder.path / "table.csv", to_csv(rows))
+    about = "".join(f"{fact}\n" for fact in _unusual(setup))
+    write_atomically(folder.path / "table.md", about + ("\n" if about else "") + to_markdown(rows))
+    draw(folder.path / "figures", setup, files, rows)
 
 
 def retrain_stage(setup: Setup, folder: RunFolder, selections: list[Selection]) -> list[Result]:
     """Retrains fresh networks on every selection and judges their last step: retrain/SELECTION/seed_R.npz."""
     config, train = setup.config, setup.splits.train
     steps = [total_steps(config.train, len(train), s.size(len(train))) for s in selections]
-    missing = [
-        [r for r in range(config.retrain.num_seeds) if not _result_path(folder, s, r).is_file()]
-        for s in selections
-    ]
+    missing = from_writer(
+        lambda: [
+            [r for r in range(config.retrain.num_seeds) if not _result_path(folder, s, r).is_file()]
+            for s in selections
+        ]
+    )
     work = sum(n * len(seeds) for n, seeds in zip(steps, missing, strict=True))
     if work:
         how = setup.how(config.retrain.how)
@@ -91,18 +100,29 @@ def _retrain(
                 keep=selection.mask(seed),
                 progress=progress,
             )
-            predicted, loss = predict_dataset(setup.model, state.variables, test)
+            shards = _result_path(folder, selection, seed).with_suffix(".shards")
+            if test.streamed:
+                predicted, loss = predict_streamed(setup.model, state.variables, test, shards)
+            else:
+                predicted, loss = predict_dataset(setup.model, state.variables, test)
             _save_result(setup, folder, selection, num_steps, seed, predicted, loss)
+            if test.streamed:
+                forget_shards(shards)
         return
-    trained = train_ensemble(
-        keys, setup.model, train, test, config=config.train, keep=selection.keep, how=how
-    )
     per_epoch = steps_per_epoch(selection.size(len(train)), config.train.batch_size)
-    units = [f"retrain/{selection.name}/seed_{seed:02d}" for seed in range(len(keys))]
-    folder.log_histories(units, trained.history, per_epoch)
-    for seed in range(len(keys)):
-        _save_result(setup, folder, selection, num_steps, seed, trained.predicted[seed], trained.loss[seed])
-    progress.update(num_steps * len(seeds))
+    for group, filled in seed_groups(seeds, len(keys), how):
+        keep = (
+            selection.keep if selection.keep is None or selection.keep.ndim == 1 else selection.keep[filled]
+        )
+        trained = train_ensemble(
+            keys[filled], setup.model, train, test, config=config.train, keep=keep, how=how
+        )
+        units = [f"retrain/{selection.name}/seed_{seed:02d}" for seed in group]
+        folder.log_histories(units, trained.history, per_epoch)
+        for place, seed in enumerate(group):
+            predicted, loss = trained.predicted[place], trained.loss[place]
+            _save_result(setup, folder, selection, num_steps, seed, predicted, loss)
+        progress.update(num_steps * len(set(group) & set(seeds)))
 
 
 def _result_path(folder: RunFolder, selection: Selection, seed: int) -> Path:
@@ -132,15 +152,21 @@ def _save_result(
 ) -> None:
     facts = _result_facts(setup, selection, num_steps, seed)
     arrays = {"predicted": predicted, "loss": loss}
-    save_arrays(_result_path(folder, selection, seed), "predictions", arrays, facts)
+    path = _result_path(folder, selection, seed)
+    from_writer(lambda: save_arrays(path, "predictions", arrays, facts))
 
 
 def _judge(setup: Setup, folder: RunFolder, selection: Selection, num_steps: int) -> Result:
-    predicted = []
-    for seed in range(setup.config.retrain.num_seeds):
-        facts = _result_facts(setup, selection, num_steps, seed)
-        path = _result_path(folder, selection, seed)
-        predicted.append(load_checked(path, "predictions", ("predicted",), facts)["predicted"])
+
+    def load() -> list[np.ndarray]:
+        predicted = []
+        for seed in range(setup.config.retrain.num_seeds):
+            facts = _result_facts(setup, selection, num_steps, seed)
+            path = _result_path(folder, selection, seed)
+            predicted.append(load_checked(path, "predictions", ("predicted",), facts)["predicted"])
+        return predicted
+
+    predicted = from_writer(load)
     size = selection.size(len(setup.splits.train))
     return Result.from_predictions(
         selection.kept_by, selection.fraction, size, num_steps, np.stack(predicted), setup.splits.test.labels

@@ -1,16 +1,24 @@
 """The scoring stage: an ensemble's scores of every example, seed by seed on disk, and their means."""
 
+import functools
+from pathlib import Path
+
 import numpy as np
 
+from diet_jax.backend import How
 from diet_jax.config import to_json
 from diet_jax.detection import detection_quality
+from diet_jax.distributed import from_writer, is_alone
 from diet_jax.experiments.setup import Setup
+from diet_jax.experiments.streamed import forget_shards, score_streamed_state
 from diet_jax.experiments.train_one import train_with_records
 from diet_jax.progress import Progress, say
 from diet_jax.runs import RunFolder, environment
 from diet_jax.score_files import ScoreFile, load_checked, save_arrays
 from diet_jax.scoring import score_batch_sizes, score_ensemble, score_state
 from diet_jax.seeds import seed_keys
+from diet_jax.sharding import SEED, axis_size
+from diet_jax.training import TrainState
 
 KIND = "scores of one seed"
 
@@ -22,50 +30,46 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
     paths = [folder.path / "scores" / "per_seed" / f"seed_{r:02d}.npz" for r in range(count)]
     keys = seed_keys(config.seed, "score", count)
     how = setup.how(config.score.how)
-    missing = [r for r in range(count) if not paths[r].is_file()]
+    missing = from_writer(lambda: [r for r in range(count) if not paths[r].is_file()])
     facts = {"fingerprint": train.fingerprint, "step": setup.score_step}
 
     def save(seed: int, scores: dict[str, np.ndarray]) -> None:
-        save_arrays(paths[seed], KIND, {n: scores[n] for n in names}, {**facts, "seed": seed})
+        arrays = {n: scores[n] for n in names}
+        from_writer(lambda: save_arrays(paths[seed], KIND, arrays, {**facts, "seed": seed}))
 
     if missing:
         say(f"scoring {len(train):,} examples with {count} networks at step {setup.score_step:,} ({how})")
     if missing and how != "loop":
-        result = score_ensemble(
-            keys,
-            setup.model,
-            train,
-            config=config.train,
-            step=setup.score_step,
-            names=names,
-            how=how,
-            batch_size=config.score.batch_size,
-            never_learned=config.score.never_learned,
-        )
-        units = [f"score/seed_{seed:02d}" for seed in range(count)]
-        folder.log_histories(units, result.history, setup.per_epoch)
-        for seed in range(count):
-            save(seed, {name: result.scores[name][seed] for name in names})
+        for seeds, filled in seed_groups(missing, count, how):
+            result = score_ensemble(
+                keys[filled],
+                setup.model,
+                train,
+                config=config.train,
+                step=setup.score_step,
+                names=names,
+                how=how,
+                batch_size=config.score.batch_size,
+                never_learned=config.score.never_learned,
+            )
+            units = [f"score/seed_{seed:02d}" for seed in seeds]
+            folder.log_histories(units, result.history, setup.per_epoch)
+            for place, seed in enumerate(seeds):
+                save(seed, {name: result.scores[name][place] for name in names})
     elif missing:
-        sizes = score_batch_sizes(names, setup.model, train, config.score.batch_size)
         with Progress("scoring", total=max(1, len(missing) * setup.score_step)) as progress:
             for seed in missing:
                 unit = f"score/seed_{seed:02d}"
                 state = train_with_records(
                     setup, folder, unit, keys[seed], stop=setup.score_step, progress=progress
                 )
-                save(
-                    seed,
-                    score_state(
-                        state,
-                        setup.model,
-                        train,
-                        batch_sizes=sizes,
-                        keep=None,
-                        never_learned=config.score.never_learned,
-                    ),
-                )
-    loaded = [load_checked(path, KIND, names, {**facts, "seed": seed}) for seed, path in enumerate(paths)]
+                shards = paths[seed].with_suffix(".shards")
+                save(seed, _score(setup, state, shards))
+                if train.streamed:
+                    forget_shards(shards)
+    loaded = from_writer(
+        lambda: [load_checked(path, KIND, names, {**facts, "seed": r}) for r, path in enumerate(paths)]
+    )
     files = []
     for name in names:
         file = ScoreFile.from_seeds(
@@ -80,7 +84,7 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
                 "versions": environment()["versions"],
             },
         )
-        file.save(folder.path / "scores" / f"{name}.npz")
+        from_writer(functools.partial(file.save, folder.path / "scores" / f"{name}.npz"))
         report_infinite(file)
         if 0 < setup.changed.sum() < len(train):
             quality = detection_quality(file.scores, setup.changed)
@@ -93,6 +97,24 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
     return files
 
 
+def _score(setup: Setup, state: TrainState, shards: Path) -> dict[str, np.ndarray]:
+    config, train = setup.config.score, setup.splits.train
+    if train.streamed:
+        return score_streamed_state(
+            state,
+            setup.model,
+            train,
+            names=config.names,
+            folder=shards,
+            batch_size=config.batch_size,
+            never_learned=config.never_learned,
+        )
+    sizes = score_batch_sizes(config.names, setup.model, train, config.batch_size)
+    return score_state(
+        state, setup.model, train, batch_sizes=sizes, keep=None, never_learned=config.never_learned
+    )
+
+
 def report_infinite(file: ScoreFile) -> None:
     """Says how many examples have an infinite mean score, if any."""
     if file.num_infinite:
@@ -102,3 +124,16 @@ def report_infinite(file: ScoreFile) -> None:
             f"({seeds:,} of {file.per_seed.size:,} single scores are: never learned by that seed); they rank "
             f"highest, tied"
         )
+
+
+def seed_groups(missing: list[int], count: int, how: How) -> list[tuple[list[int], np.ndarray]]:
+    """Returns which seeds to run together, and the same filled up with copies of the last one.
+
+    All at once in one process. Of several processes one may be lost: there each call runs as many of the
+    missing seeds as the mesh has places for, and all calls are of one size, so that they compile once.
+    """
+    if is_alone():
+        return [(list(range(count)), np.arange(count))]
+    size = axis_size(SEED) if how == "mesh" else len(missing)
+    groups = [missing[first : first + size] for first in range(0, len(missing), size)]
+    return [(seeds, np.asarray(seeds + seeds[-1:] * (size - len(seeds)))) for seeds in groups]

@@ -1,11 +1,13 @@
 """The selection stage: masks from scores, and the random masks they are compared with."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from diet_jax.data import fingerprint
+from diet_jax.distributed import from_writer
 from diet_jax.errors import InputError
 from diet_jax.experiments.setup import Setup
 from diet_jax.loop import check_keep
@@ -83,6 +85,7 @@ def select_stage(setup: Setup, folder: RunFolder, files: list[ScoreFile]) -> lis
             for each in np.atleast_2d(keep):
                 check_keep(train, each, config.train)
             mask = KeepFile(keep, train.ids, f"{train.name}/{train.split}", train.fingerprint, provenance)
-            mask.save(folder.path / "masks" / f"{selection.name}.npz")
+            path = folder.path / "masks" / f"{selection.name}.npz"
+            from_writer(functools.partial(mask.save, path))
             selections.append(selection)
     return selections

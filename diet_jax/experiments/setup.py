@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.backend import How, default_how, model_has_convolution
+from diet_jax.backend import How
 from diet_jax.config import RunConfig
 from diet_jax.data import Splits, first_examples
 from diet_jax.datasets import load_dataset
-from diet_jax.ensemble import AnyHow
+from diet_jax.ensemble import AnyHow, resolve_how
 from diet_jax.errors import InputError
 from diet_jax.label_files import read_labels, read_matrix
 from diet_jax.models import create_model
@@ -62,12 +62,10 @@ class Setup:
         return tuple(sorted({self._step(epoch, "checkpoint_epochs") for epoch in epochs}))
 
     def how(self, asked: AnyHow) -> How:
-        """How seeds are batched: what was asked for, or the default; one by one where states are saved."""
-        if self.config.checkpoint_epochs:
+        """How seeds are batched: what was asked for or the default; one by one with checkpoints or streaming."""
+        if self.config.checkpoint_epochs or self.config.data.streaming:
             return "loop"
-        if asked != "auto":
-            return asked
-        return default_how(model_has_convolution(self.model, self.splits.train.image_shape))
+        return resolve_how(asked, self.model, self.splits.train)
 
     def resolved(self) -> dict[str, Any]:
         """What followed from the config and the data, as JSON values."""
@@ -125,7 +123,13 @@ def load_splits(config: RunConfig) -> tuple[Splits, np.ndarray | None]:
         The splits, and the clean train labels int32 `[n]` if they were replaced, else None.
     """
     data = config.data
-    train, test = load_dataset(data.name, data_dir=data.data_dir)
+    if data.streaming:
+        from diet_jax.datasets.streamed import load_streamed
+
+        options: Any = {"image_size": data.image_size, "workers": data.workers}
+        train, test = load_streamed(data.name, data_dir=data.data_dir, **options)
+    else:
+        train, test = load_dataset(data.name, data_dir=data.data_dir)
     if data.num_train is not None:
         train = first_examples(train, data.num_train)
     if data.labels is not None:

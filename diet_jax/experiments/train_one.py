@@ -1,18 +1,21 @@
 """One training with its records: checkpoints, metrics, progress, and going on where it was stopped."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from diet_jax.checkpoints import Checkpoints
+from diet_jax.data import Dataset
+from diet_jax.distributed import from_writer
 from diet_jax.experiments.setup import Setup
 from diet_jax.loop import check_keep, start, train_between
 from diet_jax.progress import Progress
-from diet_jax.recipe import steps_per_epoch, total_steps
+from diet_jax.recipe import TrainConfig, steps_per_epoch, total_steps
 from diet_jax.runs import RunFolder, epoch_means
+from diet_jax.sharding import replicate
 from diet_jax.training import TrainState
 from diet_jax.types import PRNGKey
 
@@ -66,27 +69,29 @@ def train_with_records(
     needed = min({*to_save, stop} - set(there), default=stop)
     done = max((step for step in places if step <= needed), default=None)
     fresh = first or partial(start, key, setup.model, train, config=config, num_steps=num_steps)
-    state = fresh()
+    state, position = fresh(), None
+    position_at, steps = data_steps(train, kept, config, static)
     begun = int(state.step)
     if done is not None:
-        state = places[done].restore(done, state)
+        state, position = places[done].restore_with_position(done, state)
+        state, position = replicate(state), position or {}
     elif begun in to_save:
-        checkpoints.save(state)
+        checkpoints.save(state, position_at(state))
     done = begun if done is None else done
     folder.forget_between([unit], done, stop)
     progress.update(done - begun)
     stops = sorted({*range(done + per_epoch - done % per_epoch, stop, per_epoch), *to_save, stop})
     stops = [step for step in stops if step > done]
     saved = time.monotonic()
-    for reached, history in train_between(state, train.examples(), kept, stops, **static):
+    for reached, history in steps(state, stops, position):
         state, step = reached, int(reached.step)
         for line in epoch_means(history, done, per_epoch):
             folder.log(unit, **line)
         # After the log: what a checkpoint covers must have been logged.
         if step in to_save:
-            checkpoints.save(state)
-        elif step < stop and time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
-            unfinished.save(state)
+            checkpoints.save(state, position_at(state))
+        elif step < stop and from_writer(partial(_is_due, saved)):
+            unfinished.save(state, position_at(state))
             unfinished.remove(lambda other, step=step: other < step)
             saved = time.monotonic()
         progress.update(step - done)
@@ -94,3 +99,31 @@ def train_with_records(
     # An earlier state may have been asked for: what a longer training left stays.
     unfinished.remove(lambda step: step <= stop)
     return state
+
+
+def data_steps(
+    train: Dataset, kept: np.ndarray, config: TrainConfig, static: dict[str, Any]
+) -> tuple[Callable[[TrainState], dict[str, Any] | None], Callable[..., Iterator[Any]]]:
+    """Returns where a state stands in streamed data (None in memory), and what trains on between stops."""
+    if not train.streamed:
+        return (
+            lambda state: None,
+            lambda state, stops, position: train_between(state, train.examples(), kept, stops, **static),
+        )
+    from diet_jax.streaming import reading_position, stream_between
+
+    return (
+        lambda state: reading_position(int(state.step), state.key, train, kept, config),
+        lambda state, stops, position: stream_between(
+            state,
+            train,
+            kept,
+            stops,
+            position=position,
+            **static,  # type: ignore[arg-type]
+        ),
+    )
+
+
+def _is_due(saved: float) -> bool:
+    return time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
