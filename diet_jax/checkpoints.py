@@ -15,7 +15,6 @@ from diet_jax.errors import InputError
 from diet_jax.sharding import fetch
 from diet_jax.training import TrainState
 
-
 _POSITION = "position in the data"
 
 
@@ -97,7 +96,7 @@ class Checkpoints:
         return self.restore_with_position(step, like)[0]
 
     def restore_with_position(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any] | None]:
-        """Reads the state of exactly this step, and the position in the data if one was saved; see `restore`."""
+        """Reads the state of exactly this step as `restore` does, and its position in the data, if any."""
         leaves, structure = _leaves(like)
         target = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in leaves.items()}
         stored = from_writer(lambda: self._restore(step, target))

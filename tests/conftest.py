@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from PIL import Image
 
 # Tower: an int is fine where a float is asked for, as for every type checker.
 jaxtyping.install_import_hook(
@@ -21,7 +22,10 @@ jaxtyping.install_import_hook(
 )
 
 from diet_jax.data import Dataset  # noqa: E402
+from diet_jax.datasets.archives import Contents  # noqa: E402
+from diet_jax.datasets.write import write_prepared  # noqa: E402
 from diet_jax.models import from_linen  # noqa: E402
+from diet_jax.progress import Progress  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -90,3 +94,29 @@ def conv_variables(conv_model):
 
     shapes = jax.eval_shape(lambda: conv_model.init(jax.random.key(0), (8, 8, 2)))
     return jax.tree.map(fill, shapes)
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory):
+    """A folder of 8x8 colour images, 30 to train and 12 to test, of three classes bright in other corners."""
+    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for split, count in (("train", 30), ("test", 12)):
+        for number in range(count):
+            label = number % 3
+            folder = root / split / "abc"[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 160, (8, 8, 3))
+            pixels[4 * (label // 2) :, 4 * (label % 2) : 4 * (label % 2) + 4] += 60
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:04d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def image_records(tmp_path_factory):
+    """A TFDS data folder with 30 and 12 random images under the name of mnist, in array_record format."""
+    root, rng = tmp_path_factory.mktemp("records"), np.random.default_rng(1)
+    sizes = {"train": 30, "test": 12}
+    images = {s: rng.integers(0, 256, (n, 28, 28, 1), dtype=np.uint8) for s, n in sizes.items()}
+    labels = {s: {"label": np.arange(n) % 10} for s, n in sizes.items()}
+    write_prepared("mnist", Contents(images, labels, {}), False, root, Progress("", quiet=True))
+    return root

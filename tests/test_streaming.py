@@ -12,58 +12,22 @@ from PIL import Image
 import diet_jax as dj
 from diet_jax.datasets import load_dataset
 from diet_jax.datasets import streamed as streamed_file
-from diet_jax.datasets.archives import Contents
 from diet_jax.datasets.crops import central_crop, random_box, random_resized_crop
 from diet_jax.datasets.encoded import EncodedImages
 from diet_jax.datasets.index import chunks
 from diet_jax.datasets.streamed import IMAGENET, StreamedDataset, load_streamed
-from diet_jax.datasets.write import write_prepared
 from diet_jax.noise import flip_labels
-from diet_jax.progress import Progress
 
 pytest.importorskip("grain")
 
-SIZE = (8, 8)
 
-
-def write_folder(root, train=30, test=12, shape=(*SIZE, 3), seed=0):
-    """Writes train and test images of three classes, each bright in another corner; no two are equal."""
-    rng = np.random.default_rng(seed)
-    for split, count in (("train", train), ("test", test)):
-        for number in range(count):
-            label = number % 3
-            folder = root / split / "abc"[label]
-            folder.mkdir(parents=True, exist_ok=True)
-            pixels = rng.integers(0, 160, shape)
-            pixels[4 * (label // 2) :, 4 * (label % 2) : 4 * (label % 2) + 4] += 60
-            Image.fromarray(pixels.astype(np.uint8).squeeze()).save(folder / f"{number:04d}.png")
-    return root
-
-
-def write_records(root, has_ids=True, train=30):
-    rng = np.random.default_rng(1)
-    sizes = {"train": train, "test": 12}
-    images = {s: rng.integers(0, 256, (n, 28, 28, 1), dtype=np.uint8) for s, n in sizes.items()}
-    labels = {s: {"label": np.arange(n) % 10} for s, n in sizes.items()}
-    write_prepared("mnist", Contents(images, labels, {}), False, root, Progress("", quiet=True))
-    return root
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_folder(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(scope="module")
-def records(tmp_path_factory):
-    return write_records(tmp_path_factory.mktemp("records"))
-
-
-@pytest.fixture(params=["folder", "records"])
+@pytest.fixture(params=["image_folder", "image_records"])
 def both(request):
     """The splits of one source, streamed and in memory."""
     root = request.getfixturevalue(request.param)
-    name, options = (f"folder:{root}", {}) if request.param == "folder" else ("mnist", {"data_dir": root})
+    name, options = (
+        (f"folder:{root}", {}) if request.param == "image_folder" else ("mnist", {"data_dir": root})
+    )
     return load_streamed(name, **options), load_dataset(name, **options, quiet=True)
 
 
@@ -141,9 +105,11 @@ def test_rows_and_labels_are_replaced_as_in_memory(both):
     assert lazy.take(np.arange(len(lazy))).fingerprint == lazy.fingerprint
 
 
-def test_a_fingerprint_covers_the_encoded_images(folder, tmp_path):
-    first = load_streamed(f"folder:{folder}").train.fingerprint
-    copy = Path(shutil.copytree(folder, tmp_path / "copy" / folder.name, copy_function=shutil.copyfile))
+def test_a_fingerprint_covers_the_encoded_images(image_folder, tmp_path):
+    first = load_streamed(f"folder:{image_folder}").train.fingerprint
+    copy = Path(
+        shutil.copytree(image_folder, tmp_path / "copy" / image_folder.name, copy_function=shutil.copyfile)
+    )
     assert load_streamed(f"folder:{copy}").train.fingerprint == first
     image = np.array(Image.open(copy / "train/b/0001.png"))
     image[0, 0, 0] ^= 1
@@ -151,10 +117,10 @@ def test_a_fingerprint_covers_the_encoded_images(folder, tmp_path):
     assert load_streamed(f"folder:{copy}").train.fingerprint != first
 
 
-@pytest.mark.parametrize("kind", ["folder", "records"])
+@pytest.mark.parametrize("kind", ["image_folder", "image_records"])
 def test_the_index_is_read_again_and_a_damaged_one_is_made_again(kind, request, tmp_path, monkeypatch):
     root = request.getfixturevalue(kind)
-    name, options = (f"folder:{root}", {}) if kind == "folder" else ("mnist", {"data_dir": root})
+    name, options = (f"folder:{root}", {}) if kind == "image_folder" else ("mnist", {"data_dir": root})
     first = load_streamed(name, **options, cache_dir=tmp_path)
     (index,) = tmp_path.glob("*.index.npz")
     made = []
@@ -171,10 +137,10 @@ def test_the_index_is_read_again_and_a_damaged_one_is_made_again(kind, request, 
 from diet_jax.datasets.index import _examine as examine  # noqa: E402
 
 
-def test_normalisation_is_measured_on_evenly_spaced_rows(folder, monkeypatch):
-    held = load_dataset(f"folder:{folder}", quiet=True).train
+def test_normalisation_is_measured_on_evenly_spaced_rows(image_folder, monkeypatch):
+    held = load_dataset(f"folder:{image_folder}", quiet=True).train
     monkeypatch.setattr(streamed_file, "MEASURED_PIXELS", 64 * 4)
-    lazy = load_streamed(f"folder:{folder}")
+    lazy = load_streamed(f"folder:{image_folder}")
     rows = [0, 10, 19, 29]
     assert lazy.train.normalization == dj.data.pixel_statistics(held.images[rows])
     assert lazy.test.normalization == lazy.train.normalization
@@ -194,8 +160,8 @@ def test_chunks():
 
 
 @pytest.fixture
-def own(folder, tmp_path):
-    return Path(shutil.copytree(folder, tmp_path / "own"))
+def own(image_folder, tmp_path):
+    return Path(shutil.copytree(image_folder, tmp_path / "own"))
 
 
 def test_a_file_that_is_gone_changed_or_damaged_is_named(own):
@@ -247,10 +213,10 @@ def test_what_cannot_be_streamed(name, options, message):
         load_streamed(name, **options)
 
 
-def test_without_grain_it_says_what_to_install(monkeypatch, folder):
+def test_without_grain_it_says_what_to_install(monkeypatch, image_folder):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(dj.InputError, match=r"pip install 'diet_jax\[stream\]'"):
-        load_streamed(f"folder:{folder}")
+        load_streamed(f"folder:{image_folder}")
 
 
 # Images of any size
@@ -323,16 +289,16 @@ def test_random_resized_crop_is_the_part_at_that_size_and_mirrored_half_the_time
     assert 15 <= mirrored <= 45
 
 
-def test_random_crops_depend_on_seed_batch_and_row_alone(folder):
-    images = load_streamed(f"folder:{folder}").train.images
+def test_random_crops_depend_on_seed_batch_and_row_alone(image_folder):
+    images = load_streamed(f"folder:{image_folder}").train.images
     one = images.load(np.array([3, 4, 5]), (1, 2, 7))
     np.testing.assert_array_equal(images.load(np.array([5, 3]), (1, 2, 7)), one[[2, 0]])
     for other in ((1, 3, 7), (1, 2, 8)):
         assert (images.load(np.array([3, 4, 5]), other) != one).any()
 
 
-def test_threads_and_workers_read_the_same(folder):
-    train = load_streamed(f"folder:{folder}").train
+def test_threads_and_workers_read_the_same(image_folder):
+    train = load_streamed(f"folder:{image_folder}").train
     batches = [np.array(rows) for rows in ([0, 5, 3], [7, 8, 9], [29, 1, 2], [4, 4, 4], [6])]
     expected = [train.images[rows] for rows in batches]
     for workers in (0, 2):

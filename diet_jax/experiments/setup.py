@@ -62,7 +62,7 @@ class Setup:
         return tuple(sorted({self._step(epoch, "checkpoint_epochs") for epoch in epochs}))
 
     def how(self, asked: AnyHow) -> How:
-        """How seeds are batched: what was asked for or the default; one by one with checkpoints or streaming."""
+        """How seeds are batched: as asked for or the default; one by one with checkpoints or streaming."""
         if self.config.checkpoint_epochs or self.config.data.streaming:
             return "loop"
         return resolve_how(asked, self.model, self.splits.train)

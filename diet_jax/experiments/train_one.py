@@ -9,6 +9,7 @@ import numpy as np
 
 from diet_jax.checkpoints import Checkpoints
 from diet_jax.data import Dataset
+from diet_jax.datasets.streamed import StreamedDataset
 from diet_jax.distributed import from_writer
 from diet_jax.experiments.setup import Setup
 from diet_jax.loop import check_keep, start, train_between
@@ -16,6 +17,7 @@ from diet_jax.progress import Progress
 from diet_jax.recipe import TrainConfig, steps_per_epoch, total_steps
 from diet_jax.runs import RunFolder, epoch_means
 from diet_jax.sharding import replicate
+from diet_jax.streaming import reading_position, stream_between
 from diet_jax.training import TrainState
 from diet_jax.types import PRNGKey
 
@@ -105,13 +107,11 @@ def data_steps(
     train: Dataset, kept: np.ndarray, config: TrainConfig, static: dict[str, Any]
 ) -> tuple[Callable[[TrainState], dict[str, Any] | None], Callable[..., Iterator[Any]]]:
     """Returns where a state stands in streamed data (None in memory), and what trains on between stops."""
-    if not train.streamed:
+    if not isinstance(train, StreamedDataset):
         return (
             lambda state: None,
             lambda state, stops, position: train_between(state, train.examples(), kept, stops, **static),
         )
-    from diet_jax.streaming import reading_position, stream_between
-
     return (
         lambda state: reading_position(int(state.step), state.key, train, kept, config),
         lambda state, stops, position: stream_between(

@@ -151,7 +151,8 @@ def _image_drawer(axes: Axes, dataset: Dataset, cell: float) -> Callable[[int, f
     images = dataset.images
     # One scale for all images, so that bright and dark ones stay so. Digits are stored as 0..16.
     low = 0.0 if images.dtype == np.uint8 else float(images.min())
-    scale = (float(images.max()) - low) or 1.0
+    # Images on disk are photographs of 8 bits, and too many to look for the largest value.
+    scale = 255.0 if dataset.streamed else (float(images.max()) - low) or 1.0
     height, width, channels = dataset.image_shape
     shrink = cell / max(height, width)
     size = (width * shrink, height * shrink)

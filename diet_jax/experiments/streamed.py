@@ -1,0 +1,81 @@
+"""What the stages do otherwise where images are streamed: scores and predictions go through shard files."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
+
+from diet_jax.data import Dataset
+from diet_jax.distributed import from_writer, is_alone, together
+from diet_jax.loop import BatchSize
+from diet_jax.scores.dynamics import forgetting_scores
+from diet_jax.sharding import DATA, SEED, fetch
+from diet_jax.streamed_scores import merge_shards, remove_shards, score_streamed, shard_facts
+from diet_jax.training import TrainState
+from diet_jax.types import Model, Variables
+
+
+def mapped(
+    model: Model,
+    variables: Variables,
+    dataset: Dataset,
+    *,
+    names: tuple[str, ...],
+    folder: Path,
+    batch_size: BatchSize = "auto",
+) -> dict[str, np.ndarray]:
+    """Returns scores, predictions and losses of every example; of several processes each does its shards."""
+    if is_alone():
+        return score_streamed(model, variables, dataset, names=names, folder=folder, batch_size=batch_size)
+    variables = fetch(variables)
+    devices = np.asarray(jax.local_devices())
+    part = jax.process_index(), jax.process_count()
+
+    def own() -> None:
+        # Each process has other rows: its devices work on them without those of the others.
+        kinds = (AxisType.Auto, AxisType.Auto)
+        with jax.set_mesh(Mesh(devices.reshape(1, -1), (SEED, DATA), axis_types=kinds)):
+            score_streamed(
+                model, variables, dataset, names=names, folder=folder, batch_size=batch_size, part=part
+            )
+
+    together(own)
+    facts = shard_facts(variables, dataset, names)
+    return from_writer(lambda: merge_shards(folder, dataset, names=names, facts=facts))
+
+
+def score_streamed_state(
+    state: TrainState,
+    model: Model,
+    dataset: Dataset,
+    *,
+    names: tuple[str, ...],
+    folder: Path,
+    batch_size: BatchSize,
+    never_learned: float,
+) -> dict[str, np.ndarray]:
+    """Scores every example with one trained state: `score_state` for data larger than memory."""
+    scores = {}
+    on_images = tuple(name for name in names if name != "forgetting")
+    if on_images:
+        scores.update(
+            mapped(model, state.variables, dataset, names=on_images, folder=folder, batch_size=batch_size)
+        )
+    if "forgetting" in names:
+        values = forgetting_scores(state.forgetting, never_learned=never_learned)
+        scores["forgetting"] = np.asarray(fetch(values))
+    return scores
+
+
+def predict_streamed(
+    model: Model, variables: Variables, dataset: Dataset, folder: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the predicted class and the loss of every example: `predict_dataset` for streamed data."""
+    results = mapped(model, variables, dataset, names=("predicted", "loss"), folder=folder)
+    return results["predicted"], results["loss"]
+
+
+def forget_shards(folder: Path) -> None:
+    """Removes shard files whose scores are kept elsewhere."""
+    from_writer(lambda: remove_shards(folder))
