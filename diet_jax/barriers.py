@@ -15,6 +15,7 @@ from diet_jax.connectivity import Ends, barrier_height, interpolate, leaves_of_o
 from diet_jax.data import Dataset
 from diet_jax.errors import InputError
 from diet_jax.loop import BatchSize, map_dataset
+from diet_jax.sharding import fetch, replicate, split_batch
 from diet_jax.training import batch_rows
 from diet_jax.types import Array, Mask, Model, Rows, Variables
 
@@ -72,7 +73,8 @@ def reestimate_statistics(
     # In stored order a dataset sorted by class would give the statistics of its last classes.
     batches = _batches(jax.random.key(0), kept, 0, num_steps=num_batches, batch_size=size)
     stats = tuple(np.asarray(values, np.float32) for values in dataset.normalization)
-    for batch in np.asarray(batches):
+    variables = replicate(variables)
+    for batch in fetch(batches):
         variables = Variables(
             variables.params, _next_model_state(variables, dataset.images[batch], *stats, model=model)
         )
@@ -134,6 +136,7 @@ def path_correct(
     measured_on = dataset if statistics_dataset is None else statistics_dataset
     evaluated = dataset if rows is None else _with_rows(dataset, rows)
     fn = _correctness(model)
+    variables, other = replicate((variables, other))
     correct = []
     for weight in np.linspace(0, 1, num_points):
         point = _interpolated(variables, other, float(weight))
@@ -238,7 +241,7 @@ def _interpolated(variables: Variables, other: Variables, weight: Any) -> Variab
 
 @functools.partial(jax.jit, static_argnames="model")
 def _next_model_state(variables: Variables, images: Any, mean: Any, std: Any, *, model: Model) -> Any:
-    return model.apply(variables, normalize(images, mean, std), train=True)[1]
+    return model.apply(variables, split_batch(normalize(images, mean, std)), train=True)[1]
 
 
 @functools.lru_cache(maxsize=64)

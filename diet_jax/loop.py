@@ -19,7 +19,7 @@ from diet_jax.errors import InputError
 from diet_jax.memory import SHARE_TO_PLAN_WITH, BatchPlan, fit_batch, halving, resident_bytes
 from diet_jax.pruning import kept_indices
 from diet_jax.recipe import TrainConfig, steps_per_epoch, total_steps
-from diet_jax.sharding import batch_parts, fetch, replicate, replicated_shape, split_batch
+from diet_jax.sharding import batch_parts, fetch, over_parts, replicate, replicated_shape
 from diet_jax.training import (
     StepMetrics,
     TrainState,
@@ -407,9 +407,12 @@ def map_examples_of(
 ) -> Any:
     """Applies `fn(variables, images, labels)` to all examples inside one program: `map_dataset` traced."""
 
+    def on_one_device(shared: Any, images: jax.Array, labels: jax.Array) -> Any:
+        variables, mean, std = shared
+        return fn(variables, normalize(images, mean, std), labels)
+
     def batch(images: jax.Array, labels: jax.Array) -> Any:
-        images, labels = split_batch((normalize(images, examples.mean, examples.std), labels))
-        return fn(variables, images, labels)
+        return over_parts(on_one_device, (variables, examples.mean, examples.std), images, labels)
 
     return map_examples(batch, examples.images, examples.labels, batch_size=batch_size)
 

@@ -12,7 +12,7 @@ from diet_jax.errors import InputError
 from diet_jax.losses import cross_entropy
 from diet_jax.recipe import TrainConfig, make_optimizer, prepare_batch, steps_per_epoch
 from diet_jax.scores.dynamics import ForgettingState, init_forgetting, update_forgetting
-from diet_jax.sharding import split_batch, split_params
+from diet_jax.sharding import hold_whole, split_batch, split_params
 from diet_jax.types import (
     Array,
     Examples,
@@ -130,10 +130,10 @@ def init_state(
     params = split_params(params)
     return TrainState(
         step=jnp.int32(0),
-        variables=Variables(params, model_state),
+        variables=Variables(params, hold_whole(model_state)),
         opt_state=split_params(make_optimizer(config, num_steps).init(params)),
         key=key,
-        forgetting=init_forgetting(num_examples),
+        forgetting=hold_whole(init_forgetting(num_examples)),
     )
 
 
@@ -206,12 +206,13 @@ def train_on_batch(
     (loss, (logits, model_state)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
     updates, opt_state = make_optimizer(config, num_steps).update(gradients, state.opt_state, params)
     correct = jnp.argmax(logits, axis=-1) == labels
+    # Every state is split as the one before, so that it can take the place of that in memory.
     new_state = TrainState(
         step=state.step + 1,
-        variables=Variables(split_params(optax.apply_updates(params, updates)), model_state),
+        variables=Variables(split_params(optax.apply_updates(params, updates)), hold_whole(model_state)),
         opt_state=split_params(opt_state),
         key=state.key,
-        forgetting=update_forgetting(state.forgetting, rows, correct),
+        forgetting=hold_whole(update_forgetting(state.forgetting, rows, correct)),
     )
     return new_state, StepMetrics(loss, jnp.mean(correct.astype(jnp.float32)))
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from diet_jax.errors import InputError
 from diet_jax.ntk.gram import Blocks, checked_num_classes, python_loop
 from diet_jax.per_example.products import contract
+from diet_jax.sharding import split_batch
 from diet_jax.types import Array, Images, PredictFn, PRNGKey, Variables
 
 # Of a forward-mode pass.
@@ -162,6 +163,8 @@ def _derivative(predict_fn: PredictFn, variables: Variables, images: Images, key
     leaves, structure = jax.tree.flatten(variables.params)
     keys = jax.random.split(key, len(leaves))
     signs = [jax.random.rademacher(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+
+    images = split_batch(images)
 
     def logits(params: Any) -> Array:
         return predict_fn(variables._replace(params=params), images)

@@ -16,6 +16,7 @@ from jaxtyping import Float, Shaped
 
 from diet_jax.errors import InputError
 from diet_jax.per_example.products import contract
+from diet_jax.sharding import batch_parts, over_parts, replicate
 from diet_jax.types import AnyArray, Array, Images, PredictFn, Variables
 
 BLOCK_BYTES = 2**32
@@ -44,13 +45,17 @@ def logit_gram(
     one again (a method of the same model). Inside `jit` it is a loop on the device, of the same compile time
     for any number of images; on CPUs convolutions are several times slower there.
 
+    On a mesh whose axis "data" or "fsdp" has several devices (`make_mesh`), each computes and holds the rows
+    of its part of the images, in one program that loops on the device; the variables are whole on each.
+    Leaving `other` out does not halve the cost there.
+
     Args:
         predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
         variables: of one model; only `variables.params` is differentiated.
         images: float `[e h w ch]`, normalised, not augmented.
         other: float `[e2 h w ch]`, images of the columns; by default `images`, at half the cost.
-        block_bytes: bytes for rows of the Jacobian, one of which has as many as the parameters. Activations
-            of `c` backward passes for each of at most 8 images come on top.
+        block_bytes: bytes, on each device, for rows of the Jacobian, one of which has as many as the
+            parameters. Activations of `c` backward passes for each of at most 8 images come on top.
 
     Returns:
         float32 `[e·c, e2·c]`; symmetric if `other` is left out.
@@ -71,8 +76,14 @@ def logit_gram(
     images = jnp.asarray(images)
     columns = images if other is None else jnp.asarray(other)
     num_classes = checked_num_classes(predict_fn, variables, images, columns)
-    block, piece = _block_sizes(variables.params, len(images), len(columns), num_classes, block_bytes)
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((variables, images, columns)))
+    if batch_parts() > 1:
+        arrays = (variables, images, columns)
+        gram = _rows_over_devices(
+            *(arrays if traced else replicate(arrays)), predict_fn=predict_fn, block_bytes=block_bytes
+        )
+        return gram if other is not None else _mirrored(gram)
+    block, piece = _block_sizes(variables.params, len(images), len(columns), num_classes, block_bytes)
     loop = lax.fori_loop if traced else python_loop
 
     row_blocks = Blocks(len(images), num_classes, *block)
@@ -112,7 +123,27 @@ def logit_gram(
     size = block[0] * block[1]
     kept = [jnp.zeros((size, leaf.size), leaf.dtype) for leaf in jax.tree.leaves(variables.params)]
     gram, _ = loop(0, row_blocks.count, one_block, (gram, kept))
-    return gram if other is not None else jnp.triu(gram) + jnp.triu(gram, 1).T
+    return gram if other is not None else _mirrored(gram)
+
+
+@functools.partial(jax.jit, static_argnames=("predict_fn", "block_bytes"))
+def _rows_over_devices(
+    variables: Variables, images: Array, columns: Array, *, predict_fn: PredictFn, block_bytes: int
+) -> Array:
+    """Each device computes the rows of its images."""
+
+    def rows(shared: tuple[Variables, Array], images: Array) -> Array:
+        variables, columns = shared
+        gram = logit_gram(predict_fn, variables, images, columns, block_bytes=block_bytes)
+        return gram.reshape(len(images), -1, gram.shape[1])
+
+    gram = over_parts(rows, (variables, columns), images)
+    return gram.reshape(-1, gram.shape[2])
+
+
+def _mirrored(gram: Array) -> Array:
+    """Exactly symmetric, by what is right of the diagonal."""
+    return jnp.triu(gram) + jnp.triu(gram, 1).T
 
 
 class Blocks(NamedTuple):
