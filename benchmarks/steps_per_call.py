@@ -17,7 +17,13 @@ from workloads import Workload, workload
 import diet_jax as dj
 
 # Steps of the training that is timed, initialisation included; few where the slowest takes long.
-STEPS = {"mlp, digits": 400, "small_cnn, digits": 200, "small_cnn, 28x28": 20}
+STEPS = {
+    ("mlp, digits", None): 400,
+    ("small_cnn, digits", "lax"): 200,
+    ("small_cnn, digits", "matmul"): 200,
+    ("small_cnn, 28x28", "lax"): 20,
+    ("small_cnn, 28x28", "matmul"): 100,
+}
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,12 @@ def train(work: Workload, steps_per_call: int) -> Any:
 
 def main(options: Options) -> None:
     table = []
-    for name, steps in STEPS.items():
-        work = workload(name, steps=steps)
+    for (name, form), steps in STEPS.items():
+        work = workload(name, steps=steps, **({} if form is None else {"convolution": form}))
         variants = {str(count): partial(train, work, count) for count in options.steps_per_call}
         timings = interleaved(variants, options.rounds)
-        what = f"{name}, {steps} steps of batch {work.config.batch_size}"
+        convolution = "" if form is None else f", convolution {form}"
+        what = f"{name}{convolution}, {steps} steps of batch {work.config.batch_size}"
         table += rows(what, timings, str(options.steps_per_call[0]), divide_by=steps)
     report("Time of a training step, by steps per call", table, unit="ms", path=options.json)
 

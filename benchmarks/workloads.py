@@ -1,6 +1,6 @@
 """What is trained in the benchmarks: digits, and synthetic images of MNIST's and CIFAR-10's size."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,23 +18,32 @@ class Workload(NamedTuple):
     config: dj.TrainConfig
 
 
-def workload(name: str, *, steps: int) -> Workload:
+def workload(
+    name: str, *, steps: int, batch_size: int = 32, num_train: int = 512, num_test: int = 256, **options: Any
+) -> Workload:
     """Returns a workload by name, such as "mlp, digits" or "small_cnn, 28x28".
 
     Args:
         name: network and images: digits, 28x28 or 32x32.
         steps: length of the training.
+        batch_size: of a step.
+        num_train: synthetic train images; digits has its own number.
+        num_test: synthetic test images.
+        **options: of the model.
     """
     network, images = name.split(", ")
-    train, test = dj.load_dataset("digits") if images == "digits" else synthetic(SYNTHETIC[images], 512, 256)
+    if images == "digits":
+        train, test = dj.load_dataset("digits")
+    else:
+        train, test = synthetic(SYNTHETIC[images], num_train, num_test)
     config = dj.TrainConfig(
         steps=steps,
-        batch_size=32,
+        batch_size=batch_size,
         learning_rate=0.05,
         schedule="cosine",
         augment="none",
     )
-    return Workload(dj.create_model(network, num_classes=10), train, test, config)
+    return Workload(dj.create_model(network, num_classes=10, **options), train, test, config)
 
 
 def synthetic(shape: tuple[int, int, int], num_train: int, num_test: int) -> tuple[dj.Dataset, dj.Dataset]:

@@ -24,8 +24,10 @@ SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py") if "class Options
 
 sys.path.insert(0, str(BENCHMARKS))
 
+import convolution  # noqa: E402
 import cost  # noqa: E402
 import el2n  # noqa: E402
+import ensemble  # noqa: E402
 import grand  # noqa: E402
 import measure  # noqa: E402
 import pack  # noqa: E402
@@ -34,6 +36,7 @@ import remote  # noqa: E402
 import run_all  # noqa: E402
 import torch_peers  # noqa: E402
 import train_step  # noqa: E402
+import workloads  # noqa: E402
 
 
 def numbers(path: Path) -> list[dict]:
@@ -187,6 +190,50 @@ def test_trainings_that_end_apart_are_told():
     other = {"w": jnp.array([1.0, 1.5]), "b": jnp.zeros(2)}
     assert train_step.largest_difference(one, one) == 0
     assert train_step.largest_difference(one, other) == 0.25
+
+
+def test_ensembles_are_timed_against_the_loop_and_one_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "TIMED_S", 0.001)
+    options = ensemble.Options(
+        workloads=("mlp, digits", "small_cnn, 28x28"),
+        convolutions=("matmul",),
+        seeds=(2,),
+        hows=("loop", "auto", "unroll"),
+        unroll_up_to=1,
+        steps=1,
+        batch_size=4,
+        matmul_size=16,
+        rounds=1,
+        json=tmp_path / "ensemble.json",
+    )
+    ensemble.main(options)
+    table = numbers(tmp_path / "ensemble.json")
+    auto = "map" if jax.default_backend() == "cpu" else "vmap"
+    assert [row["variant"] for row in table] == ["loop", f"auto ({auto})", "one seed"] * 2
+    assert {row["floor"] for row in table} == {"loop"}
+    for row in table:
+        assert row["examples_per_s"] == pytest.approx(4 / row["later_calls_s"][0])
+        assert row["of_peak"] > 0
+    for loop, _, one in (table[:3], table[3:]):
+        assert loop["gain"] == pytest.approx(2 * one["later_calls_s"][0] / loop["later_calls_s"][0])
+
+
+def test_operations_of_a_step_are_counted_as_written():
+    options = {"steps": 1, "batch_size": 16, "widths": [64]}
+    dense = ensemble.step_flops(workloads.workload("mlp, digits", **options))
+    # Forward and weight gradient of 64 -> 64 -> 10, and the input gradient of the second layer.
+    assert dense == pytest.approx(2 * 16 * (2 * 64 * 64 + 3 * 64 * 10), rel=0.05)
+    forms = [workloads.workload("cnn, 28x28", **options, convolution=form) for form in ("lax", "matmul")]
+    assert len({ensemble.step_flops(work) for work in forms}) == 1
+
+
+def test_convolutions_are_timed_in_both_forms(tmp_path):
+    uses = ("gradient in a loop", "EL2N")
+    path = tmp_path / "convolution.json"
+    convolution.main(convolution.Options(("small_cnn, 28x28",), batch_size=2, uses=uses, rounds=1, json=path))
+    table = numbers(path)
+    assert [row["variant"] for row in table] == ["lax", "matmul"] * 2
+    assert table[0]["median_s"] == pytest.approx(table[0]["later_calls_s"][0] / convolution.LOOP)
 
 
 def test_cost_draws_its_figure():

@@ -114,7 +114,7 @@ def matmul_convolution(
 
     def convolve(x: Array, kernel: Array) -> Array:
         if any(low or high for low, high in padding):
-            pads = [(low, high, 0) for low, high in ((0, 0), *padding, (0, 0))]
+            pads = [(0, 0, 0), *((int(low), int(high), 0) for low, high in padding), (0, 0, 0)]
             x = lax.pad(x, jnp.zeros((), x.dtype), pads)
         patches = [
             _read(x, [i * step for i, step in zip(offset, dilation, strict=True)], places, strides)
