@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from diet_jax.augment import normalized_images
-from diet_jax.backend import default_steps_per_call, model_has_convolution
+from diet_jax.backend import default_steps_per_call, training_has_convolution
 from diet_jax.data import Dataset, first_examples
 from diet_jax.errors import InputError
 from diet_jax.loop import train_between
@@ -146,7 +146,7 @@ class FrozenKernel:
             schedule="piecewise",
             decay_at=(),
             weight_decay=0.0,
-            steps_per_call=default_steps_per_call(model_has_convolution(setup.model, train.image_shape)),
+            steps_per_call=default_steps_per_call(training_has_convolution(setup.model, train.image_shape)),
         )
         num_steps = total_steps(config, len(train))
         key = seed_keys(self.task.seed, "child", seed + 1)[seed]
