@@ -11,35 +11,40 @@ import numpy as np
 from diet_jax.datasets.encoded import EncodedImages
 from diet_jax.errors import InputError
 
-# What is read ahead beside the batch in use.
-AHEAD_BYTES = 2**28
-MOST_AHEAD = 16
+# What is read and decoded ahead of use, and the part of a batch that is decoded in one go: small parts keep
+# all threads busy without many batches in memory.
+AHEAD_BYTES = 2**27
+PIECE_BYTES = 2**22
+MOST_AHEAD = 64
 
 
 @dataclass(frozen=True, eq=False)
 class _Load:
-    """Decodes one batch; pickled for the worker processes."""
+    """Decodes a piece of a batch; pickled for the worker processes."""
 
     images: EncodedImages
     crop_seed: tuple[int, ...] | None
 
-    def __call__(self, batch: tuple[int, np.ndarray]) -> np.ndarray:
-        step, rows = batch
+    def __call__(self, piece: tuple[int, np.ndarray]) -> np.ndarray:
+        step, rows = piece
         return self.images.load(rows, None if self.crop_seed is None else (*self.crop_seed, step))
 
 
 @dataclass(frozen=True, eq=False)
-class _Batches:
-    """Grain's source: the number of each batch, from the first one on, and its rows."""
+class _Pieces:
+    """Grain's source: all pieces in order, each the number of its batch and its rows."""
 
-    rows: Sequence[np.ndarray]
+    batches: Sequence[np.ndarray]
     first: int
+    places: np.ndarray
+    """int `[p 3]`: place of the batch, first and last (exclusive) place in it."""
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.places)
 
     def __getitem__(self, index: Any) -> tuple[int, np.ndarray]:
-        return self.first + int(index), self.rows[int(index)]
+        batch, start, stop = self.places[int(index)]
+        return self.first + int(batch), self.batches[batch][start:stop]
 
 
 def read_ahead(
@@ -73,26 +78,37 @@ def read_ahead(
     import grain
     from absl import flags
 
-    size = max(1, max(len(rows) for rows in batches) * int(np.prod(images.shape[1:])))
-    ahead = int(np.clip(AHEAD_BYTES // size, 1, MOST_AHEAD))
-    threads = min(ahead, os.cpu_count() or 1) if not workers else 1
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead if not workers else 1)
-    # Batches are whole before they are dealt out to workers, so they are the same with any number of them.
-    pipeline = grain.MapDataset.source(_Batches(batches, first)).map(_Load(images, crop_seed))  # type: ignore[arg-type]
+    per_image = int(np.prod(images.shape[1:]))
+    size = max(1, PIECE_BYTES // per_image)
+    places = np.asarray(
+        [
+            (number, start, min(start + size, len(rows)))
+            for number, rows in enumerate(batches)
+            for start in range(0, len(rows), size)
+        ]
+    )
+    longest = min(size, max(len(rows) for rows in batches))
+    ahead = int(np.clip(AHEAD_BYTES // (longest * per_image), 1, MOST_AHEAD))
+    threads = 1 if workers else min(ahead, os.cpu_count() or 1)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=1 if workers else ahead)
+    pipeline = grain.MapDataset.source(_Pieces(batches, first, places)).map(_Load(images, crop_seed))  # type: ignore[arg-type]
     iterable = pipeline.to_iter_dataset(options)
     if workers:
         # Grain's worker processes ask absl for flags, which only absl's own programs have parsed.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
+        workers = min(workers, len(places))
         buffered = max(1, ahead // workers)
         iterable = iterable.mp_prefetch(
-            grain.MultiprocessingOptions(
-                num_workers=min(workers, len(batches)), per_worker_buffer_size=buffered
-            )
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffered)
         )
     iterator = iter(iterable)
     try:
-        yield from iterator
+        for rows in batches:
+            batch = np.empty((len(rows), *images.shape[1:]), np.uint8)
+            for start in range(0, len(rows), size):
+                batch[start : start + size] = next(iterator)
+            yield batch
     finally:
         iterator.close()
 
