@@ -203,16 +203,21 @@ COUNT, SIDE = 3_100, 512
 LARGER = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[3]), int(sys.argv[3])))
-import jax, numpy as np
+import flax.linen as nn, jax, numpy as np
 import diet_jax as dj
 from pathlib import Path
+
+class Few(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):  # a few pixels: reading is what is tested
+        return nn.Dense(2)(x[:, ::128, ::128].reshape(len(x), -1))
 
 root = Path(sys.argv[1])
 if sys.argv[2] == "streamed":
     from diet_jax.datasets.streamed import load_streamed
     from diet_jax.streamed_scores import score_streamed
     train = load_streamed(f"folder:{root}").train
-    model = dj.create_model("mlp", num_classes=2, widths=(2,))
+    model = dj.from_linen(Few())
     variables = model.init(jax.random.key(0), train.image_shape)
     folder = root.parent / "shards"
     scores = score_streamed(model, variables, train, names=("el2n",), folder=folder, batch_size=16)
@@ -232,13 +237,13 @@ def large(tmp_path_factory):
             (root / split / label).mkdir(parents=True)
     originals = []
     for number in range(8):
-        originals.append(root.parent / f"{number}.png")
+        originals.append(root.parent / f"{number}.jpg")
         # Of one colour: most of the time would go into decoding, which is not what is tested.
         Image.new("RGB", (SIDE, SIDE), (number, 9, 30 * number)).save(originals[-1])
     for number in range(COUNT):
-        (root / "train" / "ab"[number % 2] / f"{number:05d}.png").hardlink_to(originals[number % 8])
+        (root / "train" / "ab"[number % 2] / f"{number:05d}.jpg").hardlink_to(originals[number % 8])
     for label in "ab":
-        (root / "test" / label / "0.png").hardlink_to(originals[0])
+        (root / "test" / label / "0.jpg").hardlink_to(originals[0])
     return root
 
 
