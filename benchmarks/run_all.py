@@ -27,16 +27,19 @@ SETS: dict[str, tuple[str, ...]] = {
     "train_step": ("train_step.py",),
     "steps_per_call": ("steps_per_call.py",),
     "ensemble": ("ensemble.py",),
+    "scaling": ("scaling.py",),
     "convolution": ("convolution.py",),
     "startup": ("startup.py",),
     "forms": ("forms.py", "--figure", "forms.png", "--table", "forms.md"),
     "cost": ("cost.py", "--figure", "cost.png"),
     "precision": ("precision.py",),
+    "bfloat16": ("bfloat16.py",),
+    "growth": ("growth.py", "--figure", "growth.png", "--table", "growth.md"),
     "ntk": ("ntk.py",),
     "noise_detection": ("noise_detection.py",),
 }
 # What does not measure time.
-WITHOUT_ROUNDS = {"precision", "noise_detection"}
+WITHOUT_ROUNDS = {"precision", "noise_detection", "growth"}
 
 
 @dataclass(frozen=True)
