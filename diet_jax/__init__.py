@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from diet_jax.data import Dataset, Normalization, Splits
     from diet_jax.datasets import load_dataset
     from diet_jax.datasets.prepare import prepare_dataset
+    from diet_jax.datasets.streamed import StreamedDataset, load_streamed
     from diet_jax.detection import detection_quality
     from diet_jax.ensemble import over_seeds, take_seed
     from diet_jax.errors import InputError
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
     from diet_jax.scoring import EnsembleScores, score_ensemble
     from diet_jax.seeds import seed_keys
     from diet_jax.sharding import make_mesh
+    from diet_jax.streamed_scores import score_streamed
+    from diet_jax.streaming import stream_between
     from diet_jax.training import TrainState
     from diet_jax.types import Examples, Model, Variables
     from diet_jax.window_tuning import best_window, held_out
@@ -76,6 +79,7 @@ _HOMES = {
     "Normalization": "data",
     "ScoreFile": "score_files",
     "Splits": "data",
+    "StreamedDataset": "datasets.streamed",
     "TrainConfig": "recipe",
     "TrainState": "training",
     "Variables": "types",
@@ -115,6 +119,7 @@ _HOMES = {
     "label_free_score": "scores.logit_gradients",
     "linearize": "models.linearized",
     "load_dataset": "datasets",
+    "load_streamed": "datasets.streamed",
     "logit_grad_gram": "scores.logit_gradients",
     "logit_grad_norms": "scores.logit_gradients",
     "logit_gram": "ntk.gram",
@@ -134,8 +139,10 @@ _HOMES = {
     "replace_labels": "noise",
     "score_dataset": "loop",
     "score_ensemble": "scoring",
+    "score_streamed": "streamed_scores",
     "seed_keys": "seeds",
     "spawn": "connectivity",
+    "stream_between": "streaming",
     "take_seed": "ensemble",
     "tie_mass": "pruning",
     "train": "loop",
@@ -154,6 +161,7 @@ __all__ = [
     "Normalization",
     "ScoreFile",
     "Splits",
+    "StreamedDataset",
     "TrainConfig",
     "TrainState",
     "Variables",
@@ -193,6 +201,7 @@ __all__ = [
     "label_free_score",
     "linearize",
     "load_dataset",
+    "load_streamed",
     "logit_grad_gram",
     "logit_grad_norms",
     "logit_gram",
@@ -212,8 +221,10 @@ __all__ = [
     "replace_labels",
     "score_dataset",
     "score_ensemble",
+    "score_streamed",
     "seed_keys",
     "spawn",
+    "stream_between",
     "take_seed",
     "tie_mass",
     "train",

@@ -58,6 +58,24 @@ def stream_between(
     Raises:
         InputError: a position of another step, order, mask or dataset; an image that is missing, damaged or
             not the one that it was.
+
+    Example:
+        >>> import pathlib, tempfile, numpy as np, diet_jax as dj
+        >>> from PIL import Image
+        >>> from diet_jax.loop import start
+        >>> root = pathlib.Path(tempfile.mkdtemp())
+        >>> for place in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        ...     (root / place).mkdir(parents=True)
+        ...     for number in range(4):
+        ...         Image.new("RGB", (20 + number, 16), "red").save(root / place / f"{number}.png")
+        >>> train = dj.load_streamed(f"folder:{root}", cache_dir=root / "cache", image_size=8).train
+        >>> model = dj.create_model("mlp", num_classes=2)
+        >>> config = dj.TrainConfig(steps=3, batch_size=4, augment="resized_crop")
+        >>> options = {"model": model, "config": config, "num_steps": 3}
+        >>> state = start(jax.random.key(0), model, train, config=config, num_steps=3)
+        >>> state, history = next(stream_between(state, train, np.arange(8), [3], **options))
+        >>> int(state.step), history.loss.shape
+        (3, (3,))
     """
     key = _local_key(state.key)
     step, stops = int(fetch(state.step)), list(stops)

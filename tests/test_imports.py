@@ -25,7 +25,7 @@ LAYERS = [
     {"scoring", "retraining"},
 ]
 SHELL = len(LAYERS)
-HEAVY = ("tensorflow_datasets", "matplotlib", "orbax", "sklearn", "flax", "PIL", "tyro")
+HEAVY = ("tensorflow_datasets", "matplotlib", "orbax", "sklearn", "flax", "PIL", "tyro", "grain")
 
 
 def layer(part: str) -> int:
@@ -94,6 +94,8 @@ def test_imports_point_down(path):
 def test_heavy_packages_have_one_place_each():
     assert {file.split("/")[0] for file in importers("flax", at_module_level=True)} == {"models"}
     assert importers("orbax") == {"checkpoints.py"}
+    assert importers("grain") == {"datasets/reading.py"}
+    assert importers("grain", at_module_level=True) == set()
     assert {file.split("/")[0] for file in importers("matplotlib")} == {"plotting"}
     assert {file.split("/")[0] for file in importers("tensorflow_datasets")} <= {"datasets"}
     assert importers("tensorflow_datasets", at_module_level=True) == set()

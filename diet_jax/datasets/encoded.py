@@ -176,7 +176,7 @@ class EncodedImages:
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
         contents = self.source.read(self.numbers[rows])
         for place, (row, content) in enumerate(zip(rows, contents, strict=True)):
-            name = self.source.name(self.numbers[row])
+            name = self.source.name(int(self.numbers[row]))
             if digest(content) != self.digests[row].tobytes():
                 raise InputError(f"image {name} has changed since the dataset was loaded; load it again")
             rng = None if crop_seed is None else np.random.default_rng([*crop_seed, int(row)])
