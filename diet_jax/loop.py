@@ -173,7 +173,8 @@ def train(
 
     One key drives three independent streams: initialisation, data order, augmentation (`run_keys`). Called
     with a concrete key it runs compiled calls of `config.steps_per_call` steps; under `jit`, `vmap` or
-    `over_seeds` all steps become one loop in the caller's program.
+    `over_seeds` all steps become one loop in the caller's program. On a mesh (`make_mesh`) the devices share
+    each batch; BatchNorm uses the statistics of the whole batch.
 
     Args:
         key: of the run.

@@ -122,8 +122,8 @@ def score_one_seed(
         return (state, history), scores
 
     empty = StepMetrics(*(jnp.zeros(len(rows), jnp.float32) for _ in StepMetrics._fields))
-    firsts = np.asarray((0, *steps[:-1]), np.int32)
-    (state, history), scores = jax.lax.scan(stretch, (state, empty), (firsts, counts))
+    bounds = jnp.asarray((0, *steps[:-1]), jnp.int32), jnp.asarray(counts)
+    (state, history), scores = jax.lax.scan(stretch, (state, empty), bounds)
     return scores, state.variables, jax.tree.map(lambda values: values[: steps[-1]], history)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -151,7 +152,7 @@ def split_params(tree: Any) -> Any:
 
     def split(leaf: Any) -> Any:
         fitting = [axis for axis in range(leaf.ndim) if leaf.shape[axis] % parts == 0 and leaf.shape[axis]]
-        if not fitting or jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
+        if not fitting or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
             return hold_whole(leaf)
         longest = max(fitting, key=lambda axis: leaf.shape[axis])
         spec = [FSDP if axis == longest else None for axis in range(leaf.ndim)]
@@ -208,4 +209,4 @@ def fetch(tree: Any) -> Any:
 
 
 def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -95,28 +95,35 @@ GRAND = functools.partial(dj.grand, MODEL.predict)
 GRAND_VMAP = functools.partial(dj.grand_vmap, MODEL.predict)
 
 
-def one_network(batch_size: int) -> dict[str, Any]:
-    """All that is done with one network, from its training on."""
+def trainings(batch_size: int) -> dict[str, Any]:
+    """One network at steps 5 and 9 of its training."""
     config = dj.TrainConfig(steps=9, batch_size=batch_size, steps_per_call=3)
     state, history = dj.train(jax.random.key(0), MODEL, TRAIN, keep=KEEP, config=config, num_updates=5)
     final, later = dj.train_from(state, MODEL, TRAIN, keep=KEEP, config=config)
-    variables, other = final.variables, state.variables
-    images = jnp.asarray(TRAIN.images[:7], jnp.float32) / 100
-    options: Any = {"num_points": 3, "batch_statistics": "reestimated"}
-    key = jax.random.key(3)
+    return {"train": (state._replace(key=0), history), "train_from": (final._replace(key=0), later)}
+
+
+def scores_of(variables: Any) -> dict[str, Any]:
+    """Every way to the scores of one network, with batches that devices divide or not."""
     return {
-        "train": (fetch(state.variables), state.forgetting, history),
-        "train_from": (variables, final.opt_state, later),
         "score_dataset": dj.score_dataset(GRAND, variables, TRAIN, batch_size=16),
         "score_dataset, ragged batches": dj.score_dataset(GRAND, variables, TRAIN, batch_size=21),
-        "score_dataset, auto": dj.score_dataset(GRAND, variables, TRAIN),
         "score_dataset, vmap of gradients": dj.score_dataset(GRAND_VMAP, variables, TRAIN, batch_size=16),
         "per_example_grad_norms": dj.score_dataset(gradient_norms, variables, TRAIN, batch_size=16),
         "predict_dataset": predict_dataset(MODEL, variables, TEST),
+    }
+
+
+def kernels_and_barriers(variables: Any, other: Any) -> dict[str, Any]:
+    """What compares examples or networks."""
+    images, key = jnp.asarray(TRAIN.images[:7], jnp.float32) / 100, jax.random.key(3)
+    eight = jnp.concatenate([images, images[:1]])
+    options: Any = {"num_points": 3, "batch_statistics": "reestimated"}
+    return {
         "logit_gram": dj.logit_gram(MODEL.predict, variables, images),
         "logit_gram of two sets": dj.logit_gram(MODEL.predict, variables, images, images[:3]),
         "estimate_logit_gram": dj.estimate_logit_gram(
-            key, MODEL.predict, variables, jnp.concatenate([images, images[:1]]), num_projections=3
+            key, MODEL.predict, variables, eight, num_projections=3
         ),
         "path_correct": path_correct(MODEL, variables, other, TRAIN, **options),
         "error_barrier": dj.error_barrier(MODEL, variables, other, TRAIN, num_points=3),
@@ -163,15 +170,23 @@ def check_over_seeds(name: str) -> None:
 
 
 def check_one_network() -> None:
-    expected = {size: one_network(size) for size in (8, 10)}
-    for name, mesh, size in (
-        ("1x8", dj.make_mesh(1, 8), 8),
-        ("1x8, a batch of 10", dj.make_mesh(1, 8), 10),
-        ("1x4 fsdp", dj.make_mesh(1, 4, shard_params=True), 8),
-    ):
-        with jax.set_mesh(mesh):
-            for check, result in one_network(size).items():
-                emit(f"{check}, {name}", difference=difference(result, expected[size][check]))
+    def compare(mesh: str, results: dict[str, Any], expected: dict[str, Any]) -> None:
+        for check, result in results.items():
+            emit(f"{check}, {mesh}", difference=difference(result, expected[check]))
+
+    expected = trainings(8)
+    later, earlier = (fetch(expected[name][0].variables) for name in ("train_from", "train"))
+    expected |= scores_of(later) | kernels_and_barriers(later, earlier)
+    with jax.set_mesh(dj.make_mesh(1, 8)):
+        compare("1x8", trainings(8) | scores_of(later) | kernels_and_barriers(later, earlier), expected)
+    with jax.set_mesh(dj.make_mesh(1, 4, shard_params=True)):
+        trained = trainings(8)
+        # Scored where its training left it, in parts.
+        scores = scores_of(trained["train_from"][0].variables)
+        compare("1x4 fsdp", trained | scores, expected)
+    uneven = trainings(10)
+    with jax.set_mesh(dj.make_mesh(1, 8)):
+        compare("1x8, a batch of 10", trainings(10), uneven)
 
 
 def first_shard_bytes(tree: Any) -> int:

@@ -136,6 +136,64 @@ def test_score_ensemble_equals_one_seed_at_a_time(how, conv_model, train_split, 
     assert np.abs(result.scores["el2n"][0] - result.scores["el2n"][1]).max() > 0.01
 
 
+@pytest.mark.parametrize("how", HOWS)
+def test_several_steps_are_scored_in_one_pass(how, conv_model, train_split, keys):
+    score = functools.partial(
+        dj.score_ensemble, keys, conv_model, train_split, config=CONFIG, keep=KEEP, how=how, batch_size=20
+    )
+    names, steps = ("el2n", "forgetting"), (0, 2, 7)
+    with compilations() as compiled:
+        result = score(step=steps, names=names)
+    if how in ONE_PROGRAM:
+        assert compiled == ["jit(_score_program)"]
+    # The single calls each are a program of their own: one of the middle will do.
+    for place, step in ((1, 2), (2, 7)) if how == "loop" else ((1, 2),):
+        alone = score(step=step, names=names)
+        for name in names:
+            assert result.scores[name].shape == (3, 2, 50)
+            np.testing.assert_allclose(result.scores[name][place], alone.scores[name], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(result.history.loss[:, :step], alone.history.loss, rtol=1e-4, atol=1e-6)
+    assert result.history.loss.shape == (2, 7)
+    for seed, key in enumerate(keys):
+        state, _ = dj.train(key, conv_model, train_split, keep=KEEP, config=CONFIG, num_updates=7)
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5),
+            dj.take_seed(result.variables, seed),
+            state.variables,
+        )
+    # Training moved the scores, and there is nothing to forget before the first step.
+    assert np.abs(np.diff(result.scores["el2n"], axis=0)).max(axis=(1, 2)).min() > 0.01
+    assert np.isinf(result.scores["forgetting"][0][:, KEEP]).all()
+
+
+@pytest.mark.parametrize("how", [*ONE_PROGRAM, "mesh"])
+def test_the_dataset_goes_to_the_device_once_and_the_scores_come_back_once(
+    how, train_split, keys, monkeypatch
+):
+    model = dj.create_model("mlp", num_classes=3, widths=(4,))
+    mesh = jax.set_mesh(dj.make_mesh(1)) if how == "mesh" else contextlib.nullcontext()
+    with mesh:
+        score = functools.partial(
+            dj.score_ensemble, keys, model, train_split, config=CONFIG, step=(1, 3), how=how, batch_size=50
+        )
+        score()  # Tracing reads constants.
+        sent, fetched = [], []
+        put, get = jax.device_put, jax.device_get
+        monkeypatch.setattr(
+            jax, "device_put", lambda tree, *at: (sent.extend(jax.tree.leaves(tree)), put(tree, *at))[1]
+        )
+        monkeypatch.setattr(jax, "device_get", lambda tree: (fetched.append(get(tree)), fetched[-1])[1])
+        with jax.transfer_guard("disallow"):
+            result = score()
+    host = [leaf for leaf in sent if isinstance(leaf, np.ndarray)]
+    assert sum(leaf is train_split.images for leaf in host) == 1
+    # Nothing else of that size: labels, mean, std and the rows to train on.
+    assert sorted(leaf.shape for leaf in host) == [(2,), (2,), (50,), (50,), (50, 8, 8, 2)]
+    assert len(fetched) == 1
+    assert result.scores["grand"].shape == (2, 2, 50)
+    assert sum(leaf.size for leaf in jax.tree.leaves(fetched)) == 2 * (2 * 2 * 50) + 2 * (2 * 3)
+
+
 @pytest.mark.parametrize("how", ["vmap", "loop"])
 def test_step_0_scores_the_initial_networks(how, conv_model, train_split, keys):
     result = dj.score_ensemble(
@@ -188,6 +246,10 @@ def test_score_ensemble_refuses_bad_arguments(conv_model, train_split, keys, unc
     for wrong, message in [
         ({"step": 13}, "between 0 and the 12 steps"),
         ({"step": -1}, "between 0 and the 12 steps"),
+        ({"step": (1, 13)}, "between 0 and the 12 steps"),
+        ({"step": (2, 1)}, r"several in ascending order; got \(2, 1\)"),
+        ({"step": (2, 2)}, "several in ascending order"),
+        ({"step": ()}, "several in ascending order"),
         ({"names": ("el3n",)}, "score names are"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"keep": np.ones(49, bool)}, "one entry for each"),
