@@ -47,6 +47,8 @@ class Run(Processes):
     """
 
     config: Config
+    plan: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Run nothing: show programs, operations, memory, disk and estimated time of each stage."""
 
 
 @dataclass(frozen=True)

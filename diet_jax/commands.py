@@ -18,6 +18,8 @@ from diet_jax.datasets.prepare import prepare_dataset
 from diet_jax.distributed import from_writer, is_alone, is_writer, together
 from diet_jax.errors import InputError
 from diet_jax.experiments.devices import config_mesh
+from diet_jax.experiments.plan import plan_run
+from diet_jax.experiments.plan_table import plan_tables
 from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.scoring import report_infinite, score_stage
 from diet_jax.experiments.selecting import mask_of
@@ -42,7 +44,12 @@ WIDTH_WITHOUT_TERMINAL = 120
 
 
 def run(command: "cli.Run") -> None:
-    """Runs or continues the main job and prints its table."""
+    """Runs or continues the main job and prints its table, or with --plan what it would take."""
+    if command.plan:
+        tables = plan_tables(plan_run(command.config), command.config)
+        if is_writer():
+            _console().print(tables)
+        return
     folder, rows = run_prune(command.config)
     if not is_writer():
         return
@@ -51,11 +58,13 @@ def run(command: "cli.Run") -> None:
         table.add_column(heading, justify="right" if column else "left", no_wrap=True)
     for cells in to_cells(rows):
         table.add_row(*cells)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH_WITHOUT_TERMINAL)
-    console.print(table)
+    _console().print(table)
     print(f"run folder: {folder.path}")
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
 
 
 def score(command: "cli.Score") -> None:
@@ -263,8 +272,5 @@ def _print_claims(result: dict[str, Any]) -> None:
         table.add_column(heading, overflow="fold")
     for claim in result["claims"]:
         table.add_row(claim["claim"], claim["published"], claim["ours"], claim["holds"])
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH_WITHOUT_TERMINAL)
     if result["claims"]:
-        console.print(table)
+        _console().print(table)

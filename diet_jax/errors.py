@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The message names the argument, what was expected, what was given and the remedy.
     """
+
+
+class NotOnDiskError(InputError):
+    """Raised when a dataset is known but not on this disk."""

@@ -49,6 +49,11 @@ def program_bytes(compiled: Any) -> int:
     return parts.argument_size_in_bytes + results + parts.temp_size_in_bytes
 
 
+def temporary_bytes(compiled: Any) -> int:
+    """Returns the bytes per device of a compiled program's intermediate arrays."""
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
 def resident_bytes(*trees: Any) -> int:
     """Returns the bytes per device of the leaves that are on a device already.
 

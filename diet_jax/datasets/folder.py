@@ -12,7 +12,7 @@ from diet_jax.data import Dataset, Normalization, Splits
 from diet_jax.datasets.cache import Source, cached
 from diet_jax.datasets.decode import damaged, decode_images, different_sizes
 from diet_jax.datasets.names import PAPER_NORMALIZATIONS, data_folder
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, NotOnDiskError
 from diet_jax.progress import Progress
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -75,7 +75,7 @@ def find_cinic10(data_dir: str | os.PathLike[str] | None) -> Path:
     candidates = [data_folder(data_dir) / folder for folder in ("cinic10", "CINIC-10")]
     root = next((folder for folder in candidates if folder.is_dir()), None)
     if root is None:
-        raise InputError(
+        raise NotOnDiskError(
             f"dataset 'cinic10' is not here: found neither {candidates[0]} nor {candidates[1]}\n"
             f"  either unpack CINIC-10 (https://github.com/BayesWatch/cinic-10) to {candidates[0]}\n"
             "  or point to a copy: --data.data-dir DIR (reproduce: --data-dir; Python: data_dir=); "

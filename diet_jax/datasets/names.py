@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diet_jax.data import Normalization
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, NotOnDiskError
 
 PREPARABLE = ("cifar10", "cifar100", "mnist", "fashion_mnist")
 """The data sets that `prepare_dataset` downloads and writes without TensorFlow."""
@@ -31,6 +31,30 @@ PAPER_NORMALIZATIONS = {
     "cinic10": _scaled((0.47889522, 0.47227842, 0.43047404), (0.24205776, 0.23828046, 0.25874835)),
 }
 """The constants of the Data Diet paper, in units of 8-bit pixels. Other data sets are measured."""
+
+
+class Sizes(NamedTuple):
+    """How large a data set is, as its authors published it."""
+
+    train: int
+    test: int
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    test_split: str = "test"
+
+
+PUBLISHED = {
+    "mnist": Sizes(60_000, 10_000, 10, (28, 28, 1)),
+    "fashion_mnist": Sizes(60_000, 10_000, 10, (28, 28, 1)),
+    "cifar10": Sizes(50_000, 10_000, 10, (32, 32, 3)),
+    "cifar100": Sizes(50_000, 10_000, 100, (32, 32, 3)),
+    "svhn_cropped": Sizes(73_257, 26_032, 10, (32, 32, 3)),
+    # Train and validation images are trained on together.
+    "cinic10": Sizes(180_000, 90_000, 10, (32, 32, 3)),
+    # Images of many sizes, at the usual size of networks for them; the test labels are not public.
+    "imagenet2012": Sizes(1_281_167, 50_000, 1_000, (224, 224, 3), "validation"),
+}
+"""Sizes to plan with where the data itself is not on disk."""
 
 
 class Name(NamedTuple):
@@ -99,14 +123,14 @@ def tensorflow_route(name: str, folder: Path) -> str:
     return f"pip install 'diet_jax[tensorflow]' && python -c \"{line}\""
 
 
-def not_prepared(name: Name, folder: Path) -> InputError:
+def not_prepared(name: Name, folder: Path) -> NotOnDiskError:
     """The error for a data set that is known but not on this disk, with the two ways out."""
     if str(name) in PREPARABLE:
         first = f"diet-jax prepare {name} --data-dir {folder}"
     else:
         first = f"{tensorflow_route(str(name), folder)}   (TensorFlow is needed this once)"
     wanted = folder / name.dataset / (name.config or "") / (name.version or "")
-    return InputError(
+    return NotOnDiskError(
         f"dataset {str(name)!r} is not prepared: found no data in {wanted}\n"
         f"  either prepare it:   {first}\n"
         f"  or point to a copy:  --data.data-dir DIR (reproduce: --data-dir, Python: data_dir=), "
