@@ -137,8 +137,10 @@ def test_a_damaged_shard_is_computed_again(score, tmp_path, damage, capsys, call
         np.testing.assert_array_equal(again[name], whole[name])
 
 
-def test_a_foreign_shard_is_refused(score, model, variables, streamed, tmp_path, image_folder):
+def test_a_foreign_shard_is_refused(score, calls, variables, streamed, tmp_path, image_folder):
     score()
+    shards(tmp_path)[-1].unlink()
+    calls.clear()
     other = jax.tree.map(lambda leaf: leaf + 1, variables)
     with pytest.raises(dj.InputError, match=r"of something else .*other variables"):
         score(variables=other)
@@ -149,6 +151,7 @@ def test_a_foreign_shard_is_refused(score, model, variables, streamed, tmp_path,
     shutil.copyfile(shards(tmp_path)[0], shards(tmp_path)[1])
     with pytest.raises(dj.InputError, match="other first, stop"):
         score()
+    assert not calls  # Refused before anything is computed.
 
 
 def test_a_shard_with_other_ids_or_without_a_score_is_refused(score, tmp_path):
