@@ -63,13 +63,12 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
                 state = train_with_records(
                     setup, folder, unit, keys[seed], stop=setup.score_step, progress=progress
                 )
-                shards = paths[seed].with_suffix(".shards")
-                save(seed, _score(setup, state, shards))
-                if train.streamed:
-                    forget_shards(shards)
+                save(seed, _score(setup, state, paths[seed].with_suffix(".shards")))
     loaded = from_writer(
         lambda: [load_checked(path, KIND, names, {**facts, "seed": r}) for r, path in enumerate(paths)]
     )
+    for path in paths if train.streamed else ():
+        forget_shards(path.with_suffix(".shards"))
     files = []
     for name in names:
         file = ScoreFile.from_seeds(
