@@ -161,7 +161,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         )
     lines += [
         "",
-        "| network | work | examples | seeds | processor s | peak MiB | before the call | XLA's temporary MiB |",
+        "| network | work | examples | seeds | processor s | peak MiB | before the call | XLA's temporary |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
