@@ -60,14 +60,24 @@ class Recorder:
     """Takes the place of a compiled function and tells what its program's intermediate arrays take."""
 
     def __init__(self, jitted: Any):
-        self.jitted, self.compiled, self.temporary = jitted, None, None
+        self.jitted, self.lowered, self.compiled, self.temporary = jitted, None, None, None
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Compiles once and calls."""
+        return self.lower(*args, **options).compile()(*args)
+
+    def lower(self, *args: Any, **options: Any) -> "Recorder":
+        """As of a jitted function, for callers that compile themselves; always the first program."""
+        if self.lowered is None:
+            self.lowered = self.jitted.lower(*args, **options)
+        return self
+
+    def compile(self) -> Any:
+        """As of a lowered function, once."""
         if self.compiled is None:
-            self.compiled = self.jitted.lower(*args, **options).compile()
+            self.compiled = self.lowered.compile()
             self.temporary = self.compiled.memory_analysis().temp_size_in_bytes / 2**20
-        return self.compiled(*args)
+        return self.compiled
 
 
 def measure_cell(network: str, size: int, seeds: int, data_dir: str | None) -> list[dict[str, Any]]:
