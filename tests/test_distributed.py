@@ -69,7 +69,7 @@ def launch(count: int, folder: Path, *options: str, own: tuple[str, ...] = (), c
 def outcomes(processes) -> list[tuple[int, str, str]]:
     """Exit code, stdout and stderr of each."""
     try:
-        texts = [process.communicate(timeout=150) for process in processes]
+        texts = [process.communicate(timeout=400) for process in processes]
         return [(p.returncode, *text) for p, text in zip(processes, texts, strict=True)]
     finally:
         for process in processes:
@@ -138,7 +138,7 @@ def last_steps(folder: Path) -> dict[str, int]:
 def kill_after_first_scores(processes, victim: int, folder: Path) -> tuple[set[Path], float]:
     """Kills a process once a seed is scored; returns the scores there and when it was killed."""
     scores = folder / "0" / "scores" / "per_seed"
-    limit = time.monotonic() + 100
+    limit = time.monotonic() + 300
     while not list(scores.glob("*.npz")):
         assert time.monotonic() < limit
         assert all(p.poll() is None for p in processes), outcomes(processes)
