@@ -6,6 +6,8 @@ import jax
 
 # A machine that does not say what is free, such as a Mac, is taken to have this much.
 UNKNOWN = 2**33
+# The allocator's gaps and what else the process does need room as well.
+SHARE_TO_PLAN_WITH = 0.9
 
 
 def free_bytes() -> int:
@@ -32,6 +34,11 @@ def free_bytes() -> int:
         # In MiB: collectives work with 32 bits.
         free = int(multihost_utils.process_allgather(np.int32(free // 2**20)).min()) * 2**20
     return max(free, 0)
+
+
+def memory_to_plan_with() -> int:
+    """Returns the bytes that a program may take on each device, with some left over."""
+    return int(SHARE_TO_PLAN_WITH * free_bytes())
 
 
 def host_free_bytes() -> int:

@@ -14,9 +14,9 @@ from diet_jax.augment import normalize
 from diet_jax.backend import default_chunks_per_call, default_steps_per_call, training_has_convolution
 from diet_jax.batching import auto_batch_size, chunk_budget, map_examples
 from diet_jax.data import Dataset
-from diet_jax.device_memory import free_bytes
+from diet_jax.device_memory import memory_to_plan_with
 from diet_jax.errors import InputError
-from diet_jax.memory import SHARE_TO_PLAN_WITH, BatchPlan, fit_batch, halving, resident_bytes
+from diet_jax.memory import BatchPlan, fit_batch, halving, resident_bytes
 from diet_jax.pruning import kept_indices
 from diet_jax.recipe import TrainConfig, steps_per_epoch, total_steps
 from diet_jax.sharding import batch_parts, fetch, over_parts, replicate, replicated_shape
@@ -372,7 +372,7 @@ def chunk_plan(fn: Callable[..., Any], variables: Variables, dataset: Dataset) -
     return fit_batch(
         compile_at,
         min(candidate, count),
-        limit=int(SHARE_TO_PLAN_WITH * free_bytes()),
+        limit=memory_to_plan_with(),
         resident=resident_bytes(variables),
     )
 

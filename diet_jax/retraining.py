@@ -10,6 +10,7 @@ from jaxtyping import Int, Key
 
 from diet_jax.backend import How
 from diet_jax.data import Dataset
+from diet_jax.device_memory import memory_to_plan_with
 from diet_jax.ensemble import AnyHow, count_seeds, over_seeds, resolve_how
 from diet_jax.errors import InputError
 from diet_jax.loop import (
@@ -21,6 +22,7 @@ from diet_jax.loop import (
     put_examples,
     train,
 )
+from diet_jax.memory import run_seeds
 from diet_jax.recipe import TrainConfig, total_steps
 from diet_jax.sharding import fetch, replicate
 from diet_jax.training import StepMetrics, advance_in_one_program, init_state, predictions
@@ -103,10 +105,12 @@ def train_ensemble(
         predicted, loss, variables, history = jax.tree.map(lambda *leaves: np.stack(leaves), *results)
         return EnsembleTraining(predicted, loss, replicate(variables), history)
     size = model_batch_size(prediction_function(model), model, test)
-    predicted, loss, variables, history = _train_program(
+    predicted, loss, variables, history = run_seeds(
+        _train_program,
         replicate((keys, np.stack(kept))),
         put_examples(dataset),
         put_examples(test),
+        limit=memory_to_plan_with(),
         model=model,
         config=config,
         num_steps=num_steps,

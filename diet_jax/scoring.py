@@ -12,6 +12,7 @@ from jaxtyping import Int, Key
 
 from diet_jax.backend import How
 from diet_jax.data import Dataset
+from diet_jax.device_memory import memory_to_plan_with
 from diet_jax.ensemble import AnyHow, count_seeds, over_seeds, resolve_how
 from diet_jax.errors import InputError
 from diet_jax.loop import (
@@ -26,6 +27,7 @@ from diet_jax.loop import (
     start,
     train_between,
 )
+from diet_jax.memory import run_seeds
 from diet_jax.recipe import TrainConfig, total_steps
 from diet_jax.scores.dynamics import forgetting_scores
 from diet_jax.scores.gradients import grand, grand_last_layer
@@ -243,8 +245,14 @@ def score_ensemble(
         scores, variables, history = jax.tree.map(lambda *leaves: np.stack(leaves), *results)
         variables = replicate(variables)
     else:
-        scores, variables, history = _score_program(
-            *replicate((keys, put_examples(dataset), kept)), **static, **options, steps=steps, how=chosen
+        scores, variables, history = run_seeds(
+            _score_program,
+            *replicate((keys, put_examples(dataset), kept)),
+            limit=memory_to_plan_with(),
+            **static,
+            **options,
+            steps=steps,
+            how=chosen,
         )
         scores, history = fetch((scores, history))
     # In the order of `names`: a program returns dicts sorted.

@@ -182,14 +182,14 @@ def test_a_batch_is_halved_until_its_program_fits_and_is_compiled_once(
     train_split, conv_model, conv_variables, monkeypatch, compiled_names
 ):
     fn = functools.partial(wide)  # An object of its own: nothing is compiled for it yet.
-    monkeypatch.setattr(loop, "free_bytes", lambda: 10**12)
+    monkeypatch.setattr(device_memory, "free_bytes", lambda: 10**12)
     roomy = loop.chunk_plan(fn, conv_variables, train_split)
     assert roomy.fits
     assert roomy.batch_size > 2
-    monkeypatch.setattr(loop, "free_bytes", lambda: roomy.needed // 2)
+    monkeypatch.setattr(device_memory, "free_bytes", lambda: roomy.needed // 2)
     compiled_names.clear()
     tight = loop.chunk_plan(fn, conv_variables, train_split)
-    assert tight.needed <= tight.limit == int(memory.SHARE_TO_PLAN_WITH * (roomy.needed // 2))
+    assert tight.needed <= tight.limit == int(device_memory.SHARE_TO_PLAN_WITH * (roomy.needed // 2))
     assert 1 < tight.batch_size < roomy.batch_size
     halvings = int(np.log2(roomy.batch_size / tight.batch_size))
     assert compiled_names == ["jit(_mapped)"] * halvings
@@ -251,6 +251,40 @@ def test_one_example_that_does_not_fit_names_the_remedy(train_split, conv_model,
     warnings.simplefilter("ignore")
     with pytest.raises(InputError, match="one of the examples at a time; choose"):
         dj.score_dataset(fn, conv_variables, train_split, batch_size=8)
+
+
+def normals(keys, shift):
+    return {"x": jax.vmap(lambda key: jax.random.normal(key, (1000,)))(keys) + shift}
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "sizes"), [(10**9, 5, [5]), (10**9, 2, [5, 2, 2, 2]), (None, 9, [2] * 3)]
+)
+def test_seeds_run_in_groups_that_fit(limit, most, sizes, compiled_names):
+    keys, shift = jax.random.split(jax.random.key(0), 5), jnp.float32(1.0)
+    expected = np.asarray(normals(keys, shift)["x"])
+    done, told = [], []
+    tight = limit is None
+    if tight:
+        limit = program_bytes(jax.jit(normals).lower(keys[:2], shift).compile())
+
+    jitted = jax.jit(lambda keys, shift: normals(keys, shift))
+
+    class Program:
+        lower = staticmethod(jitted.lower)
+
+        def __call__(self, keys, shift):
+            done.append(len(keys))
+            if len(keys) > most:
+                raise OUT_OF_MEMORY
+            return jitted(keys, shift)
+
+    compiled_names.clear()
+    result = memory.run_seeds(Program(), keys, shift, limit=limit, warn=told.append)
+    assert done == sizes
+    assert compiled_names.count("jit(<lambda>)") == len(set(sizes)) + tight
+    np.testing.assert_array_equal(result["x"], expected)
+    assert len(told) == (sizes != [5])
 
 
 def test_free_memory_is_the_least_of_what_system_container_and_limits_leave(tmp_path, monkeypatch):
