@@ -4,9 +4,9 @@ Command: python benchmarks/scaling.py [--json PATH]
 Floor:   how="mesh" on one device, in one process.
 
 Each number of devices is a process of its own, with `--xla_force_host_platform_device_count`. The devices
-share the cores of the machine: where there are more devices than cores, the ratio is the overhead of
-spreading, not a speed-up. So it is with processes, which have a device each and exchange over the loopback
-interface (gloo). The largest difference of any score to those of one device stands beside it.
+share the cores of the machine: with more devices than cores the ratio is the overhead of spreading,
+not a speed-up. So it is with processes, which have a device each and exchange over the loopback interface
+(gloo). The largest difference of any score to those of the first row stands beside it.
 """
 
 import json
