@@ -77,7 +77,7 @@ def bytes_text(size: int) -> str:
 
     Example:
         >>> bytes_text(3_403_176)
-        '3.245 MiB'
+        '3.246 MiB'
     """
     return scaled(size, 1024, ("", "Ki", "Mi", "Gi", "Ti", "Pi"), "B")
 
