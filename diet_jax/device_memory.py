@@ -27,7 +27,8 @@ def free_bytes() -> int:
         free = min(s["bytes_limit"] - s["bytes_in_use"] for s in stats if s)
     else:
         free = host_free_bytes() // (1 if mesh.empty else min(mesh.size, jax.local_device_count()))
-    if jax.process_count() > 1 and not mesh.empty:
+    # What process 0 does alone, under a mesh of its own devices, is not for the others to agree on.
+    if not mesh.empty and jax.sharding.get_mesh().is_multi_process:
         import numpy as np
         from jax.experimental import multihost_utils
 
