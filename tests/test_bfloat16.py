@@ -89,6 +89,14 @@ def test_scores_of_one_network(name):
         assert not np.allclose(array[0], array[1], rtol=8 * ROUNDING)
 
 
+@pytest.mark.parametrize("name", ["mlp", "small_cnn"])
+def test_logits_have_digits_that_bfloat16_lacks(name):
+    model = MODELS[name]("bfloat16")
+    logits = model.predict(filled(model, 1), batch()[0])
+    assert logits.dtype == jnp.float32
+    assert np.mean(half(logits) != np.asarray(logits)) > 0.5
+
+
 class OneLayer(nn.Module):
     @nn.compact
     def __call__(self, x):
