@@ -26,8 +26,8 @@ from sklearn.model_selection import StratifiedKFold
 
 import diet_jax as dj
 from diet_jax.detection import detection_quality
-from diet_jax.loop import map_dataset
 from diet_jax.noise import NoiseMode, NoisyLabels, flip_labels
+from diet_jax.passes import map_dataset
 from diet_jax.recipe import epoch_to_step, steps_per_epoch
 from diet_jax.scoring import ScoreName
 

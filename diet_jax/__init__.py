@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from diet_jax.ensemble import over_seeds, take_seed
     from diet_jax.errors import InputError
     from diet_jax.label_files import read_labels
-    from diet_jax.loop import score_dataset, train, train_from
+    from diet_jax.loop import train, train_from
     from diet_jax.losses import cross_entropy, error_vector
     from diet_jax.models import create_model, from_linen
     from diet_jax.models.convolution import matmul_convolution
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from diet_jax.ntk.estimates import estimate_kernel_distance, estimate_logit_gram
     from diet_jax.ntk.gram import logit_gram
     from diet_jax.ntk.regression import kernel_regression
+    from diet_jax.passes import score_dataset
     from diet_jax.per_example.clipping import clipping_factors
     from diet_jax.per_example.explanation import explain
     from diet_jax.per_example.norms import per_example_grad_norms
@@ -137,7 +138,7 @@ _HOMES = {
     "read_labels": "label_files",
     "reestimate_statistics": "barriers",
     "replace_labels": "noise",
-    "score_dataset": "loop",
+    "score_dataset": "passes",
     "score_ensemble": "scoring",
     "score_streamed": "streamed_scores",
     "seed_keys": "seeds",

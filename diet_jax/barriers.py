@@ -14,7 +14,7 @@ from diet_jax.augment import normalize
 from diet_jax.connectivity import Ends, barrier_height, interpolate, leaves_of_one_network
 from diet_jax.data import Dataset
 from diet_jax.errors import InputError
-from diet_jax.loop import BatchSize, map_dataset
+from diet_jax.passes import BatchSize, map_dataset
 from diet_jax.sharding import fetch, replicate, split_batch
 from diet_jax.training import batch_rows
 from diet_jax.types import Array, Mask, Model, Rows, Variables

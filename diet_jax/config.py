@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from diet_jax.ensemble import AnyHow
 from diet_jax.errors import InputError
-from diet_jax.loop import BatchSize
+from diet_jax.passes import BatchSize
 from diet_jax.pruning import check_window, num_kept
 from diet_jax.recipe import TrainConfig
 from diet_jax.scoring import ScoreName

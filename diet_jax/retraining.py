@@ -13,16 +13,9 @@ from diet_jax.data import Dataset
 from diet_jax.device_memory import memory_to_plan_with
 from diet_jax.ensemble import AnyHow, count_seeds, over_seeds, resolve_how
 from diet_jax.errors import InputError
-from diet_jax.loop import (
-    check_classes,
-    check_keep,
-    map_dataset,
-    map_examples_of,
-    model_batch_size,
-    put_examples,
-    train,
-)
+from diet_jax.loop import check_classes, check_keep, put_examples, train
 from diet_jax.memory import run_seeds
+from diet_jax.passes import map_dataset, map_examples_of, model_batch_size
 from diet_jax.recipe import TrainConfig, total_steps
 from diet_jax.sharding import fetch, replicate
 from diet_jax.training import StepMetrics, advance_in_one_program, init_state, predictions

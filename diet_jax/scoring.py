@@ -15,19 +15,9 @@ from diet_jax.data import Dataset
 from diet_jax.device_memory import memory_to_plan_with
 from diet_jax.ensemble import AnyHow, count_seeds, over_seeds, resolve_how
 from diet_jax.errors import InputError
-from diet_jax.loop import (
-    BatchSize,
-    check_classes,
-    check_keep,
-    check_updates,
-    map_dataset,
-    map_examples_of,
-    model_batch_size,
-    put_examples,
-    start,
-    train_between,
-)
+from diet_jax.loop import check_classes, check_keep, check_updates, put_examples, start, train_between
 from diet_jax.memory import run_seeds
+from diet_jax.passes import BatchSize, map_dataset, map_examples_of, model_batch_size
 from diet_jax.recipe import TrainConfig, total_steps
 from diet_jax.scores.dynamics import forgetting_scores
 from diet_jax.scores.gradients import grand, grand_last_layer

@@ -15,7 +15,7 @@ import numpy as np
 from diet_jax.backend import default_chunks_per_call
 from diet_jax.data import Dataset
 from diet_jax.errors import InputError
-from diet_jax.loop import BatchSize, map_examples_of, model_batch_size
+from diet_jax.passes import BatchSize, map_examples_of, model_batch_size
 from diet_jax.progress import say
 from diet_jax.score_files import load_arrays, save_arrays
 from diet_jax.scoring import score_function

@@ -19,7 +19,8 @@ import numpy as np
 import diet_jax as dj
 from diet_jax.barriers import path_correct
 from diet_jax.ensemble import resolve_how
-from diet_jax.loop import _mapped, _one_step, put_examples, start, train_between
+from diet_jax.loop import _one_step, put_examples, start, train_between
+from diet_jax.passes import _mapped
 from diet_jax.retraining import predict_dataset
 from diet_jax.sharding import fetch, replicate
 

@@ -19,7 +19,7 @@ LAYERS = [
     {"per_example", "window_tuning"},
     {"models", "scores", "pruning", "optimizers", "seeds", "ntk"},
     {"recipe", "backend", "training"},
-    {"loop", "connectivity"},
+    {"loop", "passes", "connectivity"},
     {"barriers"},
     {"ensemble"},
     {"scoring", "retraining"},

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import diet_jax as dj
-from diet_jax import device_memory, loop, memory
+from diet_jax import device_memory, memory, passes
 from diet_jax.errors import InputError
 from diet_jax.memory import BatchPlan, fit_batch, halving, is_out_of_memory, program_bytes, resident_bytes
 
@@ -183,12 +183,12 @@ def test_a_batch_is_halved_until_its_program_fits_and_is_compiled_once(
 ):
     fn = functools.partial(wide)  # An object of its own: nothing is compiled for it yet.
     monkeypatch.setattr(device_memory, "free_bytes", lambda: 10**12)
-    roomy = loop.chunk_plan(fn, conv_variables, train_split)
+    roomy = passes.chunk_plan(fn, conv_variables, train_split)
     assert roomy.fits
     assert roomy.batch_size > 2
     monkeypatch.setattr(device_memory, "free_bytes", lambda: roomy.needed // 2)
     compiled_names.clear()
-    tight = loop.chunk_plan(fn, conv_variables, train_split)
+    tight = passes.chunk_plan(fn, conv_variables, train_split)
     assert tight.needed <= tight.limit == int(device_memory.SHARE_TO_PLAN_WITH * (roomy.needed // 2))
     assert 1 < tight.batch_size < roomy.batch_size
     halvings = int(np.log2(roomy.batch_size / tight.batch_size))
@@ -206,10 +206,10 @@ def test_shapes_of_variables_give_the_plan_and_the_program_of_the_variables(
 ):
     fn = functools.partial(dj.el2n, conv_model.predict)
     shapes = jax.eval_shape(lambda: conv_variables)
-    plan = loop.chunk_plan(fn, shapes, train_split)
+    plan = passes.chunk_plan(fn, shapes, train_split)
     assert compiled_names == ["jit(_mapped)"]
-    loop.map_dataset(fn, conv_variables, train_split, batch_size=plan.batch_size)
-    loop.map_dataset(fn, conv_variables, train_split)
+    passes.map_dataset(fn, conv_variables, train_split, batch_size=plan.batch_size)
+    passes.map_dataset(fn, conv_variables, train_split)
     assert compiled_names == ["jit(_mapped)"]
 
 
@@ -218,7 +218,7 @@ def test_scoring_goes_on_with_half_the_batch_where_memory_runs_out(
 ):
     fn = functools.partial(dj.el2n, conv_model.predict)
     expected = dj.score_dataset(fn, conv_variables, train_split)
-    real, sizes = loop._mapped, []
+    real, sizes = passes._mapped, []
 
     def mapped(variables, images, labels, *stats, fn, batch_size):
         sizes.append((len(images), batch_size))
@@ -226,7 +226,7 @@ def test_scoring_goes_on_with_half_the_batch_where_memory_runs_out(
             raise OUT_OF_MEMORY
         return real(variables, images, labels, *stats, fn=fn, batch_size=batch_size)
 
-    monkeypatch.setattr(loop, "_mapped", mapped)
+    monkeypatch.setattr(passes, "_mapped", mapped)
     for chunks, done in [
         # The first sixteen are kept, the others are scored by fours.
         (1, [(16, 16), (16, 16), (8, 8)] + [(4, 4)] * 9),
@@ -234,7 +234,7 @@ def test_scoring_goes_on_with_half_the_batch_where_memory_runs_out(
         (8, [(16, 2), (16, 2), (8, 1)] + [(4, 1)] * 8 + [(2, 1)]),
     ]:
         sizes.clear()
-        monkeypatch.setattr(loop, "default_chunks_per_call", lambda value=chunks: value)
+        monkeypatch.setattr(passes, "default_chunks_per_call", lambda value=chunks: value)
         with pytest.warns(UserWarning, match="memory ran out") as told:
             scores = dj.score_dataset(fn, conv_variables, train_split, batch_size=16 // chunks)
         assert [str(w.message).split("going on with ")[1] for w in told] == ["8", "4"]
@@ -246,7 +246,7 @@ def test_one_example_that_does_not_fit_names_the_remedy(train_split, conv_model,
     def mapped(*args, **kwargs):
         raise OUT_OF_MEMORY
 
-    monkeypatch.setattr(loop, "_mapped", mapped)
+    monkeypatch.setattr(passes, "_mapped", mapped)
     fn = functools.partial(dj.el2n, conv_model.predict)
     warnings.simplefilter("ignore")
     with pytest.raises(InputError, match="one of the examples at a time; choose"):

@@ -588,7 +588,11 @@ def test_features_need_a_last_dense(ending):
     [
         ("resnet81", {}, r"name: no model .*'resnet81'.* Did you mean 'resnet18'\? Choose from: resnet18, "),
         ("x", {}, r"name: no model is called 'x'\. Choose from: .*, mlp\."),
-        ("cnn", {"width": 4}, r"width: .*'cnn' has no such option.*'widths'\? Choose from: widths, convolution\."),
+        (
+            "cnn",
+            {"width": 4},
+            r"width: .*'cnn' has no such option.*'widths'\? Choose from: widths, conv",
+        ),
         ("vgg16", {"zero_init": True}, r"zero_init: .*Choose from: width, convolution\."),
         ("cnn", {"dtype": "float16"}, r"dtype: expected 'float32' or 'bfloat16', got 'float16'"),
         ("cnn", {"num_classes": 1}, r"num_classes: expected .* at least 2, got 1"),

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diet_jax import loop
-from diet_jax.backend import default_steps_per_call, model_has_convolution
+from diet_jax import loop, passes
+from diet_jax.backend import default_steps_per_call, training_has_convolution
 from diet_jax.data import Dataset
 from diet_jax.device_memory import free_bytes
 from diet_jax.ensemble import over_seeds
@@ -103,7 +103,7 @@ def _one_by_one(setup: Setup, train: Dataset, costs: Costs, seconds: float) -> C
     first_start, _ = _timed(begin)
     start, state = _timed(begin)
     per_call = config.steps_per_call or default_steps_per_call(
-        model_has_convolution(model, train.image_shape)
+        training_has_convolution(model, train.image_shape)
     )
     drawn = per_call if per_call > 1 else loop.ROWS_PER_CALL
 
@@ -151,7 +151,7 @@ def _together(setup: Setup, train: Dataset, test: Dataset, costs: Costs, seconds
         examples,
         loop.put_examples(test),
         **static,
-        batch_size=loop.model_batch_size(fn, setup.model, test),
+        batch_size=passes.model_batch_size(fn, setup.model, test),
         how=how,
     ).compile()
     costs.compile["retrain an ensemble"] = time.monotonic() - began
@@ -202,14 +202,14 @@ def _score(setup: Setup, dataset: Dataset, name: str, how: Any, costs: Costs, se
     # Compiled: uncompiled, a large network takes its time.
     variables = jax.jit(model.init, static_argnums=1)(key, dataset.image_shape)
     began = time.monotonic()
-    plan = loop.chunk_plan(fn, variables, dataset)
+    plan = passes.chunk_plan(fn, variables, dataset)
     size = plan.batch_size if name == "test" or asked == "auto" else asked
     if how == "loop":
         program = "judge" if name == "test" else f"score by {name}"
         costs.compile[program] = time.monotonic() - began
         costs.temporaries[program] = plan.needed
 
-    per_call = size * loop.default_chunks_per_call()
+    per_call = size * passes.default_chunks_per_call()
     most = min(MOST_CHUNKS, max(1, len(dataset) // per_call))
 
     def run(calls: int) -> None:
@@ -217,7 +217,7 @@ def _score(setup: Setup, dataset: Dataset, name: str, how: Any, costs: Costs, se
         part = dataclasses.replace(
             dataset, images=dataset.images[rows], labels=dataset.labels[rows], ids=dataset.ids[rows]
         )
-        loop.map_dataset(fn, variables, part, batch_size=size)
+        passes.map_dataset(fn, variables, part, batch_size=size)
 
     costs.example[name] = _per_unit(run, 1, seconds, most=most) / min(per_call, len(dataset))
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from diet_jax import loop
+from diet_jax import passes
 from diet_jax.config import RunConfig
 from diet_jax.data import Dataset
 from diet_jax.device_memory import free_bytes
@@ -198,11 +198,11 @@ def _num_shapes(setup: Setup, name: str, dataset: Dataset) -> int:
     fn = prediction_function(setup.model) if name == "test" else score_function(name, setup.model)
     asked = setup.config.score.batch_size if name != "test" else "auto"
     variables = state_shapes(setup).variables
-    size = loop.chunk_plan(fn, variables, dataset).batch_size if asked == "auto" else asked
-    chunks, count = loop.default_chunks_per_call(), len(dataset)
+    size = passes.chunk_plan(fn, variables, dataset).batch_size if asked == "auto" else asked
+    chunks, count = passes.default_chunks_per_call(), len(dataset)
     per_call = min(size, count) * chunks
     calls = range(0, count, per_call)
-    return len({len(loop._call_rows(first, per_call, chunks, count)[0]) for first in calls})
+    return len({len(passes._call_rows(first, per_call, chunks, count)[0]) for first in calls})
 
 
 def _memory(setup: Setup, costs: Costs, state: Any, limit: int) -> Memory:

@@ -8,7 +8,7 @@ from jax.sharding import AxisType, Mesh
 
 from diet_jax.data import Dataset
 from diet_jax.distributed import from_writer, is_alone, together
-from diet_jax.loop import BatchSize
+from diet_jax.passes import BatchSize
 from diet_jax.scores.dynamics import forgetting_scores
 from diet_jax.sharding import DATA, SEED, fetch
 from diet_jax.streamed_scores import merge_shards, remove_shards, score_streamed, shard_facts

@@ -22,7 +22,8 @@ from diet_jax.data import Dataset, fingerprint
 from diet_jax.errors import InputError
 from diet_jax.experiments.setup import Setup, prepare
 from diet_jax.experiments.train_one import train_with_records
-from diet_jax.loop import check_keep, score_dataset
+from diet_jax.loop import check_keep
+from diet_jax.passes import score_dataset
 from diet_jax.progress import Progress
 from diet_jax.pruning import keep_highest, keep_random, keep_window
 from diet_jax.recipe import epoch_to_step, total_steps
