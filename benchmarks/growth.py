@@ -185,6 +185,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 def draw(rows: Sequence[dict[str, Any]], note: str) -> Any:
     """Draws time against examples, a line for each number of seeds, and peak memory beside it."""
+    import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
 
@@ -195,8 +196,6 @@ def draw(rows: Sequence[dict[str, Any]], note: str) -> Any:
     panels_of = [("ensemble", "cpu_s", "processor seconds"), ("ensemble", "peak_mib", "peak memory (MiB)")]
     figure = Figure(figsize=(8.5, 3.4 * len(networks)), layout="constrained")
     grid = figure.subplots(len(networks), len(panels_of), squeeze=False)
-    import matplotlib
-
     colors = matplotlib.colormaps["viridis"]
     for line_of_panels, network in zip(grid, networks, strict=True):
         for panel, (what, key, label) in zip(line_of_panels, panels_of, strict=True):
@@ -213,16 +212,22 @@ def draw(rows: Sequence[dict[str, Any]], note: str) -> Any:
                     label=f"{seeds} seed{'s' if seeds > 1 else ''}",
                 )
             panel.set_xscale("log", base=2)
-            panel.set_yscale("log", base=2)
+            if key == "cpu_s":
+                panel.set_yscale("log", base=2)
             panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
             panel.yaxis.set_major_formatter("{x:,.4g}")
             panel.xaxis.set_minor_locator(NullLocator())
             panel.set_xlabel("examples")
             panel.set_ylabel(label)
             slope = slopes(part, key)
+            found_slopes = f"examples^{slope['examples']:.2f} seeds^{slope['seeds']:.2f}"
+            # Most of the memory is there before the call: a power of it says nothing.
             panel.set_title(
-                f"{network}: N^{slope['examples']:.2f} · seeds^{slope['seeds']:.2f}", fontsize=9.5, loc="left"
+                f"{network}: {found_slopes}" if key == "cpu_s" else network, fontsize=9.5, loc="left"
             )
+            if key == "peak_mib":
+                panel.axhline(np.median([row["before_mib"] for row in part]), color="#555555", ls="--", lw=1)
+                panel.set_ylim(bottom=0)
             panel.grid(color="#E5E5E5", linewidth=0.7)
             plain(panel)
     handles, labels = grid[0][0].get_legend_handles_labels()
@@ -263,7 +268,7 @@ def main(options: Options) -> None:
     if options.figure is not None:
         from diet_jax.plotting.style import save_figure
 
-        note = f"{kind}, {machine['cores']} cores of {machine['cpu']} shared with other work."
+        note = f"{kind}, {machine['cores']} cores of {machine['cpu']}. Dashed: memory before the first call."
         save_figure(draw(rows, note), options.figure)
 
 
