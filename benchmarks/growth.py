@@ -196,14 +196,16 @@ def draw(rows: Sequence[dict[str, Any]], note: str) -> Any:
     panels_of = [("ensemble", "cpu_s", "processor seconds"), ("ensemble", "peak_mib", "peak memory (MiB)")]
     figure = Figure(figsize=(8.5, 3.4 * len(networks)), layout="constrained")
     grid = figure.subplots(len(networks), len(panels_of), squeeze=False)
+    all_seeds = sorted({row["seeds"] for row in rows})
     colors = matplotlib.colormaps["viridis"]
     for line_of_panels, network in zip(grid, networks, strict=True):
         for panel, (what, key, label) in zip(line_of_panels, panels_of, strict=True):
             part = found[network, what]
-            all_seeds = sorted({row["seeds"] for row in part})
             sizes = sorted({row["examples"] for row in part})
             for i, seeds in enumerate(all_seeds):
                 line = sorted((r for r in part if r["seeds"] == seeds), key=lambda r: r["examples"])
+                if not line:
+                    continue
                 panel.plot(
                     [row["examples"] for row in line],
                     [row[key] for row in line],
