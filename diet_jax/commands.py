@@ -32,7 +32,7 @@ from diet_jax.recipe import total_steps
 from diet_jax.retraining import predict_dataset
 from diet_jax.runs import RunFolder, open_run
 from diet_jax.score_files import KeepFile, ScoreFile, save_arrays, write_atomically
-from diet_jax.scoring import score_batch_sizes, score_state
+from diet_jax.scoring import score_state
 from diet_jax.seeds import seed_keys
 from diet_jax.tables import FULL, HEADINGS, to_cells
 
@@ -133,7 +133,6 @@ def _restored_scores(
         )
     key = seed_keys(config.seed, "score", 1)[0]
     like = start(key, setup.model, train, config=config.train, num_steps=setup.num_steps)
-    sizes = score_batch_sizes(names, setup.model, train, config.score.batch_size)
     scores: dict[str, list[np.ndarray]] = {name: [] for name in names}
     states = [Checkpoints(path).restore(step, like) for path in seeds]
     for state in states:
@@ -141,7 +140,8 @@ def _restored_scores(
             state,
             setup.model,
             train,
-            batch_sizes=sizes,
+            names=names,
+            batch_size=config.score.batch_size,
             keep=None,
             never_learned=config.score.never_learned,
         )

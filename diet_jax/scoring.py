@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -22,7 +23,7 @@ from diet_jax.recipe import TrainConfig, total_steps
 from diet_jax.scores.dynamics import forgetting_scores
 from diet_jax.scores.gradients import grand, grand_last_layer
 from diet_jax.scores.logits import el2n
-from diet_jax.sharding import fetch, replicate
+from diet_jax.sharding import SEED, axis_size, fetch, replicate
 from diet_jax.training import StepMetrics, TrainState, batch_rows, init_state, run_keys, train_steps
 from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, ScoreFn, Variables
 
@@ -141,9 +142,14 @@ def _scores_inside(
 
 
 def score_batch_sizes(
-    names: Sequence[str], model: Model, dataset: Dataset, batch_size: BatchSize = "auto"
+    names: Sequence[str],
+    model: Model,
+    dataset: Dataset,
+    batch_size: BatchSize = "auto",
+    *,
+    at_once: int = 1,
 ) -> tuple[tuple[str, int], ...]:
-    """Returns pairs (score name, examples per chunk); "auto" bounds the memory of each score's own arrays."""
+    """Returns pairs (score name, examples per chunk); "auto" bounds the memory of `at_once` networks."""
     if batch_size != "auto" and batch_size < 1:
         raise InputError(f"batch_size must be at least 1 or 'auto', got {batch_size}")
 
@@ -151,7 +157,9 @@ def score_batch_sizes(
         if name == "forgetting":
             return len(dataset)
         score_fn = score_function(name, model)
-        return model_batch_size(score_fn, model, dataset) if batch_size == "auto" else batch_size
+        if batch_size != "auto":
+            return batch_size
+        return model_batch_size(score_fn, model, dataset, at_once=at_once)
 
     return tuple((name, size(name)) for name in names)
 
@@ -210,15 +218,18 @@ def score_ensemble(
         >>> result.scores["el2n"].shape
         (2, 1078)
     """
-    count_seeds(keys)
+    num_seeds = count_seeds(keys)
     check_classes(model, dataset.image_shape, dataset.num_classes)
     keep = None if keep is None else np.asarray(keep)
     kept = check_keep(dataset, keep, config)
     num_steps = total_steps(config, len(dataset), len(kept))
     steps = _checked_steps(step, num_steps)
     chosen = resolve_how(how, model, dataset)
-    sizes = score_batch_sizes(names, model, dataset, batch_size)
-    options: Any = {"batch_sizes": sizes, "never_learned": never_learned}
+    # Seeds that one device runs side by side share its memory.
+    at_once = num_seeds if chosen == "vmap" else 1
+    if chosen == "mesh" and jax.default_backend() != "cpu":
+        at_once = math.ceil(num_seeds / axis_size(SEED))
+    sizes = score_batch_sizes(names, model, dataset, batch_size, at_once=at_once)
     static: Any = {"model": model, "config": config, "num_steps": num_steps}
     if chosen == "loop":
         examples, results = put_examples(dataset), []
@@ -226,7 +237,16 @@ def score_ensemble(
             state = start(key, model, dataset, config=config, num_steps=num_steps)
             at_steps, parts = [], []
             for reached, part in train_between(state, examples, kept, steps, **static):
-                at_steps.append(score_state(reached, model, dataset, keep=keep, **options))
+                scored = score_state(
+                    reached,
+                    model,
+                    dataset,
+                    names=names,
+                    batch_size=batch_size,
+                    keep=keep,
+                    never_learned=never_learned,
+                )
+                at_steps.append(scored)
                 parts.append(part)
                 variables = reached.variables
             history = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
@@ -240,7 +260,8 @@ def score_ensemble(
             *replicate((keys, put_examples(dataset), kept)),
             limit=memory_to_plan_with(),
             **static,
-            **options,
+            batch_sizes=sizes,
+            never_learned=never_learned,
             steps=steps,
             how=chosen,
         )
@@ -266,19 +287,20 @@ def score_state(
     model: Model,
     dataset: Dataset,
     *,
-    batch_sizes: tuple[tuple[str, int], ...],
+    names: Sequence[str],
+    batch_size: BatchSize,
     keep: Any,
     never_learned: float,
 ) -> dict[str, np.ndarray]:
     """Scores every example with one trained state, chunk by chunk; forgetting is read off the state."""
     scores = {}
-    for name, size in batch_sizes:
+    for name in names:
         if name == "forgetting":
             values = forgetting_scores(state.forgetting, never_learned=never_learned, keep=keep)
             scores[name] = np.asarray(values)
         else:
             score_fn = score_function(name, model)
-            scores[name] = map_dataset(score_fn, state.variables, dataset, batch_size=size)
+            scores[name] = map_dataset(score_fn, state.variables, dataset, batch_size=batch_size)
     return scores
 
 

@@ -39,6 +39,7 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
 
     if missing:
         say(f"scoring {len(train):,} examples with {count} networks at step {setup.score_step:,} ({how})")
+        _say_batch_sizes(setup)
     if missing and how != "loop":
         for seeds, filled in seed_groups(missing, count, how):
             result = score_ensemble(
@@ -108,10 +109,24 @@ def _score(setup: Setup, state: TrainState, shards: Path) -> dict[str, np.ndarra
             batch_size=config.batch_size,
             never_learned=config.never_learned,
         )
-    sizes = score_batch_sizes(config.names, setup.model, train, config.batch_size)
     return score_state(
-        state, setup.model, train, batch_sizes=sizes, keep=None, never_learned=config.never_learned
+        state,
+        setup.model,
+        train,
+        names=config.names,
+        batch_size=config.batch_size,
+        keep=None,
+        never_learned=config.never_learned,
     )
+
+
+def _say_batch_sizes(setup: Setup) -> None:
+    """Says how many examples are scored at a time where that was left to the library."""
+    config = setup.config.score
+    names = [name for name in config.names if name != "forgetting"]
+    if config.batch_size == "auto" and names:
+        sizes = score_batch_sizes(names, setup.model, setup.splits.train)
+        say(f"at most {', '.join(f'{size:,} for {name}' for name, size in sizes)} examples at a time")
 
 
 def report_infinite(file: ScoreFile) -> None:

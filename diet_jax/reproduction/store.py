@@ -32,7 +32,7 @@ from diet_jax.retraining import predict_dataset
 from diet_jax.runs import RunFolder
 from diet_jax.score_files import load_checked, save_arrays, write_atomically
 from diet_jax.scores.inputs import input_norm
-from diet_jax.scoring import score_batch_sizes, score_state
+from diet_jax.scoring import score_state
 from diet_jax.seeds import seed_keys
 from diet_jax.training import TrainState
 from diet_jax.types import PRNGKey, Variables
@@ -198,9 +198,15 @@ class Store:
             if at.name == "input_norm":
                 return {"scores": score_dataset(input_norm, Variables({}, {}), train, batch_size=1024)}
             state = self.state(Training(task, "score", seed), self.step(task, at.epoch), progress)
-            sizes = score_batch_sizes((at.name,), setup.model, train)
-            never = NEVER_LEARNED
-            one = score_state(state, setup.model, train, batch_sizes=sizes, keep=None, never_learned=never)
+            one = score_state(
+                state,
+                setup.model,
+                train,
+                names=(at.name,),
+                batch_size="auto",
+                keep=None,
+                never_learned=NEVER_LEARNED,
+            )
             return {"scores": one[at.name]}
 
         return self.memo("scores", self._score_facts(task, at, seed), compute)["scores"]
