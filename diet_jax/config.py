@@ -71,7 +71,7 @@ class ScoreConfig:
     num_seeds: int = 10
     """Networks to average over."""
     how: AnyHow = "auto"
-    """How seeds are batched: vmap, unroll, map, loop; auto picks by backend and model."""
+    """How seeds are batched: vmap, unroll, map, loop, or mesh (over devices); auto picks what is fastest."""
     batch_size: BatchSize = "auto"
     """Examples per scoring chunk; auto bounds the memory."""
     never_learned: float = math.inf

@@ -15,6 +15,7 @@ from jax.core import Tracer
 from jaxtyping import Float, Shaped
 
 from diet_jax.errors import InputError
+from diet_jax.sharding import copied
 from diet_jax.training import TrainState
 from diet_jax.types import AnyArray, Array, PRNGKey, Variables
 
@@ -47,9 +48,7 @@ def spawn(state: TrainState, key: PRNGKey) -> TrainState:
         >>> int(spawn(parent, jax.random.key(1)).step)
         1
     """
-    own_key = jnp.array(jax.random.key_data(key), copy=True)
-    copies = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state._replace(key=None))
-    return copies._replace(key=jax.random.wrap_key_data(own_key, impl=jax.random.key_impl(key)))
+    return copied(state._replace(key=key))
 
 
 def interpolate(variables: Variables, other: Variables, weight: Any) -> Variables:

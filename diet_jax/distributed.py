@@ -5,6 +5,7 @@ With one process everything here does nothing. A process that is lost ends the o
 
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -39,6 +40,8 @@ def start(
     given = {"--coordinator": coordinator, "--num-processes": num_processes, "--process-id": process_id}
     _check_flags(given)
     by_flags = coordinator is not None
+    # It would catch SIGTERM, with which clusters end what has run too long.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             coordinator,
@@ -60,6 +63,9 @@ def start(
             f"use? Choose another for all processes with --coordinator"
         ) from error
     agree(num_processes or jax.process_count(), "--num-processes")
+    if not is_writer():
+        own, count = jax.process_index(), jax.process_count()
+        print(f"process {own} of 0..{count - 1} works with the others; process 0 reports", file=sys.stderr)
 
 
 def stop() -> None:
@@ -120,7 +126,7 @@ def together(action: Callable[[], Result]) -> Result:
         result = action()
     except InputError as raised:
         error = raised
-    texts = [text.decode() for text in _gather(b"" if error is None else str(error).encode())]
+    texts = [text.decode() for text in gather(b"" if error is None else str(error).encode())]
     if any(texts):
         lines = [f"process {number}: {text}" for number, text in enumerate(texts) if text]
         raise InputError(lines[0] if len(set(texts)) > 1 else texts[0])
@@ -136,7 +142,7 @@ def agree(value: Any, what: str) -> None:
     """
     if is_alone():
         return
-    first, *others = (json.loads(text) for text in _gather(json.dumps(value).encode()))
+    first, *others = (json.loads(text) for text in gather(json.dumps(value).encode()))
     for number, other in enumerate(others, 1):
         if other != first:
             path, ours, theirs = _first_difference(first, other, (what,))
@@ -166,8 +172,8 @@ def _broadcast(data: bytes) -> bytes:
     return np.asarray(multihost_utils.broadcast_one_to_all(filled)).tobytes()
 
 
-def _gather(data: bytes) -> list[bytes]:
-    """The bytes of every process, in all processes."""
+def gather(data: bytes) -> list[bytes]:
+    """Returns the bytes of every process, in all processes."""
     from jax.experimental import multihost_utils
 
     sizes = multihost_utils.process_allgather(np.int32(len(data))).ravel()

@@ -125,7 +125,7 @@ def check_seed_axis() -> None:
         there = "there is no mesh" if mesh.empty else f"its axes are {', '.join(mesh.axis_names)}"
         raise InputError(
             f'how="mesh" needs a current mesh with an axis "seed", but {there}; call it inside '
-            f"`with jax.set_mesh(diet_jax.make_mesh()):`"
+            f"`with jax.set_mesh(diet_jax.make_mesh()):`, or give the command several devices and --mesh.seed"
         )
 
 

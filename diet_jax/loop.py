@@ -14,7 +14,7 @@ from diet_jax.data import Dataset
 from diet_jax.errors import InputError
 from diet_jax.pruning import kept_indices
 from diet_jax.recipe import TrainConfig, steps_per_epoch, total_steps
-from diet_jax.sharding import fetch, replicate
+from diet_jax.sharding import copied, fetch, replicate
 from diet_jax.training import (
     StepMetrics,
     TrainState,
@@ -250,7 +250,7 @@ def train_from(
     num_steps = total_steps(config, len(dataset), len(kept))
     stop = check_updates(num_updates, num_steps)
     # Training uses up the buffers of the state that it goes on from.
-    own = replicate(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state))
+    own = replicate(copied(state))
     steps = train_between(
         own, put_examples(dataset), kept, [stop], model=model, config=config, num_steps=num_steps
     )

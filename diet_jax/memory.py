@@ -174,8 +174,8 @@ def halving(
             first += size
             continue
         # Outside `except`: the error's traceback holds the arrays of the attempt.
+        warn(f"memory ran out with {size} {what} at a time, going on with {size // 2}")
         size //= 2
-        warn(f"memory ran out with {2 * size} {what} at a time, going on with {size}")
     return done
 
 

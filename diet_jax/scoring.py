@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -268,15 +269,17 @@ def score_ensemble(
         scores, history = fetch((scores, history))
     # In the order of `names`: a program returns dicts sorted.
     by_step = {name: np.swapaxes(scores[name], 0, 1) for name in names}
-    if isinstance(step, int):
+    if not isinstance(step, tuple):
         by_step = {name: values[0] for name, values in by_step.items()}
     return EnsembleScores(by_step, variables, history)
 
 
 def _checked_steps(step: int | tuple[int, ...], num_steps: int) -> tuple[int, ...]:
-    if isinstance(step, int):
-        return (check_updates(step, num_steps),)
-    steps = tuple(check_updates(one, num_steps) for one in step)
+    try:
+        asked = tuple(map(operator.index, step if isinstance(step, tuple) else (step,)))
+    except TypeError as error:
+        raise InputError(f"step must be an integer, or a tuple of them, got {step!r}") from error
+    steps = tuple(check_updates(one, num_steps) for one in asked)
     if not steps or any(one >= other for one, other in itertools.pairwise(steps)):
         raise InputError(f"step must be a number, or several in ascending order; got {step}")
     return steps

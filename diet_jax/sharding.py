@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -171,7 +172,7 @@ def hold_whole(tree: Any) -> Any:
 def replicate(tree: Any) -> Any:
     """Puts arrays, the same in every process, on all devices of the current mesh, or on the default one.
 
-    JAX arrays that lie on all these devices already stay as they are, also where they are split.
+    JAX arrays that lie on this very mesh already stay as they are, also where they are split.
     """
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
@@ -179,7 +180,8 @@ def replicate(tree: Any) -> Any:
     whole = NamedSharding(mesh, PartitionSpec())
 
     def is_there(leaf: Any) -> bool:
-        return isinstance(leaf, jax.Array) and leaf.sharding.device_set == whole.device_set
+        sharding = getattr(leaf, "sharding", None)
+        return isinstance(sharding, NamedSharding) and sharding.mesh == mesh
 
     leaves, structure = jax.tree.flatten(tree)
     away = [i for i, leaf in enumerate(leaves) if not is_there(leaf)]
@@ -189,6 +191,19 @@ def replicate(tree: Any) -> Any:
     for i, leaf in zip(away, jax.device_put(data, whole), strict=True):
         leaves[i] = jax.random.wrap_key_data(leaf, impl=keys[i]) if i in keys else leaf
     return jax.tree.unflatten(structure, leaves)
+
+
+def copied(tree: Any) -> Any:
+    """Returns arrays in buffers of their own, where the given ones lie."""
+
+    def copy(leaf: Any) -> Any:
+        if _is_key(leaf):
+            return jax.random.wrap_key_data(copy(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer):
+            return jax.device_put(leaf, leaf.sharding, may_alias=False)
+        return jnp.array(leaf, copy=True)
+
+    return jax.tree.map(copy, tree)
 
 
 def replicated_shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:

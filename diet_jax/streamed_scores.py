@@ -120,6 +120,24 @@ def merge_shards(
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
+def discard_other_networks(
+    folder: Path, dataset: Dataset, names: tuple[str, ...], facts: dict[str, Any]
+) -> None:
+    """Removes shards that differ from what `facts` says in the network's numbers alone, with a warning.
+
+    A training done again on other devices, or by programs that add in no fixed order, differs by rounding.
+    """
+    for path in sorted(folder.glob("rows_*.npz")) if folder.is_dir() else ():
+        try:
+            _, stored = load_arrays(path, KIND, None)
+        except InputError:
+            continue  # Damaged: told of, and computed again, where it is needed.
+        same = all(stored.get(name) == value for name, value in facts.items() if name != "variables")
+        if same and stored.get("variables") != facts["variables"]:
+            say(f"warning: {path} was computed by a network that differs from this one: computing it again")
+            path.unlink()
+
+
 def remove_shards(folder: Path) -> None:
     """Removes the folder of the shards, once what they hold is kept elsewhere."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -18,6 +18,8 @@ from typing import IO, Any
 
 LOST = 3
 """Exit code where another process of the run was lost or never came."""
+SECONDS_TO_STOP = 5.0
+"""A process that is told to stop has so long to do so by itself."""
 _AGAIN = "finished work is on disk: start all processes again with the same command to go on"
 
 
@@ -41,13 +43,29 @@ def supervised(work: Callable[[], None], *, verdict_seconds: float, connection: 
             _run(work, native, read_end, verdict_seconds)
         os.close(read_end)
         # The child has a process group of its own, so it gets each signal once, from here.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda number, _: os.kill(child, number))
+        asked: list[int] = []
+
+        def stop(number: int, _: Any) -> None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
+            if not asked:  # Native code that waits for other processes does not hear it.
+                timer = threading.Timer(SECONDS_TO_STOP, os.kill, (child, signal.SIGKILL))
+                timer.daemon = True
+                timer.start()
+            asked.append(number)
+
+        stoppers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = [signal.signal(number, stop) for number in stoppers]
         _, status = os.waitpid(child, 0)
+        for number, handler in zip(stoppers, before, strict=True):
+            signal.signal(number, handler)
         os.close(write_end)
         code = os.waitstatus_to_exitcode(status)
         if code >= 0:
             return code
+        if asked:
+            print(f"diet-jax: stopped by {signal.Signals(asked[0]).name}; {_AGAIN}", file=sys.stderr)
+            return 128 + asked[0]
         native.seek(0)
         text = native.read().decode(errors="replace")
     message, code = explain(text, -code, connection)

@@ -67,7 +67,8 @@ def different_sizes(
     """The error for two images of different (height, width)."""
     return InputError(
         f"images must all have one size: {first} is {first_size[0]}x{first_size[1]} (height x width), "
-        f"{second} is {second_size[0]}x{second_size[1]}; resize them first"
+        f"{second} is {second_size[0]}x{second_size[1]}; resize them first, or let "
+        f"--data.streaming --data.image-size SIZE do it"
     )
 
 

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import io
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -62,6 +63,10 @@ class FolderSource:
         return contents
 
 
+def _is_not_about_group_size(record: logging.LogRecord) -> bool:
+    return "group size" not in record.getMessage()
+
+
 class RecordSource:
     """Images of one split that TFDS wrote in array_record format."""
 
@@ -75,6 +80,8 @@ class RecordSource:
     def _opened(self) -> Any:
         import tensorflow_datasets as tfds
 
+        # One error line for each file that is not written one record at a time; they are read all the same.
+        logging.getLogger("absl").addFilter(_is_not_about_group_size)
         builder: Any = tfds.builder_from_directory(self.directory)
         decoders = {self.keys[0]: tfds.decode.SkipDecoding()}
         return builder.as_data_source(split=self.split, decoders=decoders)
@@ -89,7 +96,11 @@ class RecordSource:
     def records(self, numbers: np.ndarray) -> list[dict[str, Any]]:
         """Returns some records whole, their images encoded."""
         try:
-            return list(self._opened.__getitems__([int(number) for number in numbers]))
+            records = list(self._opened.__getitems__([int(number) for number in numbers]))
+            # What a truncated file lacks comes back empty.
+            if any(record[key] is None for record in records for key in self.keys):
+                raise ValueError("a record is empty")
+            return records
         except Exception as error:  # array_record raises RuntimeError, ValueError, IndexError and more
             raise InputError(
                 f"cannot read {self.dataset} {self.split} in {self.directory}: {error}; restore its files"
@@ -178,7 +189,10 @@ class EncodedImages:
         for place, (row, content) in enumerate(zip(rows, contents, strict=True)):
             name = self.source.name(int(self.numbers[row]))
             if digest(content) != self.digests[row].tobytes():
-                raise InputError(f"image {name} has changed since the dataset was loaded; load it again")
+                raise InputError(
+                    f"image {name} is not the one that was indexed: it has changed since; touch its file, so "
+                    f"that its time of change is new, and load the dataset again"
+                )
             rng = None if crop_seed is None else np.random.default_rng([*crop_seed, int(row)])
             images[place] = self._decode(name, content, rng)
         return images

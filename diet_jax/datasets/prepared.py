@@ -13,6 +13,7 @@ import numpy as np
 from diet_jax.data import Dataset, Splits
 from diet_jax.datasets.cache import Source, cached
 from diet_jax.datasets.decode import MODES, decode_images
+from diet_jax.datasets.encoded import RecordSource
 from diet_jax.datasets.names import (
     PAPER_NORMALIZATIONS,
     PREPARABLE,
@@ -146,17 +147,16 @@ def test_split_of(builder: Any, name: str) -> str:
 
 
 def _read_split(builder: Any, name: str, split: str, train: Dataset | None, quiet: bool) -> Dataset:
-    import tensorflow_datasets as tfds
 
     image_key, label_key = image_and_label(builder, name)
     features = builder.info.features
-    source = builder.as_data_source(split=split, decoders={image_key: tfds.decode.SkipDecoding()})
+    source = RecordSource(builder.data_path, name, split, (image_key, label_key))
     labels: list[int] = []
     ids: list[str | int | None] = []
 
     def encoded() -> Iterator[tuple[str, bytes]]:
         for start in range(0, len(source), _READ):
-            for row in source.__getitems__(range(start, min(start + _READ, len(source)))):
+            for row in source.records(np.arange(start, min(start + _READ, len(source)))):
                 labels.append(int(row[label_key]))
                 ids.append(plain_id(row.get("id")))
                 yield f"{len(labels) - 1} of {name} {split}", row[image_key]

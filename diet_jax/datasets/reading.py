@@ -116,4 +116,4 @@ def read_ahead(
 def check_grain() -> None:
     """Raises InputError unless Grain is installed."""
     if importlib.util.find_spec("grain") is None:
-        raise InputError("streaming needs the package grain: pip install 'diet_jax[stream]'")
+        raise InputError("streaming needs the package grain: pip install grain")

@@ -234,6 +234,14 @@ def _splits(
     height, width = (int(v) for v in parts["train"].sizes[0]) if size is None else (size, size)
     for split, part in parts.items() if size is None else ():
         _check_sizes(sources["train"], (height, width), sources[split], part)
+    num_classes = len(about["class_names"])
+    for split, part in parts.items():
+        wrong = np.flatnonzero((part.labels < 0) | (part.labels >= num_classes))
+        if len(wrong):
+            raise InputError(
+                f"labels must lie in 0..{num_classes - 1}: {sources[split].name(int(wrong[0]))} has label "
+                f"{part.labels[wrong[0]]}, {len(wrong)} of {len(part.labels)} are outside; is it labelled?"
+            )
     made: list[StreamedDataset] = []
     for (split, part), split_name in zip(parts.items(), names, strict=True):
         images = EncodedImages(
@@ -247,7 +255,7 @@ def _splits(
             images=images,
             labels=part.labels,
             ids=part.ids,
-            num_classes=len(about["class_names"]),
+            num_classes=num_classes,
             class_names=tuple(about["class_names"]),
             name=about["name"],
             split=split_name,
@@ -290,4 +298,4 @@ def _check_sizes(first: Source, wanted: tuple[int, int], source: Source, part: P
     if len(other):
         size = tuple(int(v) for v in part.sizes[other[0]])
         error = different_sizes(first.name(0), wanted, source.name(int(other[0])), size)
-        raise InputError(f"{error}, or set image_size (--data.image-size)")
+        raise error

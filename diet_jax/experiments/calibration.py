@@ -16,6 +16,7 @@ from diet_jax.device_memory import free_bytes
 from diet_jax.ensemble import over_seeds
 from diet_jax.experiments.setup import Setup
 from diet_jax.memory import temporary_bytes
+from diet_jax.progress import say
 from diet_jax.retraining import _train_program, prediction_function
 from diet_jax.scoring import _score_program, score_batch_sizes, score_function
 from diet_jax.seeds import seed_keys
@@ -56,8 +57,9 @@ def measure(setup: Setup, *, seconds: float) -> Costs:
     Returns:
         The costs of one network when seeds are batched as the config says.
     """
+    say(f"planning: compiling the programs of the run and running them for {seconds:g} s")
     costs = Costs(0.0, 0.0, {}, {}, {})
-    train, test = (_at_hand(split) for split in setup.splits)
+    train, test = (_at_hand(split, setup.config.train.batch_size) for split in setup.splits)
     names = [name for name in setup.config.score.names if name != "forgetting"]
     share = seconds * (1 - SHARE_OF_TRAINING) / (len(names) + 1)
     retrain_how = setup.how(setup.config.retrain.how)
@@ -66,6 +68,7 @@ def measure(setup: Setup, *, seconds: float) -> Costs:
     else:
         costs = _together(setup, train, test, costs, seconds * SHARE_OF_TRAINING)
     for name in names:
+        say(f"planning: {name}")
         _score(setup, train, name, setup.how(setup.config.score.how), costs, share)
     if setup.how(setup.config.score.how) != "loop":
         _compile_scoring(setup, train, costs)
@@ -76,13 +79,13 @@ def measure(setup: Setup, *, seconds: float) -> Costs:
     return costs
 
 
-def _at_hand(dataset: Dataset) -> Dataset:
+def _at_hand(dataset: Dataset, batch_size: int) -> Dataset:
     """A dataset in memory: itself, or its first rows if it is too large or read from disk."""
     count = len(dataset)
     large = count * int(np.prod(dataset.image_shape)) * dataset.images.dtype.itemsize
     if large <= SHARE_OF_MEMORY * free_bytes() and not dataset.streamed:
         return dataset
-    rows = np.arange(min(count, ROWS_OF_LARGE))
+    rows = np.arange(min(count, max(ROWS_OF_LARGE, batch_size)))
     fields: Any = {field.name: getattr(dataset, field.name) for field in dataclasses.fields(Dataset)}
     images = np.ascontiguousarray(dataset.images[rows])
     some: Any = {"images": images, "labels": dataset.labels[rows], "ids": dataset.ids[rows]}

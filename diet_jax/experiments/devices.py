@@ -7,6 +7,7 @@ import jax
 
 from diet_jax.config import RunConfig
 from diet_jax.errors import InputError
+from diet_jax.progress import say
 from diet_jax.sharding import make_mesh
 
 
@@ -38,5 +39,7 @@ def config_mesh(config: RunConfig, *, one_by_one: bool = False) -> Iterator[None
             f"{jax.process_count()} processes have {count} devices and all must be used: choose numbers "
             f"whose product is {count}"
         )
+    devices = f"{made.size} of {count} devices" if made.size < count else f"all {count} devices"
+    say(f"mesh: {' x '.join(f'{name} {size}' for name, size in made.shape.items())}, {devices}")
     with jax.set_mesh(made):
         yield

@@ -8,8 +8,7 @@ from diet_jax.config import RunConfig
 from diet_jax.data import Dataset, Normalization, Splits
 from diet_jax.datasets.names import PAPER_NORMALIZATIONS, PUBLISHED
 from diet_jax.errors import NotOnDiskError
-from diet_jax.experiments.setup import Setup, prepare
-from diet_jax.models import create_model
+from diet_jax.experiments.setup import Setup, config_model, prepare
 from diet_jax.pruning import num_kept
 from diet_jax.recipe import total_steps
 
@@ -34,11 +33,7 @@ def setup_to_plan(config: RunConfig) -> tuple[Setup, tuple[str, ...]]:
             for split, count in (("train", num_train), (sizes.test_split, sizes.test))
         )
     )
-    options = {} if config.model.widths is None else {"widths": config.model.widths}
-    model = create_model(
-        config.model.name, num_classes=sizes.num_classes, dtype=config.model.dtype, **options
-    )
-    setup = Setup(config, splits, model)
+    setup = Setup(config, splits, config_model(config, sizes.num_classes))
     _ = setup.resolved(), setup.score_step
     for _, num in kept_sizes(setup):
         total_steps(config.train, num_train, num)

@@ -76,6 +76,9 @@ def retrain_stage(setup: Setup, folder: RunFolder, selections: list[Selection]) 
         for selection, num_steps, seeds in zip(selections, steps, missing, strict=True):
             if seeds:
                 _retrain(setup, folder, selection, num_steps, seeds, progress)
+    for selection in selections if setup.splits.test.streamed else ():
+        for seed in range(config.retrain.num_seeds):
+            forget_shards(_result_path(folder, selection, seed).with_suffix(".shards"))
     return [_judge(setup, folder, s, num_steps) for s, num_steps in zip(selections, steps, strict=True)]
 
 
@@ -106,8 +109,6 @@ def _retrain(
             else:
                 predicted, loss = predict_dataset(setup.model, state.variables, test)
             _save_result(setup, folder, selection, num_steps, seed, predicted, loss)
-            if test.streamed:
-                forget_shards(shards)
         return
     per_epoch = steps_per_epoch(selection.size(len(train)), config.train.batch_size)
     for group, filled in seed_groups(seeds, len(keys), how):

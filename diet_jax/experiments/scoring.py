@@ -126,7 +126,7 @@ def _say_batch_sizes(setup: Setup) -> None:
     names = [name for name in config.names if name != "forgetting"]
     if config.batch_size == "auto" and names:
         sizes = score_batch_sizes(names, setup.model, setup.splits.train)
-        say(f"at most {', '.join(f'{size:,} for {name}' for name, size in sizes)} examples at a time")
+        say(", ".join(f"{name}: at most {size:,} examples at a time" for name, size in sizes))
 
 
 def report_infinite(file: ScoreFile) -> None:

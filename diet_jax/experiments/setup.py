@@ -65,7 +65,8 @@ class Setup:
         """How seeds are batched: as asked for or the default; one by one with checkpoints or streaming."""
         if self.config.checkpoint_epochs or self.config.data.streaming:
             return "loop"
-        return resolve_how(asked, self.model, self.splits.train)
+        # Whether there is a mesh for "mesh" is seen where the seeds run.
+        return asked if asked == "mesh" else resolve_how(asked, self.model, self.splits.train)
 
     def resolved(self) -> dict[str, Any]:
         """What followed from the config and the data, as JSON values."""
@@ -144,6 +145,13 @@ def load_splits(config: RunConfig) -> tuple[Splits, np.ndarray | None]:
     return Splits(noisy.dataset, test), train.labels
 
 
+def config_model(config: RunConfig, num_classes: int) -> Model:
+    """Returns the config's network for a number of classes."""
+    options = {name: getattr(config.model, name) for name in ("widths", "width", "stem")}
+    given = {name: value for name, value in options.items() if value is not None}
+    return create_model(config.model.name, num_classes=num_classes, dtype=config.model.dtype, **given)
+
+
 def prepare(config: RunConfig, *, scores: bool = True, prunes: bool = True) -> Setup:
     """Loads the data, makes the model and checks that the config fits both.
 
@@ -155,13 +163,9 @@ def prepare(config: RunConfig, *, scores: bool = True, prunes: bool = True) -> S
     Raises:
         InputError: the data, the model or a number does not fit. Nothing was written.
     """
-    options = {name: getattr(config.model, name) for name in ("widths", "width", "stem")}
-    model_options = {name: value for name, value in options.items() if value is not None}
     splits, clean_labels = load_splits(config)
     train = splits.train
-    model = create_model(
-        config.model.name, num_classes=train.num_classes, dtype=config.model.dtype, **model_options
-    )
+    model = config_model(config, train.num_classes)
     setup = Setup(config, splits, model, clean_labels)
     setup.resolved()
     make_schedule(config.train, setup.num_steps)

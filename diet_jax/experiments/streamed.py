@@ -1,5 +1,6 @@
 """What the stages do otherwise where images are streamed: scores and predictions go through shard files."""
 
+import pickle
 from pathlib import Path
 
 import jax
@@ -7,11 +8,18 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from diet_jax.data import Dataset
-from diet_jax.distributed import from_writer, is_alone, together
+from diet_jax.distributed import from_writer, gather, is_alone, is_writer, together
 from diet_jax.passes import BatchSize
+from diet_jax.score_files import write_atomically
 from diet_jax.scores.dynamics import forgetting_scores
 from diet_jax.sharding import DATA, SEED, fetch
-from diet_jax.streamed_scores import merge_shards, remove_shards, score_streamed, shard_facts
+from diet_jax.streamed_scores import (
+    discard_other_networks,
+    merge_shards,
+    remove_shards,
+    score_streamed,
+    shard_facts,
+)
 from diet_jax.training import TrainState
 from diet_jax.types import Model, Variables
 
@@ -26,6 +34,8 @@ def mapped(
     batch_size: BatchSize = "auto",
 ) -> dict[str, np.ndarray]:
     """Returns scores, predictions and losses of every example; of several processes each does its shards."""
+    facts = shard_facts(variables, dataset, names)
+    from_writer(lambda: discard_other_networks(folder, dataset, names, facts))
     if is_alone():
         return score_streamed(model, variables, dataset, names=names, folder=folder, batch_size=batch_size)
     variables = fetch(variables)
@@ -41,7 +51,7 @@ def mapped(
             )
 
     together(own)
-    facts = shard_facts(variables, dataset, names)
+    _collect(folder)
     return from_writer(lambda: merge_shards(folder, dataset, names=names, facts=facts))
 
 
@@ -77,5 +87,19 @@ def predict_streamed(
 
 
 def forget_shards(folder: Path) -> None:
-    """Removes shard files whose scores are kept elsewhere."""
-    from_writer(lambda: remove_shards(folder))
+    """Removes shard files whose scores are kept elsewhere; each process has written its own."""
+    remove_shards(folder)
+
+
+def _collect(folder: Path) -> None:
+    """Brings the shard files of all processes to process 0, whose folder the others need not see."""
+    own = {} if is_writer() else {path.name: path.read_bytes() for path in folder.glob("rows_*.npz")}
+    sent = gather(pickle.dumps(own))
+
+    def write() -> None:
+        for files in map(pickle.loads, sent):
+            for name, content in files.items():
+                if not (folder / name).is_file():
+                    write_atomically(folder / name, content)
+
+    from_writer(write)

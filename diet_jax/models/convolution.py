@@ -86,6 +86,8 @@ def matmul_convolution(
         and lhs.dtype == rhs.dtype
         and min(rhs.shape, default=0) > 0
         and len(strides) == len(dilation) == len(ones) > 0
+        and min(*strides, *dilation) > 0
+        and (isinstance(padding, str) or len(padding) == len(ones))
     )
     reach = [(size - 1) * step + 1 for size, step in zip(rhs.shape[:-2], dilation, strict=False)]
     if covered and isinstance(padding, str):

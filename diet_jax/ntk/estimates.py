@@ -12,7 +12,7 @@ from jaxtyping import Float
 from diet_jax.errors import InputError
 from diet_jax.ntk.gram import Blocks, checked_num_classes, python_loop
 from diet_jax.per_example.products import contract
-from diet_jax.sharding import split_batch
+from diet_jax.sharding import replicate, split_batch
 from diet_jax.types import Array, Images, PredictFn, PRNGKey, Variables
 
 # Of a forward-mode pass.
@@ -144,6 +144,8 @@ def _projections(
         raise InputError(f"num_projections must be at least {least}, got {count}")
     passes = Blocks(len(images), num_classes, min(len(images), MOST_IMAGES_PER_PASS), num_classes)
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((key, variables, images)))
+    if not traced:
+        key, variables, images = replicate((key, variables, images))
 
     def body(index: Any, projections: Array) -> Array:
         example, _ = passes.start(index % passes.count)
