@@ -19,7 +19,7 @@ run: $(VENV)/.installed
 	$(BIN)/diet-jax run
 
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

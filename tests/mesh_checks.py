@@ -185,6 +185,17 @@ def check_one_network() -> None:
         # Scored where its training left it, in parts.
         scores = scores_of(trained["train_from"][0].variables)
         compare("1x4 fsdp", trained | scores, expected)
+        state, keys = trained["train"][0]._replace(key=jax.random.key(0)), dj.seed_keys(0, "score", 3)
+    # What one mesh made, under another one.
+    with jax.set_mesh(dj.make_mesh(4, 2)):
+        options: Any = {"config": CONFIG, "step": 3, "names": ("el2n",)}
+        there = dj.score_ensemble(keys, MODEL, TRAIN, **options).scores["el2n"]
+    here = dj.score_ensemble(dj.seed_keys(0, "score", 3), MODEL, TRAIN, **options).scores["el2n"]
+    emit("keys of another mesh", difference=difference(there, here))
+    with jax.set_mesh(dj.make_mesh(1, 8)):
+        child = dj.spawn(state, jax.random.key(0))
+        gone_on, _ = dj.train_from(child, MODEL, TRAIN, keep=KEEP, config=CONFIG)
+        emit("a state of another mesh", difference=difference(gone_on.variables, later))
     uneven = trainings(10)
     with jax.set_mesh(dj.make_mesh(1, 8)):
         compare("1x8, a batch of 10", trainings(10), uneven)

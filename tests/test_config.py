@@ -13,7 +13,7 @@ from diet_jax.config import RunConfig, ScoreConfig, SelectConfig, differences, f
 from diet_jax.recipe import TrainConfig, decay_boundaries, epoch_to_step, steps_per_epoch, total_steps
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
-SIZES = {"digits": 1078, "cifar10": 50_000, "fashion_mnist": 60_000}
+SIZES = {"digits": 1078, "cifar10": 50_000, "fashion_mnist": 60_000, "imagenet2012": 1_281_167}
 
 
 def load(path: Path) -> RunConfig:

@@ -376,6 +376,23 @@ sys.exit(supervised(work, verdict_seconds=1, connection="there"))
         assert "did not all find each other (there)" in error
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_in_native_code_is_stopped_all_the_same(number):
+    code = f"""
+import os, signal, sys, time
+from diet_jax import supervise
+supervise.SECONDS_TO_STOP = 0.5
+def work():
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
+    os.kill(os.getppid(), {int(number)})
+    time.sleep(60)
+sys.exit(supervise.supervised(work, verdict_seconds=1, connection="there"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 128 + number
+    assert done.stderr.startswith(f"diet-jax: stopped by {number.name}; finished work is on disk")
+
+
 @pytest.mark.parametrize(
     ("listed", "message"),
     [

@@ -250,6 +250,8 @@ def test_score_ensemble_refuses_bad_arguments(conv_model, train_split, keys, unc
         ({"step": (2, 1)}, r"several in ascending order; got \(2, 1\)"),
         ({"step": (2, 2)}, "several in ascending order"),
         ({"step": ()}, "several in ascending order"),
+        ({"step": (0.5, 1)}, r"an integer, or a tuple of them, got \(0.5, 1\)"),
+        ({"step": None}, "an integer, or a tuple of them, got None"),
         ({"names": ("el3n",)}, "score names are"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"keep": np.ones(49, bool)}, "one entry for each"),

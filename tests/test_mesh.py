@@ -32,6 +32,8 @@ OF_ONE_NETWORK = [
     *(f"{check}, 1x8" for check in (*TRAININGS, *SCORED, *COMPARED)),
     *(f"{check}, 1x4 fsdp" for check in (*TRAININGS, *SCORED)),
     *(f"{check}, 1x8, a batch of 10" for check in TRAININGS),
+    "keys of another mesh",
+    "a state of another mesh",
 ]
 
 

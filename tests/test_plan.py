@@ -8,14 +8,17 @@ import pytest
 
 from diet_jax import cli
 from diet_jax.config import DataConfig, ModelConfig, RetrainConfig, RunConfig, ScoreConfig, SelectConfig
+from diet_jax.datasets import load_dataset
 from diet_jax.datasets.names import PUBLISHED
 from diet_jax.errors import InputError
+from diet_jax.experiments import calibration
 from diet_jax.experiments import plan as plan_module
 from diet_jax.experiments.operations import example_flops, nbytes, state_shapes, step_flops
 from diet_jax.experiments.plan import count_checkpoints, count_programs, plan_run, setup_to_plan, trainings
 from diet_jax.experiments.plan_table import bytes_text, duration
 from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.setup import prepare
+from diet_jax.models import create_model
 from diet_jax.recipe import TrainConfig
 from diet_jax.scoring import score_function
 
@@ -194,6 +197,20 @@ def test_data_that_is_not_on_disk_is_planned_by_its_published_sizes(name, tmp_pa
     other = dataclasses.replace(SMALL, data=DataConfig(name="kmnist", data_dir=str(tmp_path)))
     with pytest.raises(InputError, match="not prepared"):
         setup_to_plan(other)
+
+
+def test_the_plan_of_data_that_is_not_on_disk_is_of_the_configs_own_network(tmp_path):
+    model = ModelConfig(name="vgg16", width=2)
+    data = DataConfig(name="cifar10", data_dir=str(tmp_path))
+    setup, _ = setup_to_plan(dataclasses.replace(SMALL, data=data, model=model))
+    assert setup.model == create_model("vgg16", num_classes=10, width=2)
+
+
+def test_a_batch_larger_than_what_is_taken_of_large_data(monkeypatch):
+    dataset = load_dataset("digits").train
+    monkeypatch.setattr(calibration, "free_bytes", lambda: 0)
+    assert len(calibration._at_hand(dataset, 32)) == calibration.ROWS_OF_LARGE
+    assert len(calibration._at_hand(dataset, 1050)) == 1050
 
 
 def test_a_large_data_set_that_is_not_on_disk_is_planned_in_full(tmp_path):

@@ -1,6 +1,7 @@
 """Streamed datasets: the rows, labels and pixels of the dataset in memory, decoded when asked for."""
 
 import dataclasses
+import os
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import diet_jax as dj
 from diet_jax.datasets import load_dataset
 from diet_jax.datasets import streamed as streamed_file
 from diet_jax.datasets.crops import central_crop, random_box, random_resized_crop
-from diet_jax.datasets.encoded import EncodedImages
+from diet_jax.datasets.encoded import EncodedImages, RecordSource
 from diet_jax.datasets.index import chunks
 from diet_jax.datasets.streamed import IMAGENET, StreamedDataset, load_streamed
 from diet_jax.noise import flip_labels
@@ -185,6 +186,42 @@ def test_a_file_that_is_gone_changed_or_damaged_is_named(own):
         load_streamed(f"folder:{own}")
 
 
+def test_a_change_that_its_index_cannot_see_is_named_with_a_remedy_that_works(own):
+    victim, times = own / "train/b/0001.png", (1_600_000_000, 1_600_000_000)
+    os.utime(victim, times)
+    content = victim.read_bytes()
+    load_streamed(f"folder:{own}")
+    victim.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(victim, times)
+    with pytest.raises(dj.InputError, match=f"{victim} is not the one that was indexed.*touch its file"):
+        load_streamed(f"folder:{own}")
+    victim.touch()
+    load_streamed(f"folder:{own}")
+
+
+def test_labels_out_of_range_are_refused(image_records, monkeypatch):
+    records = RecordSource.records
+
+    def unlabelled(self, numbers):
+        return [{**record, "label": -1 if self.split == "test" else 0} for record in records(self, numbers)]
+
+    monkeypatch.setattr(RecordSource, "records", unlabelled)
+    with pytest.raises(dj.InputError, match=r"0 of .* test has label -1"):
+        load_streamed("mnist", data_dir=image_records)
+
+
+def test_an_empty_record_is_refused(image_records, monkeypatch):
+    images = load_streamed("mnist", data_dir=image_records).train.images
+
+    class Opened:
+        def __getitems__(self, numbers):
+            return [{"image": None, "label": None} for _ in numbers]
+
+    monkeypatch.setitem(vars(images.source), "_opened", Opened())
+    with pytest.raises(dj.InputError, match=r"cannot read .* train .*: a record is empty"):
+        images[:2]
+
+
 def test_what_is_no_image_is_named(own):
     victim = own / "train/b/0001.png"
     victim.write_bytes(b"no image")
@@ -219,7 +256,7 @@ def test_what_cannot_be_streamed(name, options, message):
 
 def test_without_grain_it_says_what_to_install(monkeypatch, image_folder):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(dj.InputError, match=r"pip install 'diet_jax\[stream\]'"):
+    with pytest.raises(dj.InputError, match=r"pip install grain"):
         load_streamed(f"folder:{image_folder}")
 
 
@@ -228,7 +265,7 @@ def test_without_grain_it_says_what_to_install(monkeypatch, image_folder):
 
 def test_images_of_other_sizes_need_an_image_size(own):
     Image.new("RGB", (12, 9)).save(own / "train/b/0001.png")
-    with pytest.raises(dj.InputError, match=r"0001.png is 9x12.*set image_size"):
+    with pytest.raises(dj.InputError, match=r"0001.png is 9x12.*--data.image-size SIZE"):
         load_streamed(f"folder:{own}")
     train = load_streamed(f"folder:{own}", image_size=7).train
     assert train.images.shape == (30, 7, 7, 3)

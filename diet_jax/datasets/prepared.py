@@ -150,7 +150,7 @@ def _read_split(builder: Any, name: str, split: str, train: Dataset | None, quie
 
     image_key, label_key = image_and_label(builder, name)
     features = builder.info.features
-    source = RecordSource(builder.data_path, name, split, (image_key, label_key))
+    source = RecordSource(Path(builder.data_path), name, split, (image_key, label_key))
     labels: list[int] = []
     ids: list[str | int | None] = []
 
