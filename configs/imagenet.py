@@ -28,7 +28,7 @@ Tried: python benchmarks/image_folder.py FOLDER --classes 2 --train 64 --test 16
          --checkpoint-epochs 0.5 --select.fractions 0.9 --retrain.num-seeds 1
        The whole ResNet50 on 224 pixels in bfloat16: 2 steps, EL2N of 64 images, 3 trainings of 4 steps, a
        checkpoint and the table took 6 min 50 s on two cores of an AMD EPYC that other work filled (3 min of
-       processor time, most of it compiling), 3.2 GiB at most. That says that it runs, not how fast or well.
+       processor time), 3.2 GiB at most. That says that it runs, not how fast or well.
 """
 
 from diet_jax.config import DataConfig, ModelConfig, RetrainConfig, RunConfig, ScoreConfig, SelectConfig
