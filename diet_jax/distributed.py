@@ -5,7 +5,7 @@ With one process everything here does nothing. A process that is lost ends the o
 
 import json
 import pickle
-import sys
+import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -40,6 +40,8 @@ def start(
     given = {"--coordinator": coordinator, "--num-processes": num_processes, "--process-id": process_id}
     _check_flags(given)
     by_flags = coordinator is not None
+    if coordinator is not None and process_id == 0:
+        _check_port(int(coordinator.rpartition(":")[2]))
     # It would catch SIGTERM, with which clusters end what has run too long.
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -63,9 +65,6 @@ def start(
             f"use? Choose another for all processes with --coordinator"
         ) from error
     agree(num_processes or jax.process_count(), "--num-processes")
-    if not is_writer():
-        own, count = jax.process_index(), jax.process_count()
-        print(f"process {own} of 0..{count - 1} works with the others; process 0 reports", file=sys.stderr)
 
 
 def stop() -> None:
@@ -181,6 +180,19 @@ def gather(data: bytes) -> list[bytes]:
     filled[: len(data)] = np.frombuffer(data, np.uint8)
     rows = multihost_utils.process_allgather(filled)
     return [np.asarray(row)[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]
+
+
+def _check_port(port: int) -> None:
+    """Raises InputError where another program serves there: JAX would say so, and now and then crash."""
+    with socket.socket() as probe:
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("", port))
+        except OSError as error:
+            raise InputError(
+                f"process 0 cannot serve at port {port} ({error.strerror}); is it in use? Choose another for "
+                f"all processes with --coordinator"
+            ) from error
 
 
 def _check_flags(given: dict[str, Any]) -> None:

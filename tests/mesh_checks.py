@@ -137,7 +137,6 @@ def check_ensembles() -> None:
     for name, mesh, num_seeds in (
         ("8x1", dj.make_mesh(8), 6),
         ("4x2", dj.make_mesh(4, 2), 3),
-        ("1x8", dj.make_mesh(1, 8), 6),
         ("2x4 fsdp", dj.make_mesh(2, 4, shard_params=True), 6),
     ):
         with jax.set_mesh(mesh):

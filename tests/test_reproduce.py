@@ -61,7 +61,11 @@ def check_numbers(chart):
                 assert all(-1 <= mean <= 1 for _, mean, _ in drawn)
 
 
-@pytest.mark.parametrize("name", NAMES)
+# All are of the digits at smoke: one of those figures that differ in nothing but their data.
+AT_SMOKE = [name for name in NAMES if not name.endswith(("-cifar100", "-cinic10"))]
+
+
+@pytest.mark.parametrize("name", AT_SMOKE)
 def test_the_figure_runs_at_smoke_and_again_without_training(name, shared, table, tmp_path, monkeypatch):
     figure = config(name)
     given = table if name == "memorisation" else None
