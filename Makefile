@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# `make bench` takes about 20 minutes on two cores, install not counted. It has an environment of its own and
+# `make bench` took about 20 minutes on two cores before the newest benchmarks joined, install not counted. It has an environment of its own and
 # writes to BENCH_OUT; ROUNDS sets the calls of each variant.
 # PyTorch is there only to be compared with: TORCH says which one pip installs, and TORCH= leaves it and its
 # table out. On Linux pip takes a build for CUDA of several GB unless it finds one for CPUs.

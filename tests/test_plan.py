@@ -134,7 +134,7 @@ WHAT = {
 
 @pytest.mark.parametrize(
     "config",
-    [SMALL, dataclasses.replace(ONE_BY_ONE, train=EQUAL_EPOCHS.train)],
+    [pytest.param(SMALL, marks=pytest.mark.slow), EQUAL_EPOCHS],
     ids=["together", "one by one"],
 )
 def test_a_run_compiles_the_programs_of_its_plan(config, tmp_path, compiled_names):

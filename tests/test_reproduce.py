@@ -61,8 +61,12 @@ def check_numbers(chart):
                 assert all(-1 <= mean <= 1 for _, mean, _ in drawn)
 
 
-# All are of the digits at smoke: one of those figures that differ in nothing but their data.
-AT_SMOKE = [name for name in NAMES if not name.endswith(("-cifar100", "-cinic10"))]
+# Each kind of experiment once; the numbers of the others are computed a second way elsewhere.
+QUICK = (
+    *("fig1-fractions-cifar10", "fig1-epochs-cifar10", "fig2-windows-noisy", "fig3-velocity-noisy"),
+    *("fig4-barriers-cifar10", "fig12-correlations", "grand-at-init", "examples", "memorisation"),
+)
+AT_SMOKE = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in NAMES]
 
 
 @pytest.mark.parametrize("name", AT_SMOKE)
