@@ -147,6 +147,7 @@ def kill_after_first_scores(processes, victim: int, folder: Path) -> tuple[set[P
     return set(scores.glob("*.npz")), time.monotonic()
 
 
+@pytest.mark.slow
 def test_a_lost_process_ends_all_and_any_number_goes_on(alone, tmp_path):
     processes = launch(4, tmp_path, "--score.num-seeds", "3")
     there, killed = kill_after_first_scores(processes, 2, tmp_path)
