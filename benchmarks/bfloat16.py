@@ -25,7 +25,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 import diet_jax as dj
-from diet_jax.data import first_examples
+from diet_jax.data.dataset import first_examples
 
 NAMES = ("el2n", "grand")
 DTYPES = ("float32", "bfloat16")

@@ -22,7 +22,7 @@ from measure import interleaved, report, rows, seconds_per_call
 from workloads import Workload, workload
 
 import diet_jax as dj
-from diet_jax.ensemble import AnyHow, resolve_how
+from diet_jax.ensemble.over_seeds import AnyHow, resolve_how
 from diet_jax.models.convolution import ConvolutionForm
 
 ONE = "one seed"

@@ -86,8 +86,8 @@ def measure_cell(network: str, size: int, seeds: int, data_dir: str | None) -> l
     from workloads import synthetic
 
     import diet_jax as dj
-    from diet_jax import scoring
-    from diet_jax.data import first_examples
+    from diet_jax.data.dataset import first_examples
+    from diet_jax.ensemble import scoring
 
     if data_dir is None:
         data = synthetic((28, 28, 1), size, 10)[0]

@@ -22,7 +22,7 @@ from measure import PACKAGES, environment, interleaved, rows
 from programs import compiled, shapes_of
 
 import diet_jax as dj
-from diet_jax.ntk import BLOCK_BYTES, estimate_logit_gram, logit_gram
+from diet_jax.analysis.ntk import BLOCK_BYTES, estimate_logit_gram, logit_gram
 from diet_jax.types import PredictFn
 
 FLOOR = "whole Jacobian"

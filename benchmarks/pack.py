@@ -90,8 +90,8 @@ def encoded_images(name: str, data_dir: Path | None, dataset: dj.Dataset) -> Seq
         return None
     import tensorflow_datasets as tfds
 
-    from diet_jax.datasets.names import data_folder
-    from diet_jax.datasets.prepared import find_prepared
+    from diet_jax.data.sources.names import data_folder
+    from diet_jax.data.sources.prepared import find_prepared
 
     builder = tfds.builder_from_directory(find_prepared(name, data_folder(data_dir)))
     features = builder.info.features.items()
@@ -131,8 +131,8 @@ def _unpacked(packed: Any, prefix: str) -> dj.Dataset:
 
 
 def _decoded(encoded: np.ndarray, lengths: np.ndarray, channels: int) -> np.ndarray:
-    from diet_jax.datasets.decode import decode_images
-    from diet_jax.progress import Progress
+    from diet_jax.data.sources.decode import decode_images
+    from diet_jax.devices.progress import Progress
 
     content, ends = encoded.tobytes(), np.cumsum(lengths)
     sources = (

@@ -26,7 +26,7 @@ from measure import interleaved, report, rows, seconds
 from workloads import workload
 
 import diet_jax as dj
-from diet_jax import distributed
+from diet_jax.devices import processes
 
 SEEDS = 8
 STEP = 165
@@ -57,7 +57,7 @@ class Options:
 def serve(options: Options) -> None:
     """Answers each line on stdin, of process 0 if there are several, with the seconds of one call."""
     if options.process is not None:
-        distributed.start(options.process[1], options.processes[0], options.process[0])
+        processes.start(options.process[1], options.processes[0], options.process[0])
     work = workload("mlp, digits", steps=8 * STEP)
     keys = dj.seed_keys(0, "score", SEEDS)
     with jax.set_mesh(dj.make_mesh()):
@@ -70,13 +70,13 @@ def serve(options: Options) -> None:
             jax.block_until_ready(result)
             scores.update(result.scores)
 
-        while distributed.from_writer(sys.stdin.readline):
+        while processes.from_writer(sys.stdin.readline):
             taken = seconds(call)
-            if distributed.is_writer():
+            if processes.is_writer():
                 print(json.dumps({"seconds": taken}), flush=True)
-        if distributed.is_writer():
+        if processes.is_writer():
             np.savez(options.serve, **scores)
-    distributed.stop()
+    processes.stop()
 
 
 class Worker:

@@ -23,7 +23,7 @@ from measure import interleaved, report, rows
 from workloads import Workload, workload
 
 import diet_jax as dj
-from diet_jax.training import batch_rows, run_keys
+from diet_jax.training.step import batch_rows, run_keys
 
 # Steps of the training that is timed; few where a step takes long.
 STEPS = {"mlp, digits": 400, "small_cnn, 28x28": 100, "resnet18, 32x32": 3}

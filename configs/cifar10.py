@@ -11,8 +11,15 @@ rate times 0.2 after steps 23,400, 46,800 and 62,400. One choice differs from th
 is cropped at its own offset. `--train.crop-offsets batch` draws one per batch, as they did.
 """
 
-from diet_jax.config import DataConfig, ModelConfig, RetrainConfig, RunConfig, ScoreConfig, SelectConfig
-from diet_jax.recipe import TrainConfig
+from diet_jax.experiments.config import (
+    DataConfig,
+    ModelConfig,
+    RetrainConfig,
+    RunConfig,
+    ScoreConfig,
+    SelectConfig,
+)
+from diet_jax.training.recipe import TrainConfig
 
 CONFIG = RunConfig(
     data=DataConfig(name="cifar10"),

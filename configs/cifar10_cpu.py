@@ -8,8 +8,15 @@ Measured: everything .680; keep 0.7 by EL2N .638, at random .647; keep 0.5 .486 
          does not show at this size; docs/results/cifar10_cpu has the figures.
 """
 
-from diet_jax.config import DataConfig, ModelConfig, RetrainConfig, RunConfig, ScoreConfig, SelectConfig
-from diet_jax.recipe import TrainConfig
+from diet_jax.experiments.config import (
+    DataConfig,
+    ModelConfig,
+    RetrainConfig,
+    RunConfig,
+    ScoreConfig,
+    SelectConfig,
+)
+from diet_jax.training.recipe import TrainConfig
 
 CONFIG = RunConfig(
     data=DataConfig(name="cifar10"),

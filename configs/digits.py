@@ -6,6 +6,6 @@ Time:    2 min 2 s on two cores.
 Measured: everything .981; keep 0.3 by EL2N .983, at random .954; keep 0.5 .981 and .967; docs/results/digits.
 """
 
-from diet_jax.config import RunConfig
+from diet_jax.experiments.config import RunConfig
 
 CONFIG = RunConfig()

@@ -7,8 +7,15 @@ Time:    39 min 47 s on two cores that other work shared.
 Measured: everything .911; keep 0.5 by EL2N .911, by GraNd .911, at random .898; docs/results/fashion_mnist.
 """
 
-from diet_jax.config import DataConfig, ModelConfig, RetrainConfig, RunConfig, ScoreConfig, SelectConfig
-from diet_jax.recipe import TrainConfig
+from diet_jax.experiments.config import (
+    DataConfig,
+    ModelConfig,
+    RetrainConfig,
+    RunConfig,
+    ScoreConfig,
+    SelectConfig,
+)
+from diet_jax.training.recipe import TrainConfig
 
 CONFIG = RunConfig(
     data=DataConfig(name="fashion_mnist"),

@@ -31,8 +31,15 @@ Tried: python benchmarks/image_folder.py FOLDER --classes 2 --train 64 --test 16
        processor time), 3.2 GiB at most. That says that it runs, not how fast or well.
 """
 
-from diet_jax.config import DataConfig, ModelConfig, RetrainConfig, RunConfig, ScoreConfig, SelectConfig
-from diet_jax.recipe import TrainConfig
+from diet_jax.experiments.config import (
+    DataConfig,
+    ModelConfig,
+    RetrainConfig,
+    RunConfig,
+    ScoreConfig,
+    SelectConfig,
+)
+from diet_jax.training.recipe import TrainConfig
 
 CONFIG = RunConfig(
     data=DataConfig(name="imagenet2012", streaming=True, image_size=224, workers=8),

@@ -21,11 +21,11 @@ jaxtyping.install_import_hook(
     "diet_jax", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 )
 
-from diet_jax.data import Dataset  # noqa: E402
-from diet_jax.datasets.archives import Contents  # noqa: E402
-from diet_jax.datasets.write import write_prepared  # noqa: E402
+from diet_jax.data.dataset import Dataset  # noqa: E402
+from diet_jax.data.sources.archives import Contents  # noqa: E402
+from diet_jax.data.sources.write import write_prepared  # noqa: E402
+from diet_jax.devices.progress import Progress  # noqa: E402
 from diet_jax.models import from_linen  # noqa: E402
-from diet_jax.progress import Progress  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -15,9 +15,9 @@ import pytest
 import tyro
 
 import diet_jax as dj
-from diet_jax.datasets.archives import Contents
-from diet_jax.datasets.write import write_prepared
-from diet_jax.progress import Progress
+from diet_jax.data.sources.archives import Contents
+from diet_jax.data.sources.write import write_prepared
+from diet_jax.devices.progress import Progress
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py") if "class Options" in path.read_text())

@@ -12,24 +12,30 @@ import diet_jax
 PACKAGE = Path(diet_jax.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# From the ground up. A file imports its own layer and those below; what is not named here is the shell.
+# The folders from the ground up: a file imports its own folder and those before it. types.py and errors.py,
+# the words that all share, come first; __init__.py and __main__.py are the face, which nothing inside uses.
 LAYERS = [
-    {"types", "typed", "errors", "losses", "batching", "data", "augment", "noise", "detection", "sharding"}
-    | {"memory", "device_memory"},
-    {"per_example", "window_tuning"},
-    {"models", "scores", "pruning", "optimizers", "seeds", "ntk"},
-    {"recipe", "backend", "training"},
-    {"loop", "passes", "connectivity"},
-    {"barriers"},
-    {"ensemble"},
-    {"scoring", "retraining"},
+    "types",
+    "errors",
+    "options",
+    "devices",
+    "files",
+    "data",
+    "models",
+    "per_example",
+    "scores",
+    "selection",
+    "training",
+    "ensemble",
+    "analysis",
+    "plotting",
+    "experiments",
+    "cli",
 ]
-SHELL = len(LAYERS)
+FACE = ("__init__", "__main__")
+# Named tuples have public names with an underscore.
+OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}
 HEAVY = ("tensorflow_datasets", "matplotlib", "orbax", "sklearn", "flax", "PIL", "tyro", "grain")
-
-
-def layer(part: str) -> int:
-    return next((height for height, parts in enumerate(LAYERS) if part in parts), SHELL)
 
 
 def part_of(path: Path) -> str:
@@ -76,28 +82,42 @@ def own_parts(path: Path) -> set[str]:
     return {parts[1] for parts in names if parts[0] == "diet_jax" and len(parts) > 1}
 
 
-def test_the_layers_name_files_that_exist():
-    parts = {part_of(path) for path in FILES}
-    assert set().union(*LAYERS) <= parts
+def test_the_layers_are_the_folders():
+    assert {part_of(path) for path in FILES} == {*LAYERS, *FACE}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_point_down(path):
-    if path == PACKAGE / "__init__.py":
-        assert own_parts(path) == set()
+    if part_of(path) in FACE:
+        assert own_parts(path) <= {"cli"}
         return
-    height = layer(part_of(path))
-    upward = {part for part in own_parts(path) if layer(part) > height}
-    assert not upward, f"{path.name} imports {upward}, which are above it"
+    below = LAYERS[: LAYERS.index(part_of(path)) + 1]
+    upward = own_parts(path) - {*below, "__version__"}
+    assert not upward, f"{path.relative_to(PACKAGE)} imports {upward}, which are above it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_private_names_stay_in_their_module(path):
+    """A name with a leading underscore is used where it is defined and nowhere else."""
+    tree = ast.parse(path.read_text())
+    modules = {name.rsplit(".", 1)[-1] for name in imports(path) if name.startswith("diet_jax.")}
+    used = [name.rsplit(".", 1)[-1] for name in imports(path) if name.startswith("diet_jax.")]
+    used += [
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules
+    ]
+    private = {name for name in used if name.startswith("_") and not name.startswith("__")}
+    assert private <= OF_NAMED_TUPLES
 
 
 def test_heavy_packages_have_one_place_each():
     assert {file.split("/")[0] for file in importers("flax", at_module_level=True)} == {"models"}
-    assert importers("orbax") == {"checkpoints.py"}
-    assert importers("grain") == {"datasets/reading.py"}
+    assert importers("orbax") == {"training/checkpoints.py"}
+    assert importers("grain") == {"data/streaming/reading.py"}
     assert importers("grain", at_module_level=True) == set()
     assert {file.split("/")[0] for file in importers("matplotlib")} == {"plotting"}
-    assert {file.split("/")[0] for file in importers("tensorflow_datasets")} <= {"datasets"}
+    assert {file.split("/")[0] for file in importers("tensorflow_datasets")} <= {"data"}
     assert importers("tensorflow_datasets", at_module_level=True) == set()
     assert importers("tensorflow") == set()
 
@@ -110,30 +130,35 @@ def test_importing_the_package_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_public_names_are_the_same_in_all_three_lists():
-    """`__all__`, the table of homes and the imports that type checkers see."""
-    tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    block = next(node for node in tree.body if is_type_checking(node))
-    seen = {
+NAMESPACES = ("connectivity", "noise", "ntk")
+
+
+def test_public_names_stand_once_and_where_they_are_defined():
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
+    homes = {
         alias.name: node.module
-        for node in ast.walk(block)
+        for node in stub.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert seen == {name: f"diet_jax.{home}" for name, home in diet_jax._HOMES.items()}
-    assert sorted(diet_jax.__all__) == sorted(diet_jax._HOMES)
+    assert len(homes) == sum(len(node.names) for node in stub.body if isinstance(node, ast.ImportFrom))
+    assert sorted(diet_jax.__all__) == sorted(homes)
     assert set(diet_jax.__all__) <= set(dir(diet_jax))
+    for name, home in homes.items():
+        value = getattr(diet_jax, name)
+        wanted = f"diet_jax.{home}.{name}" if name in NAMESPACES else f"diet_jax.{home}"
+        assert (value.__name__ if name in NAMESPACES else getattr(value, "__module__", wanted)) == wanted
 
 
 @pytest.mark.parametrize("name", diet_jax.__all__)
 def test_every_public_name_resolves_to_something_documented(name):
     value = getattr(diet_jax, name)
-    assert value.__name__ == name
+    assert value.__name__.rsplit(".", 1)[-1] == name
     assert value.__doc__
     # What dataclasses and named tuples write by themselves is no documentation.
     assert not value.__doc__.startswith((f"{name}(", "Alias for"))
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'gradn'"):
+    with pytest.raises(AttributeError, match="gradn"):
         _ = diet_jax.gradn

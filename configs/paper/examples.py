@@ -5,10 +5,10 @@ The paper took GraNd "at initialisation", which was of trained networks (see gra
 epoch 20.
 """
 
-from diet_jax.reproduction.figure import PaperFigure
-from diet_jax.reproduction.images import ExampleImages
-from diet_jax.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
-from diet_jax.reproduction.task import ScoreAt
+from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.images import ExampleImages
+from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.task import ScoreAt
 
 CONFIG = PaperFigure(
     smoke=ExampleImages(DIGITS, ScoreAt("grand", 2), score_seeds=2),

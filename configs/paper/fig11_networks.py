@@ -6,12 +6,12 @@ Published: ResNet50 on CIFAR-10, digitised; "GraNd at initialisation" is left ou
 
 import dataclasses
 
-from diet_jax.config import ModelConfig
-from diet_jax.reproduction.accuracy import AccuracyByNetwork
-from diet_jax.reproduction.figure import PaperFigure
-from diet_jax.reproduction.outcome import Published
-from diet_jax.reproduction.recipes import CIFAR10_RESNET18, CIFAR10_RESNET50, DIGITS, FASHION_MLP
-from diet_jax.reproduction.task import ScoreAt
+from diet_jax.experiments.config import ModelConfig
+from diet_jax.experiments.reproduction.accuracy import AccuracyByNetwork
+from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.outcome import Published
+from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, CIFAR10_RESNET50, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.task import ScoreAt
 
 WIDER = dataclasses.replace(FASHION_MLP, model=ModelConfig("mlp", widths=(256,)))
 WIDER_DIGITS = dataclasses.replace(DIGITS, model=ModelConfig("mlp", widths=(64, 64)))

@@ -5,10 +5,10 @@ Published: Kirsch's port of the authors' code (arXiv 2303.14753), CIFAR-10 and R
 networks.
 """
 
-from diet_jax.reproduction.figure import PaperFigure
-from diet_jax.reproduction.rankings import Correlations
-from diet_jax.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
-from diet_jax.reproduction.task import ScoreAt
+from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.rankings import Correlations
+from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.task import ScoreAt
 
 
 def scores(early: float, last: float) -> tuple[ScoreAt, ...]:

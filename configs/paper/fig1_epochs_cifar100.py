@@ -5,10 +5,10 @@ Published: version 1 of the paper, digitised to ±0.0004; its points at epoch 0 
 trained networks (see grand_at_init).
 """
 
-from diet_jax.reproduction.accuracy import AccuracyByEpoch
-from diet_jax.reproduction.figure import PaperFigure
-from diet_jax.reproduction.outcome import Published
-from diet_jax.reproduction.recipes import CIFAR100_RESNET50, DIGITS, FASHION_CNN
+from diet_jax.experiments.reproduction.accuracy import AccuracyByEpoch
+from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.outcome import Published
+from diet_jax.experiments.reproduction.recipes import CIFAR100_RESNET50, DIGITS, FASHION_CNN
 
 CONFIG = PaperFigure(
     smoke=AccuracyByEpoch(DIGITS, fraction=0.75, epochs=(0, 2, 8), score_seeds=2, retrain_seeds=2),

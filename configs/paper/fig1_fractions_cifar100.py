@@ -5,11 +5,11 @@ Published: version 1 of the paper, digitised to ±0.0004; its "GraNd at initiali
 is of trained networks (see grand_at_init). GraNd is taken at the epoch of EL2N instead.
 """
 
-from diet_jax.reproduction.accuracy import AccuracyByFraction
-from diet_jax.reproduction.figure import PaperFigure
-from diet_jax.reproduction.outcome import Published
-from diet_jax.reproduction.recipes import CIFAR100_RESNET50, DIGITS, FASHION_CNN
-from diet_jax.reproduction.task import ScoreAt
+from diet_jax.experiments.reproduction.accuracy import AccuracyByFraction
+from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.outcome import Published
+from diet_jax.experiments.reproduction.recipes import CIFAR100_RESNET50, DIGITS, FASHION_CNN
+from diet_jax.experiments.reproduction.task import ScoreAt
 
 CONFIG = PaperFigure(
     smoke=AccuracyByFraction(

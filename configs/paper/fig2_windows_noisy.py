@@ -7,11 +7,11 @@ Published: digitised to ±0.0004.
 Command: diet-jax reproduce fig2-windows-noisy --scale small
 """
 
-from diet_jax.reproduction.figure import PaperFigure
-from diet_jax.reproduction.outcome import Published
-from diet_jax.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
-from diet_jax.reproduction.task import ScoreAt
-from diet_jax.reproduction.windows import Windows
+from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.outcome import Published
+from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.task import ScoreAt
+from diet_jax.experiments.reproduction.windows import Windows
 
 CONFIG = PaperFigure(
     smoke=Windows(

@@ -4,9 +4,9 @@ Command: diet-jax reproduce fig3-velocity-clean --scale small
 The paper's epochs, groups and number of networks are not known; these are ours.
 """
 
-from diet_jax.reproduction.figure import PaperFigure
-from diet_jax.reproduction.kernels import KernelVelocity
-from diet_jax.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.kernels import KernelVelocity
+from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
 
 CONFIG = PaperFigure(
     smoke=KernelVelocity(DIGITS, epochs=(1, 3), num_groups=4, group_size=50, score_seeds=2, velocity_seeds=1),

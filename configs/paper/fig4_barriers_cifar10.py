@@ -4,10 +4,10 @@ Command: diet-jax reproduce fig4-barriers-cifar10 --scale small
 The paper's spawn epochs, numbers of networks and treatment of BatchNorm are not known; these are ours.
 """
 
-from diet_jax.reproduction.barriers import ErrorBarriers
-from diet_jax.reproduction.figure import PaperFigure
-from diet_jax.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
-from diet_jax.reproduction.task import ScoreAt
+from diet_jax.experiments.reproduction.barriers import ErrorBarriers
+from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.task import ScoreAt
 
 CONFIG = PaperFigure(
     smoke=ErrorBarriers(

@@ -5,9 +5,9 @@ Published there (ResNet-20, CIFAR-10): the kernel of epochs 3 to 4 beats the ini
 error.
 """
 
-from diet_jax.reproduction.figure import PaperFigure
-from diet_jax.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
-from diet_jax.reproduction.regression import FrozenKernel
+from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.regression import FrozenKernel
 
 CONFIG = PaperFigure(
     smoke=FrozenKernel(

@@ -5,9 +5,9 @@ Published: keep 0.5 by GraNd at initialisation .951 (version 1), .922 (Kirsch, a
 .934.
 """
 
-from diet_jax.reproduction.at_init import GrandAtInit
-from diet_jax.reproduction.figure import PaperFigure
-from diet_jax.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.at_init import GrandAtInit
+from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
 
 CONFIG = PaperFigure(
     smoke=GrandAtInit(DIGITS, fractions=(0.5, 0.3), el2n_epoch=2, score_seeds=2, retrain_seeds=2),

@@ -5,10 +5,10 @@ The table is not part of diet_jax: a CSV file with the header id,memorisation an
 example, by the dataset's ids. The paper found no correlation (CIFAR-100, ResNet50).
 """
 
-from diet_jax.reproduction.figure import PaperFigure
-from diet_jax.reproduction.rankings import Memorisation
-from diet_jax.reproduction.recipes import CIFAR100_RESNET50, DIGITS, FASHION_MLP
-from diet_jax.reproduction.task import ScoreAt
+from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.rankings import Memorisation
+from diet_jax.experiments.reproduction.recipes import CIFAR100_RESNET50, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.task import ScoreAt
 
 CONFIG = PaperFigure(
     smoke=Memorisation(

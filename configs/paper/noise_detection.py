@@ -4,10 +4,10 @@ Command: diet-jax reproduce noise-detection --scale small
 benchmarks/noise_detection.py compares with cleanlab's confident learning.
 """
 
-from diet_jax.reproduction.figure import PaperFigure
-from diet_jax.reproduction.noise import NoiseDetection
-from diet_jax.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
-from diet_jax.reproduction.task import ScoreAt
+from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.noise import NoiseDetection
+from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.task import ScoreAt
 
 CONFIG = PaperFigure(
     smoke=NoiseDetection(

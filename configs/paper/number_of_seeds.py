@@ -5,10 +5,10 @@ Published (from a reader's notes): one network's GraNd has rank correlation 0.75
 prunes worse.
 """
 
-from diet_jax.reproduction.figure import PaperFigure
-from diet_jax.reproduction.rankings import NumberOfSeeds
-from diet_jax.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
-from diet_jax.reproduction.task import ScoreAt
+from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.rankings import NumberOfSeeds
+from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.task import ScoreAt
 
 CONFIG = PaperFigure(
     smoke=NumberOfSeeds(

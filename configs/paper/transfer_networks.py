@@ -6,11 +6,11 @@ The paper's pairs of ResNets and VGGs are not known in full; these are ours.
 
 import dataclasses
 
-from diet_jax.config import ModelConfig
-from diet_jax.reproduction.figure import PaperFigure
-from diet_jax.reproduction.recipes import CIFAR10_RESNET18, CIFAR10_RESNET50, DIGITS, FASHION_CNN
-from diet_jax.reproduction.task import ScoreAt, Task
-from diet_jax.reproduction.transfer import Transfer
+from diet_jax.experiments.config import ModelConfig
+from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, CIFAR10_RESNET50, DIGITS, FASHION_CNN
+from diet_jax.experiments.reproduction.task import ScoreAt, Task
+from diet_jax.experiments.reproduction.transfer import Transfer
 
 
 def with_model(task: Task, name: str, widths: tuple[int, ...] | None = None) -> Task:

@@ -6,10 +6,10 @@ The paper's grid is not known; this is ours.
 
 import dataclasses
 
-from diet_jax.reproduction.figure import PaperFigure
-from diet_jax.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
-from diet_jax.reproduction.task import ScoreAt, Task
-from diet_jax.reproduction.transfer import Transfer
+from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.task import ScoreAt, Task
+from diet_jax.experiments.reproduction.transfer import Transfer
 
 
 def with_recipe(task: Task, rate: float, weight_decay: float) -> Task:

@@ -6,10 +6,10 @@ epoch 10.
 Command: diet-jax reproduce windows-grand-noisy --scale small
 """
 
-from diet_jax.reproduction.figure import PaperFigure
-from diet_jax.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
-from diet_jax.reproduction.task import ScoreAt
-from diet_jax.reproduction.windows import Windows
+from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.task import ScoreAt
+from diet_jax.experiments.reproduction.windows import Windows
 
 CONFIG = PaperFigure(
     smoke=Windows(

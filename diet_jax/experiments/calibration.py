@@ -9,19 +9,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diet_jax import loop, passes
-from diet_jax.backend import default_steps_per_call, training_has_convolution
-from diet_jax.data import Dataset
-from diet_jax.device_memory import free_bytes
-from diet_jax.ensemble import over_seeds
+from diet_jax.data.dataset import Dataset
+from diet_jax.devices.defaults import default_steps_per_call, training_has_convolution
+from diet_jax.devices.free_memory import free_bytes
+from diet_jax.devices.memory import temporary_bytes
+from diet_jax.devices.mesh import replicate
+from diet_jax.devices.progress import say
+from diet_jax.ensemble import passes
+from diet_jax.ensemble.over_seeds import over_seeds
+from diet_jax.ensemble.retraining import _train_program, prediction_function
+from diet_jax.ensemble.scoring import _score_program, score_batch_sizes, score_function
 from diet_jax.experiments.setup import Setup
-from diet_jax.memory import temporary_bytes
-from diet_jax.progress import say
-from diet_jax.retraining import _train_program, prediction_function
-from diet_jax.scoring import _score_program, score_batch_sizes, score_function
-from diet_jax.seeds import seed_keys
-from diet_jax.sharding import replicate
-from diet_jax.training import batch_rows, init_state, run_keys, train_steps
+from diet_jax.training import loop
+from diet_jax.training.seeds import seed_keys
+from diet_jax.training.step import batch_rows, init_state, run_keys, train_steps
 
 # A larger data set is calibrated on its first rows.
 SHARE_OF_MEMORY = 0.25

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import jax
 
-from diet_jax.config import RunConfig
+from diet_jax.devices.mesh import make_mesh
+from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
-from diet_jax.progress import say
-from diet_jax.sharding import make_mesh
+from diet_jax.experiments.config import RunConfig
 
 
 @contextmanager

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diet_jax.data import Dataset
+from diet_jax.data.dataset import Dataset
 from diet_jax.experiments.setup import Setup
-from diet_jax.training import init_state, train_step
+from diet_jax.training.step import init_state, train_step
 from diet_jax.types import Examples
 
 # Large enough that what is done once for a batch does not count.

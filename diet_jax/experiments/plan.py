@@ -5,19 +5,19 @@ from typing import Any, NamedTuple
 
 import jax
 
-from diet_jax import passes
-from diet_jax.config import RunConfig
-from diet_jax.data import Dataset
-from diet_jax.device_memory import free_bytes
+from diet_jax.data.dataset import Dataset
+from diet_jax.devices.free_memory import free_bytes
+from diet_jax.devices.mesh import SEED, axis_size
+from diet_jax.ensemble import passes
+from diet_jax.ensemble.retraining import prediction_function
+from diet_jax.ensemble.scoring import score_function
 from diet_jax.experiments.calibration import Costs, measure
+from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.operations import example_flops, example_shapes, nbytes, state_shapes, step_flops
 from diet_jax.experiments.plan_data import kept_sizes, setup_to_plan
 from diet_jax.experiments.setup import Setup
-from diet_jax.recipe import total_steps
-from diet_jax.retraining import prediction_function
-from diet_jax.scoring import score_function
-from diet_jax.sharding import SEED, axis_size
+from diet_jax.training.recipe import total_steps
 
 
 class Stage(NamedTuple):

@@ -4,13 +4,13 @@ import dataclasses
 
 import numpy as np
 
-from diet_jax.config import RunConfig
-from diet_jax.data import Dataset, Normalization, Splits
-from diet_jax.datasets.names import PAPER_NORMALIZATIONS, PUBLISHED
+from diet_jax.data.dataset import Dataset, Normalization, Splits
+from diet_jax.data.sources.names import PAPER_NORMALIZATIONS, PUBLISHED
 from diet_jax.errors import NotOnDiskError
+from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.setup import Setup, config_model, prepare
-from diet_jax.pruning import num_kept
-from diet_jax.recipe import total_steps
+from diet_jax.selection.ranks import num_kept
+from diet_jax.training.recipe import total_steps
 
 
 def setup_to_plan(config: RunConfig) -> tuple[Setup, tuple[str, ...]]:

@@ -4,7 +4,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from diet_jax.config import RunConfig
+from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.plan import RunPlan
 
 

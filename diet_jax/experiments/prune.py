@@ -8,22 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.config import RunConfig
-from diet_jax.distributed import from_writer, together
+from diet_jax.analysis.results import Result, to_csv, to_markdown, to_rows
+from diet_jax.devices.processes import from_writer, together
+from diet_jax.devices.progress import Progress, say
+from diet_jax.ensemble.retraining import predict_dataset, train_ensemble
+from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.devices import config_mesh
+from diet_jax.experiments.run_folder import RunFolder, open_run
 from diet_jax.experiments.scoring import score_stage, seed_groups
 from diet_jax.experiments.selecting import Selection, select_stage
 from diet_jax.experiments.setup import Setup, prepare, save_noise
 from diet_jax.experiments.streamed import forget_shards, predict_streamed
 from diet_jax.experiments.train_one import train_with_records
+from diet_jax.files.arrays import load_checked, save_arrays, write_atomically
 from diet_jax.plotting import accuracy_figure, examples_figure, histogram_figure
-from diet_jax.progress import Progress, say
-from diet_jax.recipe import steps_per_epoch, total_steps
-from diet_jax.retraining import predict_dataset, train_ensemble
-from diet_jax.runs import RunFolder, open_run
-from diet_jax.score_files import ScoreFile, load_checked, save_arrays, write_atomically
-from diet_jax.seeds import seed_keys
-from diet_jax.tables import Result, to_csv, to_markdown, to_rows
+from diet_jax.scores.file import ScoreFile
+from diet_jax.training.recipe import steps_per_epoch, total_steps
+from diet_jax.training.seeds import seed_keys
 
 
 def run_prune(config: RunConfig) -> tuple[RunFolder, list[dict[str, Any]]]:

@@ -5,20 +5,21 @@ from pathlib import Path
 
 import numpy as np
 
-from diet_jax.backend import How
-from diet_jax.config import to_json
-from diet_jax.detection import detection_quality
-from diet_jax.distributed import from_writer, is_alone
+from diet_jax.devices.defaults import How
+from diet_jax.devices.mesh import SEED, axis_size
+from diet_jax.devices.processes import from_writer, is_alone
+from diet_jax.devices.progress import Progress, say
+from diet_jax.ensemble.scoring import score_batch_sizes, score_ensemble, score_state
+from diet_jax.experiments.run_folder import RunFolder, environment
 from diet_jax.experiments.setup import Setup
 from diet_jax.experiments.streamed import forget_shards, score_streamed_state
 from diet_jax.experiments.train_one import train_with_records
-from diet_jax.progress import Progress, say
-from diet_jax.runs import RunFolder, environment
-from diet_jax.score_files import ScoreFile, load_checked, save_arrays
-from diet_jax.scoring import score_batch_sizes, score_ensemble, score_state
-from diet_jax.seeds import seed_keys
-from diet_jax.sharding import SEED, axis_size
-from diet_jax.training import TrainState
+from diet_jax.files.arrays import load_checked, save_arrays
+from diet_jax.options.plain import to_json
+from diet_jax.scores.file import ScoreFile
+from diet_jax.selection.detection import detection_quality
+from diet_jax.training.seeds import seed_keys
+from diet_jax.training.step import TrainState
 
 KIND = "scores of one seed"
 

@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.data import fingerprint
-from diet_jax.distributed import from_writer
+from diet_jax.analysis.results import FULL, RANDOM
+from diet_jax.data.dataset import fingerprint
+from diet_jax.devices.processes import from_writer
+from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
+from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup
-from diet_jax.loop import check_keep
-from diet_jax.progress import say
-from diet_jax.pruning import keep_highest, keep_lowest, keep_random, keep_window, num_kept, tie_mass
-from diet_jax.runs import RunFolder
-from diet_jax.score_files import KeepFile, ScoreFile
-from diet_jax.seeds import seed_keys
-from diet_jax.tables import FULL, RANDOM
+from diet_jax.scores.file import ScoreFile
+from diet_jax.selection.file import KeepFile
+from diet_jax.selection.ranks import keep_highest, keep_lowest, keep_random, keep_window, num_kept, tie_mass
+from diet_jax.training.loop import check_keep
+from diet_jax.training.seeds import seed_keys
 from diet_jax.types import PRNGKey
 
 

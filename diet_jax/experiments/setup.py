@@ -7,20 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.backend import How
-from diet_jax.config import RunConfig
-from diet_jax.data import Splits, first_examples
-from diet_jax.datasets import load_dataset
-from diet_jax.ensemble import AnyHow, resolve_how
+from diet_jax.data.dataset import Splits, first_examples
+from diet_jax.data.labels import read_labels, read_matrix
+from diet_jax.data.noise import flip_labels, replace_labels
+from diet_jax.data.sources import load_dataset
+from diet_jax.devices.defaults import How
+from diet_jax.devices.progress import say
+from diet_jax.ensemble.over_seeds import AnyHow, resolve_how
 from diet_jax.errors import InputError
-from diet_jax.label_files import read_labels, read_matrix
+from diet_jax.experiments.config import RunConfig
+from diet_jax.files.arrays import save_arrays
 from diet_jax.models import create_model
-from diet_jax.noise import flip_labels, replace_labels
-from diet_jax.progress import say
-from diet_jax.pruning import num_kept
-from diet_jax.recipe import decay_boundaries, epoch_to_step, make_schedule, steps_per_epoch, total_steps
-from diet_jax.score_files import save_arrays
-from diet_jax.seeds import seed_keys
+from diet_jax.selection.ranks import num_kept
+from diet_jax.training.recipe import (
+    decay_boundaries,
+    epoch_to_step,
+    make_schedule,
+    steps_per_epoch,
+    total_steps,
+)
+from diet_jax.training.seeds import seed_keys
 from diet_jax.types import Model
 
 
@@ -125,7 +131,7 @@ def load_splits(config: RunConfig) -> tuple[Splits, np.ndarray | None]:
     """
     data = config.data
     if data.streaming:
-        from diet_jax.datasets.streamed import load_streamed
+        from diet_jax.data.streaming.streamed import load_streamed
 
         options: Any = {"image_size": data.image_size, "workers": data.workers}
         train, test = load_streamed(data.name, data_dir=data.data_dir, **options)

@@ -7,20 +7,20 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from diet_jax.data import Dataset
-from diet_jax.distributed import from_writer, gather, is_alone, is_writer, together
-from diet_jax.passes import BatchSize
-from diet_jax.score_files import write_atomically
-from diet_jax.scores.dynamics import forgetting_scores
-from diet_jax.sharding import DATA, SEED, fetch
-from diet_jax.streamed_scores import (
+from diet_jax.data.dataset import Dataset
+from diet_jax.devices.mesh import DATA, SEED, fetch
+from diet_jax.devices.processes import from_writer, gather, is_alone, is_writer, together
+from diet_jax.ensemble.passes import BatchSize
+from diet_jax.ensemble.shards import (
     discard_other_networks,
     merge_shards,
     remove_shards,
     score_streamed,
     shard_facts,
 )
-from diet_jax.training import TrainState
+from diet_jax.files.arrays import write_atomically
+from diet_jax.scores.dynamics import forgetting_scores
+from diet_jax.training.step import TrainState
 from diet_jax.types import Model, Variables
 
 

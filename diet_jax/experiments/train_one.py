@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.checkpoints import Checkpoints
-from diet_jax.data import Dataset
-from diet_jax.datasets.streamed import StreamedDataset
-from diet_jax.distributed import from_writer
+from diet_jax.data.dataset import Dataset
+from diet_jax.data.streaming.streamed import StreamedDataset
+from diet_jax.devices.mesh import replicate
+from diet_jax.devices.processes import from_writer
+from diet_jax.devices.progress import Progress
+from diet_jax.experiments.run_folder import RunFolder, epoch_means
 from diet_jax.experiments.setup import Setup
-from diet_jax.loop import check_keep, start, train_between
-from diet_jax.progress import Progress
-from diet_jax.recipe import TrainConfig, steps_per_epoch, total_steps
-from diet_jax.runs import RunFolder, epoch_means
-from diet_jax.sharding import replicate
-from diet_jax.streaming import reading_position, stream_between
-from diet_jax.training import TrainState
+from diet_jax.training.checkpoints import Checkpoints
+from diet_jax.training.loop import check_keep, start, train_between
+from diet_jax.training.recipe import TrainConfig, steps_per_epoch, total_steps
+from diet_jax.training.step import TrainState
+from diet_jax.training.streaming import reading_position, stream_between
 from diet_jax.types import PRNGKey
 
 # How much of a long training a killed process may lose.

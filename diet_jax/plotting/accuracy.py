@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from diet_jax.analysis.results import FULL, RANDOM
 from diet_jax.errors import InputError
 from diet_jax.plotting.style import (
     NOTE,
@@ -20,7 +21,6 @@ from diet_jax.plotting.style import (
     styles_of,
     wrap,
 )
-from diet_jax.tables import FULL, RANDOM
 
 
 def accuracy_figure(rows: list[dict[str, Any]], path: str | os.PathLike[str], *, title: str) -> None:

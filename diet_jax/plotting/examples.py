@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diet_jax.data import Dataset
+from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
 from diet_jax.plotting.style import (
     DPI,
@@ -19,7 +19,7 @@ from diet_jax.plotting.style import (
     styles_of,
     text_width,
 )
-from diet_jax.score_files import ScoreFile
+from diet_jax.scores.file import ScoreFile
 
 PER_SIDE = 5
 

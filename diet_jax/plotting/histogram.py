@@ -19,7 +19,7 @@ from diet_jax.plotting.style import (
     styles_of,
     wrap,
 )
-from diet_jax.score_files import ScoreFile
+from diet_jax.scores.file import ScoreFile
 
 
 def histogram_figure(file: ScoreFile, class_names: Sequence[str], path: str | os.PathLike[str]) -> None:

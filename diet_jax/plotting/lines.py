@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from diet_jax.analysis.results import RANDOM
 from diet_jax.errors import InputError
 from diet_jax.plotting.style import (
     Entry,
@@ -23,7 +24,6 @@ from diet_jax.plotting.style import (
     text_width,
     wrap,
 )
-from diet_jax.tables import RANDOM
 
 LEVEL_DASHES = {"-": "--", "--": ":", ":": "-.", "-.": (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5))}
 # Of more points than these not every one has a tick or a marker: they would run together.

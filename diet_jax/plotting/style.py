@@ -15,9 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from diet_jax.analysis.results import FULL, RANDOM
 from diet_jax.errors import InputError
-from diet_jax.score_files import write_atomically
-from diet_jax.tables import FULL, RANDOM
+from diet_jax.files.arrays import write_atomically
 
 
 class Style(NamedTuple):

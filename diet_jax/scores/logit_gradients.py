@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from diet_jax.losses import error_norm, error_vector
+from diet_jax.per_example.losses import error_norm, error_vector
 from diet_jax.per_example.norms import per_example_grad_norms
 from diet_jax.types import Array, Images, Labels, PredictFn, ScoreArray, Variables
 

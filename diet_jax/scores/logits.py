@@ -1,6 +1,6 @@
 """Scores that need only a forward pass."""
 
-from diet_jax.losses import error_norm, error_vector
+from diet_jax.per_example.losses import error_norm, error_vector
 from diet_jax.types import Images, Labels, PredictFn, ScoreArray, Variables
 
 

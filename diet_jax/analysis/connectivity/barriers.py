@@ -1,0 +1,285 @@
+"""Error barriers: the error rate along the line between two networks, on the examples of a dataset."""
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from diet_jax.analysis.connectivity.paths import Ends, barrier_height, interpolate, leaves_of_one_network
+from diet_jax.data.augment import normalize
+from diet_jax.data.dataset import Dataset
+from diet_jax.devices.mesh import fetch, replicate, split_batch
+from diet_jax.ensemble.passes import BatchSize, map_dataset
+from diet_jax.errors import InputError
+from diet_jax.training.step import batch_rows
+from diet_jax.types import Array, Mask, Model, Rows, Variables
+
+BatchStatistics = Literal["interpolated", "reestimated"]
+
+
+def reestimate_statistics(
+    model: Model,
+    variables: Variables,
+    dataset: Dataset,
+    *,
+    rows: Rows | Mask | None = None,
+    num_batches: int = 100,
+    batch_size: int = 128,
+) -> Variables:
+    """Returns the variables with BatchNorm's running statistics measured anew at these parameters.
+
+    Folds train-mode forward passes over un-augmented batches, in one fixed shuffled order; the parameters
+    stay. A running average forgets: the old statistics, wrong between two networks, count for
+    `decay ** num_batches` (3e-5 for a decay of 0.9). The program is compiled once per model and shape.
+
+    Args:
+        model: the network.
+        variables: its variables.
+        dataset: usually the train split.
+        rows: int `[k]` or a mask bool `[n]`, the rows to measure on; by default all.
+        num_batches: train-mode forward passes, over the rows again where they do not suffice.
+        batch_size: examples per batch, at most the number of rows.
+
+    Returns:
+        The variables; as they are if the model has no state.
+
+    Raises:
+        InputError: fewer than one batch or example per batch, or rows that are not distinct rows of the
+            dataset.
+
+    Paper: not said there how interpolated networks get their statistics.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> train = dj.load_dataset("digits").train
+        >>> model = dj.create_model("mlp", num_classes=10)
+        >>> variables = model.init(jax.random.key(0), train.image_shape)
+        >>> reestimate_statistics(model, variables, train) is variables  # It has no BatchNorm.
+        True
+    """
+    if min(num_batches, batch_size) < 1:
+        raise InputError(
+            f"num_batches and batch_size must be at least 1, got {num_batches} batches of {batch_size}"
+        )
+    kept = _checked_rows(np.arange(len(dataset)) if rows is None else rows, dataset)
+    if not jax.tree.leaves(variables.model_state):
+        return variables
+    size = min(batch_size, len(kept))
+    # In stored order a dataset sorted by class would give the statistics of its last classes.
+    batches = _batches(jax.random.key(0), kept, 0, num_steps=num_batches, batch_size=size)
+    stats = tuple(np.asarray(values, np.float32) for values in dataset.normalization)
+    variables = replicate(variables)
+    for batch in fetch(batches):
+        variables = Variables(
+            variables.params, _next_model_state(variables, dataset.images[batch], *stats, model=model)
+        )
+    return variables
+
+
+def path_correct(
+    model: Model,
+    variables: Variables,
+    other: Variables,
+    dataset: Dataset,
+    *,
+    num_points: int = 11,
+    rows: Rows | Mask | None = None,
+    batch_statistics: BatchStatistics = "interpolated",
+    statistics_dataset: Dataset | None = None,
+    batch_size: BatchSize = "auto",
+) -> Bool[np.ndarray, "p k"]:
+    """Returns which examples the networks between two networks classify correctly.
+
+    One pass over the rows for each point, in eval mode on un-augmented images; the error of any subset of
+    the rows is the mean of its columns. Every point runs the same compiled program.
+
+    Args:
+        model: the network.
+        variables: at point 0.
+        other: at the last point.
+        dataset: any split.
+        num_points: `p`, evenly spaced, ends included.
+        rows: int `[k]`, distinct rows of the dataset in the order of the columns, or a mask bool `[n]`; by
+            default all.
+        batch_statistics: "interpolated" takes BatchNorm's running statistics from the line too;
+            "reestimated" measures them anew at each point, the ends included (`reestimate_statistics`).
+        statistics_dataset: what is measured on; by default `dataset`, all rows.
+        batch_size: examples per call; "auto" bounds the memory of the intermediate arrays.
+
+    Returns:
+        bool `[p k]`.
+
+    Raises:
+        InputError: networks of different shapes, fewer than three points, rows that are not distinct rows
+            of the dataset, or an unknown `batch_statistics`.
+
+    Paper: equation 5; the error `R_S` of a subset S is `1 − correct[:, S].mean(1)`.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> test = dj.load_dataset("digits").test
+        >>> model = dj.create_model("mlp", num_classes=10)
+        >>> ends = (model.init(jax.random.key(seed), test.image_shape) for seed in (0, 1))
+        >>> path_correct(model, *ends, test, num_points=3).shape
+        (3, 719)
+    """
+    if num_points < 3:
+        raise InputError(f"num_points must be at least 3, ends included; got {num_points}")
+    if batch_statistics not in ("interpolated", "reestimated"):
+        raise InputError(f"batch_statistics must be interpolated or reestimated, got {batch_statistics!r}")
+    leaves_of_one_network(variables, other)  # Under jit the values of integers cannot be compared.
+    measured_on = dataset if statistics_dataset is None else statistics_dataset
+    evaluated = dataset if rows is None else _with_rows(dataset, rows)
+    fn = _correctness(model)
+    variables, other = replicate((variables, other))
+    correct = []
+    for weight in np.linspace(0, 1, num_points):
+        point = _interpolated(variables, other, float(weight))
+        if batch_statistics == "reestimated":
+            point = reestimate_statistics(model, point, measured_on)
+        correct.append(map_dataset(fn, point, evaluated, batch_size=batch_size))
+    return np.stack(correct)
+
+
+def error_barrier(
+    model: Model,
+    variables: Variables,
+    other: Variables,
+    dataset: Dataset,
+    *,
+    rows: Rows | Mask | None = None,
+    num_points: int = 11,
+    ends: Ends = "chord",
+    batch_statistics: BatchStatistics = "interpolated",
+    statistics_dataset: Dataset | None = None,
+) -> float:
+    """Returns the error barrier between two networks: `barrier_height` of the errors on the path.
+
+    Args:
+        model: the network.
+        variables: one end.
+        other: the other end.
+        dataset: the train split in the paper.
+        rows: int `[k]` or a mask bool `[n]`, the subset S; by default all rows.
+        num_points: evenly spaced, ends included; the paper also takes the middle alone, which is 3.
+        ends: what is subtracted; see `barrier_height`.
+        batch_statistics: see `path_correct`.
+        statistics_dataset: see `path_correct`.
+
+    Returns:
+        A share of examples; 0 for connected networks, by the chord never below.
+
+    Raises:
+        InputError: as `path_correct` and `barrier_height`.
+
+    Paper: equation 5, figure 4.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> test = dj.load_dataset("digits").test
+        >>> model = dj.create_model("mlp", num_classes=10)
+        >>> variables = model.init(jax.random.key(0), test.image_shape)
+        >>> error_barrier(model, variables, variables, test, num_points=3)
+        0.0
+    """
+    correct = path_correct(
+        model,
+        variables,
+        other,
+        dataset,
+        num_points=num_points,
+        rows=rows,
+        batch_statistics=batch_statistics,
+        statistics_dataset=statistics_dataset,
+    )
+    errors = np.asarray(np.mean(~correct, axis=1), np.float32)
+    return float(barrier_height(errors, ends=ends))
+
+
+def pairwise_barriers(
+    model: Model, networks: Sequence[Variables], dataset: Dataset, **options: Any
+) -> Float[np.ndarray, "m m"]:
+    """Returns the error barriers between all pairs of networks, such as the children of one parent.
+
+    Args:
+        model: what all of them are variables of.
+        networks: `m` variables.
+        dataset: see `error_barrier`.
+        **options: of `error_barrier`, the same for all pairs.
+
+    Returns:
+        float64 `[m m]`, symmetric, with a diagonal of zeros.
+
+    Paper: equation 6 takes the mean over pairs of parent and child.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> test = dj.load_dataset("digits").test
+        >>> model = dj.create_model("mlp", num_classes=10)
+        >>> networks = [model.init(jax.random.key(seed), test.image_shape) for seed in (0, 1)]
+        >>> pairwise_barriers(model, networks, test, num_points=3).shape
+        (2, 2)
+    """
+    heights = np.zeros((len(networks), len(networks)))
+    for i, j in itertools.combinations(range(len(networks)), 2):
+        heights[i, j] = heights[j, i] = error_barrier(model, networks[i], networks[j], dataset, **options)
+    return heights
+
+
+_batches = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
+
+
+@jax.jit
+def _interpolated(variables: Variables, other: Variables, weight: Any) -> Variables:
+    return interpolate(variables, other, weight)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _next_model_state(variables: Variables, images: Any, mean: Any, std: Any, *, model: Model) -> Any:
+    return model.apply(variables, split_batch(normalize(images, mean, std)), train=True)[1]
+
+
+@functools.lru_cache(maxsize=64)
+def _correctness(model: Model) -> Callable[..., Array]:
+    """The same function object for the same model, so that compiled programs are found again."""
+
+    def correct(variables: Variables, images: Array, labels: Array) -> Array:
+        return jnp.argmax(model.predict(variables, images), axis=-1).astype(labels.dtype) == labels
+
+    return correct
+
+
+def _with_rows(dataset: Dataset, rows: Rows | Mask) -> Dataset:
+    rows = _checked_rows(rows, dataset)
+    return Dataset.from_arrays(
+        dataset.images[rows],
+        dataset.labels[rows],
+        dataset.ids[rows],
+        class_names=dataset.class_names,
+        name=dataset.name,
+        split=dataset.split,
+        normalization=dataset.normalization,
+        id_source=dataset.id_source,
+    )
+
+
+def _checked_rows(rows: Rows | Mask, dataset: Dataset) -> np.ndarray:
+    checked = np.asarray(rows)
+    if checked.dtype == bool and checked.shape == (len(dataset),):
+        checked = np.flatnonzero(checked)
+    if checked.ndim != 1 or not len(checked) or not np.issubdtype(checked.dtype, np.integer):
+        raise InputError(
+            f"rows must be integers, at least one, or a mask of all {len(dataset)} rows; got {checked.dtype} "
+            f"of shape {checked.shape}"
+        )
+    if checked.min() < 0 or checked.max() >= len(dataset) or len(np.unique(checked)) < len(checked):
+        raise InputError(
+            f"rows must be distinct, from 0 to {len(dataset) - 1}; got {len(checked)} rows, "
+            f"{len(np.unique(checked))} distinct, from {checked.min()} to {checked.max()}"
+        )
+    return checked.astype(np.int32)

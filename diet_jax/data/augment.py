@@ -1,0 +1,122 @@
+"""Normalisation and random crop and flip: pure, on the device, one key per batch."""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from diet_jax.data.dataset import Dataset
+from diet_jax.errors import InputError
+from diet_jax.types import Array, PRNGKey
+
+CropOffsets = Literal["example", "batch"]
+
+
+def normalize(
+    images: Shaped[Array, "b h w ch"], mean: Float[Array, "ch"], std: Float[Array, "ch"]
+) -> Float[Array, "b h w ch"]:
+    """Returns `(images - mean) / std` in float32, per channel.
+
+    Args:
+        images: uint8 or float `[b h w ch]`, as stored.
+        mean: float32 `[ch]`, in the unit of the stored pixels.
+        std: float32 `[ch]`, likewise.
+
+    Returns:
+        float32 `[b h w ch]`: what models take.
+
+    Raises:
+        InputError: `mean` or `std` does not have one entry per channel.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> image = jnp.full((1, 2, 2, 1), 255, jnp.uint8)
+        >>> normalize(image, jnp.array([127.5]), jnp.array([127.5])).ravel().tolist()
+        [1.0, 1.0, 1.0, 1.0]
+    """
+    if not mean.shape == std.shape == images.shape[-1:]:
+        raise InputError(
+            f"mean and std must have one entry for each of the {images.shape[-1]} channels, "
+            f"got shapes {mean.shape} and {std.shape}"
+        )
+    shape = (1, 1, 1, -1)
+    return (images.astype(jnp.float32) - mean.reshape(shape)) / std.reshape(shape)
+
+
+def random_flip(key: PRNGKey, images: Shaped[Array, "b h w ch"]) -> Shaped[Array, "b h w ch"]:
+    """Mirrors each image left to right with probability one half.
+
+    Args:
+        key: one key for the batch.
+        images: any dtype `[b h w ch]`.
+
+    Returns:
+        The images, shape and dtype unchanged.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> random_flip(jax.random.key(0), jnp.zeros((2, 4, 4, 1), jnp.uint8)).dtype
+        dtype('uint8')
+    """
+    flip = jax.random.bernoulli(key, 0.5, (images.shape[0], 1, 1, 1))
+    return jnp.where(flip, images[:, :, ::-1], images)
+
+
+def normalized_images(dataset: Dataset, rows: Any = None) -> Float[Array, "b h w ch"]:
+    """Returns images of a dataset as networks see them in eval mode: normalised, not augmented.
+
+    Args:
+        dataset: any split.
+        rows: int `[b]`, which rows, in the order wanted; by default all.
+
+    Returns:
+        float32 `[b h w ch]`.
+
+    Example:
+        >>> import diet_jax as dj
+        >>> normalized_images(dj.load_dataset("digits").train, [0, 5]).shape
+        (2, 8, 8, 1)
+    """
+    mean, std = (jnp.asarray(values, jnp.float32) for values in dataset.normalization)
+    images = dataset.images if rows is None else dataset.images[np.asarray(rows)]
+    return normalize(jnp.asarray(images), mean, std)
+
+
+def random_crop(
+    key: PRNGKey,
+    images: Shaped[Array, "b h w ch"],
+    *,
+    padding: int = 4,
+    offsets: CropOffsets = "example",
+) -> Shaped[Array, "b h w ch"]:
+    """Pads by reflection and cuts a window of the old size at a random place.
+
+    Args:
+        key: one key for the batch.
+        images: any dtype `[b h w ch]`, height and width above `padding`.
+        padding: pixels added on every side.
+        offsets: "example" draws one window per image; "batch" draws one for the whole batch, as the
+            authors' code did (`tf.image.random_crop` on a batch).
+
+    Returns:
+        The images, shape and dtype unchanged.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> random_crop(jax.random.key(0), jnp.zeros((2, 8, 8, 1)), padding=2).shape
+        (2, 8, 8, 1)
+    """
+    batch, height, width, channels = images.shape
+    pad = (padding, padding)
+    padded = jnp.pad(images, ((0, 0), pad, pad, (0, 0)), mode="reflect")
+    if offsets == "batch":
+        top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+        return jax.lax.dynamic_slice(padded, (0, top, left, 0), images.shape)
+    corners = jax.random.randint(key, (batch, 2), 0, 2 * padding + 1)
+
+    def cut(image: Array, corner: Array) -> Array:
+        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (height, width, channels))
+
+    return jax.vmap(cut)(padded, corners)

@@ -1,0 +1,178 @@
+"""Decoded copies of data sets: decode once, start fast ever after.
+
+An entry is a folder with the arrays of both splits as `.npy` files and `meta.json`. The metadata names the
+state of the source files (names, sizes, modification times) and each split's fingerprint: an entry whose
+source changed is rewritten, and one whose contents do not hash to the fingerprints is rebuilt.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diet_jax.data.dataset import Dataset, Normalization, Splits
+from diet_jax.devices.progress import say
+from diet_jax.errors import InputError
+
+_FORMAT = 1
+_ARRAYS = ("images", "labels", "ids")
+
+
+class Source(NamedTuple):
+    """What a data set is decoded from: its name, its folder and the files in it."""
+
+    name: str
+    directory: Path
+    files: Sequence[Path]
+
+
+def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of decoded copies: `cache_dir`, `DIET_JAX_CACHE`, or the user's cache folder."""
+    folder = cache_dir or os.environ.get("DIET_JAX_CACHE")
+    if folder:
+        return Path(folder).expanduser().absolute()
+    import platformdirs
+
+    return platformdirs.user_cache_path("diet_jax", appauthor=False)
+
+
+def cached(source: Source, build: Callable[[], Splits], folder: Path) -> Splits:
+    """Reads the decoded copy of a data set, or builds it and leaves a copy.
+
+    A damaged copy is rebuilt, and a folder that cannot be written is done without, with one line on stderr.
+
+    Args:
+        source: what the data set is decoded from.
+        build: decodes it.
+        folder: where the copies lie; created if need be.
+
+    Returns:
+        The data set, the same whether read or built.
+
+    Raises:
+        InputError: a source file is not there, or from `build`.
+    """
+    from filelock import FileLock
+
+    entry, state = folder / entry_name(source), source_state(source)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Held while decoding: a second process waits, then reads what the first one wrote.
+            stack.enter_context(FileLock(folder / f"{entry.name}.lock"))
+            unwritable = None
+        except (OSError, NotImplementedError) as error:
+            unwritable = error
+        splits = _read_or_warn(entry, state)
+        if splits is None:
+            splits = build()
+            try:
+                if unwritable:
+                    raise unwritable
+                _write(entry, state, splits)
+            except (OSError, NotImplementedError) as error:
+                say(
+                    f"warning: no decoded copy of {source.name} kept in {folder}: {error}; set DIET_JAX_CACHE"
+                )
+        return splits
+
+
+def entry_name(source: Source) -> str:
+    """The name of what is kept of a data set: of its name and its folder."""
+    name_hash = _sha256(f"{source.name}\n{source.directory.resolve()}")[:16]
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', source.name)}-{name_hash}"
+
+
+def source_state(source: Source) -> str:
+    """A hash of the names, sizes and modification times of the source files."""
+    directory = str(source.directory.resolve())
+    files = [_file_state(f, source) for f in source.files]
+    return _sha256(json.dumps([_FORMAT, source.name, directory, files]))
+
+
+def _read_or_warn(entry: Path, state: str) -> Splits | None:
+    if not entry.exists():
+        return None
+    try:
+        return _read(entry, state)
+    except Exception as error:  # damaged bytes can raise anything, and decoding again repairs everything
+        say(f"warning: the decoded copy {entry} is damaged ({type(error).__name__}: {error}); decoding again")
+        return None
+
+
+def _read(entry: Path, state: str) -> Splits | None:
+    meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
+    if meta["checksum"] != _checksum(meta):
+        raise ValueError("meta.json does not match its checksum")
+    if meta["state"] != state:
+        return None
+    return Splits(*(_read_split(entry, prefix, meta[prefix]) for prefix in Splits._fields))
+
+
+def _read_split(entry: Path, prefix: str, meta: dict[str, Any]) -> Dataset:
+    images, labels, ids = (np.load(entry / f"{prefix}_{a}.npy", allow_pickle=False) for a in _ARRAYS)
+    dataset = Dataset.from_arrays(
+        images,
+        labels,
+        ids,
+        class_names=meta["class_names"],
+        name=meta["name"],
+        split=meta["split"],
+        normalization=Normalization(tuple(meta["mean"]), tuple(meta["std"])),
+        id_source=meta["id_source"],
+    )
+    if dataset.fingerprint != meta["fingerprint"]:
+        raise ValueError(f"{prefix} does not match its fingerprint")
+    return dataset
+
+
+def _write(entry: Path, state: str, splits: Splits) -> None:
+    for abandoned in entry.parent.glob(f"{entry.name}.*/"):  # by a process killed while it wrote
+        shutil.rmtree(abandoned, ignore_errors=True)
+    # Written beside the entry, then renamed: a half-written entry never has the entry's name.
+    temporary = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", dir=entry.parent))
+    try:
+        meta: dict[str, Any] = {"state": state}
+        for prefix, dataset in splits._asdict().items():
+            for array in _ARRAYS:
+                np.save(temporary / f"{prefix}_{array}.npy", getattr(dataset, array), allow_pickle=False)
+            meta[prefix] = {
+                "name": dataset.name,
+                "split": dataset.split,
+                "class_names": dataset.class_names,
+                "mean": dataset.normalization.mean,
+                "std": dataset.normalization.std,
+                "id_source": dataset.id_source,
+                "fingerprint": dataset.fingerprint,
+            }
+        meta["checksum"] = _checksum(meta)
+        (temporary / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+        if entry.exists():
+            shutil.rmtree(entry)
+        os.replace(temporary, entry)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _file_state(file: Path, source: Source) -> tuple[str, int, int]:
+    try:
+        stat = file.stat()
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}; repair or remove it") from error
+    return file.relative_to(source.directory).as_posix(), stat.st_size, stat.st_mtime_ns
+
+
+def _checksum(meta: dict[str, Any]) -> str:
+    return _sha256(json.dumps({k: v for k, v in meta.items() if k != "checksum"}, sort_keys=True))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

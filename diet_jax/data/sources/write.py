@@ -1,0 +1,94 @@
+"""Images and labels to a genuine TFDS directory in array_record format, without TensorFlow."""
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diet_jax.data.sources.archives import Contents
+from diet_jax.devices.progress import Progress
+
+_BATCH = 1024
+
+
+def write_prepared(name: str, contents: Contents, has_ids: bool, folder: Path, progress: Progress) -> Path:
+    """Writes a data set that TFDS defines, in the given order and without loss.
+
+    Args:
+        name: TFDS name; name, version, features and citation are those of TFDS.
+        contents: images and labels.
+        has_ids: give each example the id `train_00000`, `train_00001`, ... .
+        folder: TFDS data folder to write to.
+        progress: told of each image.
+
+    Returns:
+        The folder of the written version.
+    """
+    import tensorflow_datasets as tfds
+
+    parent: Any = tfds.builder_cls(name)
+
+    def examples(split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        for i, image in enumerate(_encoded(contents.images[split])):
+            ids = {"id": f"{split}_{i:05d}"} if has_ids else {}
+            labels = {key: int(values[i]) for key, values in contents.labels[split].items()}
+            yield i, {**ids, "image": image, **labels}
+            progress.update(1)
+
+    class Writer(parent, skip_registration=True):  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
+        def _info(self) -> Any:
+            info = super()._info()
+            return tfds.core.DatasetInfo(
+                builder=self,
+                description=info.description,
+                features=info.features,
+                supervised_keys=info.supervised_keys,
+                homepage=info.homepage,
+                citation=info.citation,
+                disable_shuffling=True,  # keeps the original order; by default TFDS sorts by a hash
+            )
+
+        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+            for key, names in contents.class_names.items():
+                self.info.features[key].names = names
+            return {split: examples(split) for split in contents.images}
+
+    Writer.name = name
+    builder = Writer(data_dir=os.fspath(folder), file_format="array_record")
+    with _silent_tfds():
+        builder.download_and_prepare()
+    return Path(builder.data_dir)
+
+
+@contextlib.contextmanager
+def _silent_tfds() -> Iterator[None]:
+    """Keeps TFDS from printing and from drawing bars beside ours."""
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tfds.enable_progress_bar()
+
+
+def _encoded(images: Sequence[np.ndarray] | np.ndarray) -> Iterator[bytes]:
+    """PNG bytes: TFDS encodes arrays with TensorFlow, but takes encoded bytes as they are."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        # In batches, so that an interrupt does not wait for a whole data set.
+        for start in range(0, len(images), _BATCH):
+            yield from pool.map(_png, images[start : start + _BATCH])
+
+
+def _png(image: np.ndarray) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
+    return buffer.getvalue()

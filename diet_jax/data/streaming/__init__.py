@@ -1,0 +1,1 @@
+"""Datasets larger than memory: images stay encoded on disk and are read ahead."""

@@ -1,0 +1,119 @@
+"""Reading ahead with Grain: batches of images in a given order, in threads or in worker processes."""
+
+import importlib.util
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diet_jax.data.streaming.encoded import EncodedImages
+from diet_jax.errors import InputError
+
+# What is read and decoded ahead of use, and the part of a batch that is decoded in one go: small parts keep
+# all threads busy without many batches in memory.
+AHEAD_BYTES = 2**27
+PIECE_BYTES = 2**22
+MOST_AHEAD = 64
+
+
+@dataclass(frozen=True, eq=False)
+class _Load:
+    """Decodes a piece of a batch; pickled for the worker processes."""
+
+    images: EncodedImages
+    crop_seed: tuple[int, ...] | None
+
+    def __call__(self, piece: tuple[int, np.ndarray]) -> np.ndarray:
+        step, rows = piece
+        return self.images.load(rows, None if self.crop_seed is None else (*self.crop_seed, step))
+
+
+@dataclass(frozen=True, eq=False)
+class _Pieces:
+    """Grain's source: all pieces in order, each the number of its batch and its rows."""
+
+    batches: Sequence[np.ndarray]
+    first: int
+    places: np.ndarray
+    """int `[p 3]`: place of the batch, first and last (exclusive) place in it."""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: Any) -> tuple[int, np.ndarray]:
+        batch, start, stop = self.places[int(index)]
+        return self.first + int(batch), self.batches[batch][start:stop]
+
+
+def read_ahead(
+    images: EncodedImages,
+    batches: Sequence[np.ndarray],
+    *,
+    first: int = 0,
+    crop_seed: tuple[int, ...] | None = None,
+    workers: int = 0,
+) -> Iterator[np.ndarray]:
+    """Yields the images of each batch of rows, in that order, while the next ones are read and decoded.
+
+    The images do not depend on threads or workers. Rows in no batch are not read.
+
+    Args:
+        images: on disk.
+        batches: int `[b]` each, or int `[t b]`.
+        first: number of the first batch, such as its step, which random crops depend on.
+        crop_seed: cut images at random, by these numbers, the batch's number and the row.
+        workers: processes that decode; 0 decodes in threads of this one.
+
+    Yields:
+        uint8 `[b h w ch]`.
+
+    Raises:
+        InputError: Grain is not installed, or an image is missing, damaged or changed.
+    """
+    check_grain()
+    if not len(batches):
+        return
+    import grain
+    from absl import flags
+
+    per_image = int(np.prod(images.shape[1:]))
+    size = max(1, PIECE_BYTES // per_image)
+    places = np.asarray(
+        [
+            (number, start, min(start + size, len(rows)))
+            for number, rows in enumerate(batches)
+            for start in range(0, len(rows), size)
+        ]
+    )
+    longest = min(size, max(len(rows) for rows in batches))
+    ahead = int(np.clip(AHEAD_BYTES // (longest * per_image), 1, MOST_AHEAD))
+    threads = 1 if workers else min(ahead, os.cpu_count() or 1)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=1 if workers else ahead)
+    pipeline = grain.MapDataset.source(_Pieces(batches, first, places)).map(_Load(images, crop_seed))  # type: ignore[arg-type]
+    iterable = pipeline.to_iter_dataset(options)
+    if workers:
+        # Grain's worker processes ask absl for flags, which only absl's own programs have parsed.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        workers = min(workers, len(places))
+        buffered = max(1, ahead // workers)
+        iterable = iterable.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffered)
+        )
+    iterator = iter(iterable)
+    try:
+        for rows in batches:
+            batch = np.empty((len(rows), *images.shape[1:]), np.uint8)
+            for start in range(0, len(rows), size):
+                batch[start : start + size] = next(iterator)
+            yield batch
+    finally:
+        iterator.close()
+
+
+def check_grain() -> None:
+    """Raises InputError unless Grain is installed."""
+    if importlib.util.find_spec("grain") is None:
+        raise InputError("streaming needs the package grain: pip install grain")

@@ -1,0 +1,80 @@
+"""Progress of a long step, on stderr: a bar with the time left on a terminal, else a line now and then.
+
+Of several processes the first one shows it.
+"""
+
+import sys
+import time
+from typing import Any
+
+from diet_jax.devices.processes import is_writer
+
+
+class Progress:
+    """Counts towards a total. It has the four members that pooch asks of a progress bar.
+
+    Args:
+        description: what is being done.
+        total: how much there is to do; 0 if that is not known yet.
+        quiet: show nothing.
+    """
+
+    SECONDS_BETWEEN_LINES = 10.0
+
+    def __init__(self, description: str, total: int = 0, *, quiet: bool = False) -> None:
+        self.description = description
+        self.total = total
+        self._done = 0
+        self._start = self._shown = time.monotonic()
+        self._bar: Any = None
+        quiet = quiet or not is_writer()
+        self._lines = not quiet and not sys.stderr.isatty()
+        if self._lines:
+            print(f"{description} ...", file=sys.stderr)
+        elif not quiet:
+            self._bar = _rich_bar()
+            self._task = self._bar.add_task(description, total=total or None)
+            self._bar.start()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def update(self, count: int) -> None:
+        """Adds `count` to what is done."""
+        self._done += count
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, total=self.total or None)
+        elif self._lines and self.total and self._done and now - self._shown > self.SECONDS_BETWEEN_LINES:
+            self._shown = now
+            left = (now - self._start) * (self.total - self._done) / self._done
+            print(
+                f"{self.description}: {self._done / self.total:.0%}, about {left:.0f} s left", file=sys.stderr
+            )
+
+    def reset(self) -> None:
+        """Sets what is done back to nothing."""
+        self._done = 0
+
+    def close(self) -> None:
+        """Takes the bar down."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _rich_bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    return RichProgress(*columns, console=Console(stderr=True))
+
+
+def say(message: str, *, quiet: bool = False) -> None:
+    """Prints one line to stderr."""
+    if not quiet and is_writer():
+        print(message, file=sys.stderr)

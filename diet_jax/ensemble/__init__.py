@@ -1,0 +1,1 @@
+"""Many seeds, and passes over whole datasets."""

@@ -1,0 +1,190 @@
+"""Passes over a dataset: a function of a batch applied to all examples, in compiled chunks that fit."""
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diet_jax.data.augment import normalize
+from diet_jax.data.dataset import Dataset
+from diet_jax.devices.batching import auto_batch_size, chunk_budget, map_examples
+from diet_jax.devices.defaults import default_chunks_per_call
+from diet_jax.devices.free_memory import memory_to_plan_with
+from diet_jax.devices.memory import BatchPlan, fit_batch, halving, resident_bytes
+from diet_jax.devices.mesh import batch_parts, fetch, over_parts, replicate, replicated_shape
+from diet_jax.errors import InputError
+from diet_jax.types import Examples, Model, ScoreFn, Variables
+
+BatchSize = int | Literal["auto"]
+
+SMALLER_CHUNKS = "choose a smaller model, or free memory that other processes hold"
+
+
+def score_dataset(
+    score_fn: ScoreFn, variables: Variables, dataset: Dataset, *, batch_size: BatchSize = "auto"
+) -> np.ndarray:
+    """Scores every example of a dataset on un-augmented, normalised images.
+
+    Bring one `score_fn` object and use it again: it is compiled once for each object and shape. The last
+    batch is filled up with copies. On a CPU each batch is one call; on accelerators a call does up to 32, one
+    after the other, and a shorter last call is compiled once more. The result does not depend on the batch
+    size beyond rounding.
+
+    Args:
+        score_fn: `(variables, images, labels) -> float32 [b]`, such as
+            `functools.partial(dj.el2n, model.predict)`.
+        variables: of one model.
+        dataset: any split.
+        batch_size: examples per batch; "auto" takes as many as are fast and fit: the compiled program's
+            memory is compared with what is free. Where memory runs out all the same, the batch is halved
+            with a warning and the scoring goes on.
+
+    Returns:
+        float32 `[n]`, row i belongs to example i.
+
+    Raises:
+        InputError: a batch size below 1, or memory that does not suffice for one example at a time.
+
+    Example:
+        >>> import functools, jax, diet_jax as dj
+        >>> test = dj.load_dataset("digits").test
+        >>> model = dj.create_model("mlp", num_classes=10)
+        >>> variables = model.init(jax.random.key(0), test.image_shape)
+        >>> dj.score_dataset(functools.partial(dj.el2n, model.predict), variables, test).shape
+        (719,)
+    """
+    return map_dataset(score_fn, variables, dataset, batch_size=batch_size)
+
+
+def map_dataset(
+    fn: Callable[..., Any], variables: Variables, dataset: Dataset, *, batch_size: BatchSize = "auto"
+) -> Any:
+    """Applies `fn(variables, images, labels)` to normalised batches and joins the results as NumPy arrays."""
+    count = len(dataset)
+    stats = _stats(dataset)
+    variables = replicate(variables)
+    if batch_size == "auto":
+        batch_size = chunk_plan(fn, variables, dataset).batch_size
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size must be an integer of at least 1 or 'auto', got {batch_size!r}")
+    chunks = default_chunks_per_call()
+    images: Iterator[np.ndarray] = iter(())
+    expected: tuple[int, int] | None = None
+
+    def run(first: int, size: int) -> Any:
+        nonlocal images, expected
+        if expected != (first, size):  # The first call, or the first one of a smaller size.
+            starts = range(first, count, size)
+            images = dataset.read_batches([_call_rows(at, size, chunks, count)[0] for at in starts])
+        rows, batch = _call_rows(first, size, chunks, count)
+        arrays = replicate((next(images), dataset.labels[rows], *stats))
+        expected = (first + size, size)
+        return fetch(_mapped(variables, *arrays, fn=fn, batch_size=batch))
+
+    parts = halving(run, count, min(batch_size, count) * chunks, what="examples", remedy=SMALLER_CHUNKS)
+    trimmed = [jax.tree.map(lambda a: a[:size], part) for size, part in parts]  # noqa: B023
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *trimmed)
+
+
+def chunk_plan(fn: Callable[..., Any], variables: Variables, dataset: Dataset) -> BatchPlan:
+    """Returns how many examples `map_dataset` takes at a time: the most within budget whose program fits.
+
+    The program is compiled for the check, and is the one that `map_dataset` then runs.
+
+    Args:
+        fn: `(variables, images, labels) -> pytree` of arrays `[b ...]`.
+        variables: of one model, or their shapes.
+        dataset: any split.
+
+    Returns:
+        The batch size, with the bytes of its program and what was free.
+    """
+    variables = jax.tree.map(_as_on_device, variables)
+    leaves, structure = jax.tree.flatten(variables)
+    shapes = tuple((leaf.shape, jnp.dtype(leaf.dtype)) for leaf in leaves)
+    candidate = _candidate(fn, structure, shapes, dataset.image_shape, chunk_budget())
+    chunks, count = default_chunks_per_call(), len(dataset)
+
+    def compile_at(size: int) -> Any:
+        rows, batch = _call_rows(0, size * chunks, chunks, count)
+        images = replicated_shape((len(rows), *dataset.image_shape), dataset.images.dtype)
+        labels = replicated_shape((len(rows),), dataset.labels.dtype)
+        stats = (replicated_shape(values.shape, values.dtype) for values in _stats(dataset))
+        return _mapped.lower(variables, images, labels, *stats, fn=fn, batch_size=batch).compile()
+
+    return fit_batch(
+        compile_at,
+        min(candidate, count),
+        limit=memory_to_plan_with(),
+        resident=resident_bytes(variables),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _candidate(
+    fn: Callable[..., Any], structure: Any, shapes: tuple[Any, ...], image_shape: Any, budget: int
+) -> int:
+    variables = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    one = jax.ShapeDtypeStruct((1, *image_shape), "float32"), jax.ShapeDtypeStruct((1,), "int32")
+    return auto_batch_size(fn, *one, shared=(variables,), budget=budget)
+
+
+def _as_on_device(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, jax.Array) else replicated_shape(leaf.shape, leaf.dtype)
+
+
+def _call_rows(first: int, size: int, chunks: int, count: int) -> tuple[np.ndarray, int]:
+    """The rows of a call that takes `size` from `first` on, whole batches of them, and the batch size."""
+    # Every device that shares a batch has the same share of it.
+    batch = batch_parts() * math.ceil(size / chunks / batch_parts())
+    filled = first + batch * math.ceil((count - first) / batch)
+    return np.arange(first, min(first + size, filled)).clip(max=count - 1), batch
+
+
+def _stats(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    mean, std = (np.asarray(values, np.float32) for values in dataset.normalization)
+    return mean, std
+
+
+def map_examples_of(
+    fn: Callable[..., Any], variables: Variables, examples: Examples, *, batch_size: int
+) -> Any:
+    """Applies `fn(variables, images, labels)` to all examples inside one program: `map_dataset` traced."""
+
+    def on_one_device(shared: Any, images: jax.Array, labels: jax.Array) -> Any:
+        variables, mean, std = shared
+        return fn(variables, normalize(images, mean, std), labels)
+
+    def batch(images: jax.Array, labels: jax.Array) -> Any:
+        return over_parts(on_one_device, (variables, examples.mean, examples.std), images, labels)
+
+    return map_examples(batch, examples.images, examples.labels, batch_size=batch_size)
+
+
+def model_batch_size(fn: Callable[..., Any], model: Model, dataset: Dataset, *, at_once: int = 1) -> int:
+    """Returns the batch size to try for `fn(variables, images, labels)` on `at_once` networks together.
+
+    Nothing is compiled or run.
+    """
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), dataset.image_shape))
+    budget = chunk_budget() // at_once
+    return auto_batch_size(fn, *batch_shapes(dataset), shared=(variables,), budget=budget)
+
+
+def batch_shapes(dataset: Dataset) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    """Returns the shapes of normalised images and labels, for tracing without data."""
+    return (
+        jax.ShapeDtypeStruct((len(dataset), *dataset.image_shape), "float32"),
+        jax.ShapeDtypeStruct((len(dataset),), "int32"),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("fn", "batch_size"))
+def _mapped(
+    variables: Any, images: Any, labels: Any, mean: Any, std: Any, *, fn: Callable[..., Any], batch_size: int
+) -> Any:
+    return map_examples_of(fn, variables, Examples(images, labels, mean, std), batch_size=batch_size)

@@ -1,0 +1,163 @@
+"""Retraining an ensemble on what a selection keeps, and judging it on the test split."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Int, Key
+
+from diet_jax.data.dataset import Dataset
+from diet_jax.devices.defaults import How
+from diet_jax.devices.free_memory import memory_to_plan_with
+from diet_jax.devices.memory import run_seeds
+from diet_jax.devices.mesh import fetch, replicate
+from diet_jax.ensemble.over_seeds import AnyHow, count_seeds, over_seeds, resolve_how
+from diet_jax.ensemble.passes import map_dataset, map_examples_of, model_batch_size
+from diet_jax.errors import InputError
+from diet_jax.training.loop import check_classes, check_keep, put_examples, train
+from diet_jax.training.recipe import TrainConfig, total_steps
+from diet_jax.training.step import StepMetrics, advance_in_one_program, init_state, predictions
+from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, Variables
+
+
+class EnsembleTraining(NamedTuple):
+    """What `train_ensemble` returns: arrays with a leading seed axis."""
+
+    predicted: np.ndarray
+    """int32 `[s m]`, the class that each final network gives each test example."""
+    loss: np.ndarray
+    """float32 `[s m]`, cross-entropy of each test example in nats."""
+    variables: Variables
+    """Stacked final variables."""
+    history: StepMetrics
+    """Loss and accuracy of every step's batch, float32 `[s t]`."""
+
+
+def train_ensemble(
+    keys: Key[Array, "s"],
+    model: Model,
+    dataset: Dataset,
+    test: Dataset,
+    *,
+    config: TrainConfig,
+    keep: Any = None,
+    how: AnyHow = "auto",
+) -> EnsembleTraining:
+    """Trains one network for each key from scratch and judges each on the test split at its last step.
+
+    Args:
+        keys: typed keys `[s]`, disjoint from the scoring keys; see `seed_keys`.
+        model: what is trained.
+        dataset: the full train split.
+        test: the split to judge on.
+        config: the training; see `TrainConfig.budget` for the steps of pruned ones.
+        keep: bool `[n]` for all seeds or `[s n]` for each its own, all keeping equally many; by default
+            everything.
+        how: see `over_seeds`.
+
+    Returns:
+        Predicted classes and losses `[s m]` on the test split, stacked variables, history `[s t]`.
+
+    Raises:
+        InputError: a mask that does not fit, masks that keep different numbers, or a test split that is
+            normalised in another way than the train split.
+
+    Paper: section 3; the final accuracy, not the best one.
+
+    Example:
+        >>> import diet_jax as dj
+        >>> train, test = dj.load_dataset("digits")
+        >>> model = dj.create_model("mlp", num_classes=10)
+        >>> config = dj.TrainConfig(epochs=5, batch_size=32, augment="none")
+        >>> result = dj.train_ensemble(dj.seed_keys(0, "retrain", 2), model, train, test, config=config)
+        >>> bool((result.predicted == test.labels).mean() > 0.8)
+        True
+    """
+    check_classes(model, dataset.image_shape, dataset.num_classes)
+    if test.normalization != dataset.normalization:
+        raise InputError(
+            f"test is normalised by {test.normalization}, dataset by {dataset.normalization}; build the test "
+            f"split with normalization=train.normalization"
+        )
+    masks = _mask_per_seed(keep, count_seeds(keys), len(dataset))
+    kept = [check_keep(dataset, mask, config) for mask in masks]
+    if len({len(rows) for rows in kept}) > 1:
+        raise InputError(
+            f"every seed's keep mask must keep equally many examples, got {[len(r) for r in kept]}"
+        )
+    num_steps = total_steps(config, len(dataset), len(kept[0]))
+    chosen = resolve_how(how, model, dataset)
+    if chosen == "loop":
+        results = []
+        for seed, mask in enumerate(masks):
+            state, history = train(keys[seed], model, dataset, keep=mask, config=config)
+            predicted, loss = predict_dataset(model, state.variables, test)
+            results.append((predicted, loss, fetch(state.variables), history))
+        predicted, loss, variables, history = jax.tree.map(lambda *leaves: np.stack(leaves), *results)
+        return EnsembleTraining(predicted, loss, replicate(variables), history)
+    size = model_batch_size(prediction_function(model), model, test)
+    predicted, loss, variables, history = run_seeds(
+        _train_program,
+        replicate((keys, np.stack(kept))),
+        put_examples(dataset),
+        put_examples(test),
+        limit=memory_to_plan_with(),
+        model=model,
+        config=config,
+        num_steps=num_steps,
+        batch_size=size,
+        how=chosen,
+    )
+    predicted, loss, history = fetch((predicted, loss, history))
+    return EnsembleTraining(predicted, loss, variables, history)
+
+
+def train_one_seed(
+    seeded: tuple[PRNGKey, Int[AnyArray, "k"]],
+    examples: Examples,
+    test: Examples,
+    *,
+    model: Model,
+    config: TrainConfig,
+    num_steps: int,
+    batch_size: int,
+) -> tuple[Array, Array, Variables, StepMetrics]:
+    """Trains one network on its kept rows and predicts the test split: what `train_ensemble` compiles."""
+    key, kept = seeded
+    static: Any = {"model": model, "config": config, "num_steps": num_steps}
+    state = init_state(key, examples.image_shape, len(examples.labels), **static)
+    state, history = advance_in_one_program(state, examples, kept, num_updates=num_steps, **static)
+    predicted, loss = map_examples_of(
+        prediction_function(model), state.variables, test, batch_size=batch_size
+    )
+    return predicted, loss, state.variables, history
+
+
+def predict_dataset(model: Model, variables: Variables, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the predicted class int32 `[n]` and the loss float32 `[n]` of every example, in eval mode."""
+    return map_dataset(prediction_function(model), variables, dataset)
+
+
+@functools.lru_cache(maxsize=64)
+def prediction_function(model: Model) -> Callable[..., Any]:
+    """Returns `(variables, images, labels) -> (predicted, loss)`; the same object for the same model."""
+    return functools.partial(predictions, model.predict)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "config", "num_steps", "batch_size", "how"))
+def _train_program(seeded: Any, examples: Examples, test: Examples, *, how: How, **static: Any) -> Any:
+    return over_seeds(functools.partial(train_one_seed, **static), how=how)(seeded, examples, test)
+
+
+def _mask_per_seed(keep: Any, num_seeds: int, num_examples: int) -> np.ndarray:
+    masks = np.ones(num_examples, bool) if keep is None else np.asarray(keep)
+    if masks.ndim == 1:
+        masks = np.broadcast_to(masks, (num_seeds, *masks.shape))
+    if masks.shape != (num_seeds, num_examples):
+        raise InputError(
+            f"keep must have shape ({num_examples},) or ({num_seeds}, {num_examples}), one entry per example "
+            f"(and seed), got {masks.shape}"
+        )
+    return masks

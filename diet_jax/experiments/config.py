@@ -1,0 +1,208 @@
+"""RunConfig: everything that decides the numbers of a run. Its sections are the command line's options."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from diet_jax.ensemble.over_seeds import AnyHow
+from diet_jax.ensemble.passes import BatchSize
+from diet_jax.ensemble.scoring import ScoreName
+from diet_jax.errors import InputError
+from diet_jax.options.typed import check_types
+from diet_jax.selection.ranks import check_window, num_kept
+from diet_jax.training.recipe import TrainConfig
+from diet_jax.training.seeds import check_seed
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which dataset."""
+
+    name: str = "digits"
+    """digits (embedded), a TFDS image classifier such as cifar10, cinic10, or folder:PATH."""
+    data_dir: str | None = None
+    """Where prepared TFDS datasets are; by default TFDS's own folder."""
+    num_train: int | None = None
+    """Use only the first so many train examples, evenly by class; by default all."""
+    label_noise: float = 0.0
+    """Share of the train examples whose labels are drawn anew; the test labels stay clean."""
+    noise_mode: Literal["permute", "uniform", "different", "matrix"] = "permute"
+    """Permute the labels in that share (authors), redraw them, always another class, or by a matrix."""
+    noise_matrix: str | None = None
+    """Noise mode matrix: CSV file, row k the shares of the classes that label k turns into; with
+    label-noise 1 it is the matrix of the whole train split."""
+    labels: str | None = None
+    """CSV file (id,label) with labels to train on and score by, instead of noise that is drawn."""
+    streaming: bool = False
+    """Read images from disk as they are needed, for data larger than memory; seeds then run one by one."""
+    image_size: int | None = None
+    """Streaming: cut images of any size to this height and width; by default all must have one size."""
+    workers: int = 0
+    """Streaming: processes that decode images; 0 decodes in threads."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network."""
+
+    name: str = "mlp"
+    """resnet18, resnet50, cnn, small_cnn, vgg16 or mlp."""
+    widths: tuple[int, ...] | None = None
+    """Layer widths, for mlp, cnn and small_cnn; by default the model's own."""
+    width: int | None = None
+    """Filters of the first stage, for resnet18, resnet50 and vgg16; by default 64."""
+    stem: Literal["small", "imagenet"] | None = None
+    """First layers, for resnet18 and resnet50: for small images (the default) or about 224 pixels."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Compute dtype; parameters are always float32."""
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """How examples are scored."""
+
+    names: tuple[ScoreName, ...] = ("el2n", "grand")
+    """Of el2n, grand, grand_last_layer and forgetting."""
+    epoch: float = 5.0
+    """Score after this epoch of training (0 is at initialisation)."""
+    num_seeds: int = 10
+    """Networks to average over."""
+    how: AnyHow = "auto"
+    """How seeds are batched: vmap, unroll, map, loop, or mesh (over devices); auto picks what is fastest."""
+    batch_size: BatchSize = "auto"
+    """Examples per scoring chunk; auto bounds the memory."""
+    never_learned: float = math.inf
+    """Forgetting score of examples that were never correct (authors: inf; Toneva et al.: the epochs)."""
+
+
+@dataclass(frozen=True)
+class SelectConfig:
+    """What is kept."""
+
+    method: Literal["highest", "lowest", "window"] = "highest"
+    """Keep the highest or lowest scores, or a window of ranks."""
+    fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.7)
+    """Keep fractions."""
+    offset: float = 0.0
+    """Window: share of the lowest-scored examples to skip."""
+
+
+@dataclass(frozen=True)
+class RetrainConfig:
+    """How the selections are judged."""
+
+    num_seeds: int = 20
+    """Fresh networks per selection; their seeds are never those of the scoring."""
+    how: AnyHow = "auto"
+    """How seeds are batched; see score.how."""
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """How the devices share the work; by default each trains seeds of its own. The numbers stay the same."""
+
+    seed: int | None = None
+    """Groups of devices, each with seeds of its own; by default all devices divided by mesh.data."""
+    data: int | None = None
+    """Devices that share every batch; by default 1, or all devices where checkpoints are saved."""
+    shard_params: bool = False
+    """Split parameters and optimiser state over the devices that share a batch, for large networks."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One experiment: score an ensemble, prune, retrain, compare. The defaults are the embedded digits."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            epochs=40, batch_size=32, learning_rate=0.05, schedule="cosine", augment="none"
+        )
+    )
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
+    retrain: RetrainConfig = field(default_factory=RetrainConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    checkpoint_epochs: tuple[float, ...] = ()
+    """Save every training's state after these epochs (0 is the initialisation); seeds then run one by one."""
+    seed: int = 0
+    """Decides every random number of the run."""
+    run_dir: str | None = None
+    """Run folder; by default runs/DATA-MODEL. The same config continues in it, another is refused."""
+
+    def __post_init__(self) -> None:
+        for part in (self, self.data, self.model, self.score, self.select, self.retrain, self.mesh):
+            check_types(part)
+        for name, value in {
+            "score.num_seeds": self.score.num_seeds,
+            "retrain.num_seeds": self.retrain.num_seeds,
+            "score.batch_size": 1 if self.score.batch_size == "auto" else self.score.batch_size,
+        }.items():
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")
+        check_seed(self.seed)
+        self._check_data()
+        if not self.score.names or len(set(self.score.names)) != len(self.score.names):
+            raise InputError(f"score.names must name at least one score, each once; got {self.score.names}")
+        if not self.score.never_learned > -math.inf:
+            raise InputError(f"score.never_learned must be a number or inf, got {self.score.never_learned}")
+        if not 0 <= self.score.epoch < math.inf:
+            raise InputError(f"score.epoch must be a finite number of at least 0, got {self.score.epoch}")
+        fractions = self.select.fractions
+        if not fractions or len(set(fractions)) != len(fractions):
+            raise InputError(f"select.fractions must hold at least one fraction, each once; got {fractions}")
+        for fraction in fractions:
+            num_kept(10**9, fraction)
+        if self.select.method != "window" and self.select.offset != 0:
+            raise InputError(f"select.offset {self.select.offset} needs select.method window")
+        for fraction in fractions if self.select.method == "window" else ():
+            check_window(fraction, self.select.offset)
+        if any(not 0 <= epoch < math.inf for epoch in self.checkpoint_epochs):
+            raise InputError(f"checkpoint_epochs must be finite and at least 0, got {self.checkpoint_epochs}")
+        for name, how in {"score.how": self.score.how, "retrain.how": self.retrain.how}.items():
+            if self.data.streaming and how not in ("auto", "loop"):
+                raise InputError(
+                    f"data.streaming needs seeds one by one: {name} is {how}, leave it auto or loop"
+                )
+            if self.checkpoint_epochs and how not in ("auto", "loop"):
+                raise InputError(f"checkpoints need seeds one by one: {name} is {how}, leave it auto or loop")
+
+    def _check_data(self) -> None:
+        data = self.data
+        if data.num_train is not None and data.num_train < 1:
+            raise InputError(f"data.num_train must be at least 1, got {data.num_train}")
+        if not 0 <= data.label_noise <= 1:
+            raise InputError(f"data.label_noise must be a share from 0 to 1, got {data.label_noise}")
+        if data.noise_mode != "permute" and not data.label_noise:
+            raise InputError(
+                f"data.noise_mode {data.noise_mode} without noise: set data.label_noise or leave it out"
+            )
+        if (data.noise_matrix is not None) != (data.noise_mode == "matrix"):
+            remedy = "give its file" if data.noise_matrix is None else "set data.noise_mode to matrix"
+            raise InputError(
+                f"data.noise_matrix goes with data.noise_mode matrix; the mode is {data.noise_mode} and the "
+                f"matrix {data.noise_matrix}: {remedy}"
+            )
+        if data.labels is not None and (data.label_noise or data.noise_matrix is not None):
+            raise InputError("data.labels and data.label_noise are two sources of labels; choose one")
+        if data.image_size is not None and data.image_size < 1:
+            raise InputError(f"data.image_size must be at least 1, got {data.image_size}")
+        if data.workers < 0:
+            raise InputError(f"data.workers must be at least 0, got {data.workers}")
+        needing = {
+            "data.image_size": data.image_size is not None,
+            "data.workers": data.workers > 0,
+            "train.augment resized_crop": self.train.augment == "resized_crop",
+        }
+        for name in (name for name, given in needing.items() if given and not data.streaming):
+            raise InputError(f"{name} is for images read from disk: set data.streaming or leave it out")
+
+    def folder(self) -> str:
+        """Returns the run folder: `run_dir`, or one named after data and model."""
+        name = self.data.name.replace(":", "-").replace("/", "-").strip("-")
+        return self.run_dir or f"runs/{name}-{self.model.name}"
+
+
+# Where things are kept or computed, and not what: two runs that differ only here are the same run.
+LOCATIONS = {("run_dir",), ("data", "data_dir"), ("data", "workers"), ("mesh",)}

@@ -1,0 +1,105 @@
+"""GraNd at initialisation: what version 1 of the paper reported, and what it had measured."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diet_jax.analysis.results import RANDOM
+from diet_jax.errors import InputError
+from diet_jax.experiments.reproduction.accuracy import fraction_panel
+from diet_jax.experiments.reproduction.outcome import (
+    Claim,
+    Comparison,
+    Outcome,
+    Published,
+    lacking_note,
+    percent,
+    seeds_note,
+    spearman,
+)
+from diet_jax.experiments.reproduction.store import Store
+from diet_jax.experiments.reproduction.task import ScoreAt, Task
+
+STORY = """\
+Version 1 of the paper said that GraNd prunes well at initialisation, before any training. The networks it
+had scored were not untrained: up to Flax 0.3.3, restore_checkpoint(dir, target, step) tested "if step:", so
+step 0 counted as no step at all, and the latest checkpoint of the finished training was returned without a
+word. "GraNd at initialisation" was GraNd of a trained network. Version 2 withdrew the claim.
+
+The figure draws both: GraNd of the untrained network, which on the paper's networks is little more than the
+norm of the input, and GraNd of the last checkpoint, which the old code read under the name of step 0.
+Checkpoints of diet_jax hold their own step, and one that is missing is an error; that line was drawn by
+asking for the last step."""
+
+
+@dataclass(frozen=True)
+class GrandAtInit:
+    """GraNd at step 0, the input norm, random, EL2N later, and GraNd of the last checkpoint, side by side."""
+
+    task: Task
+    fractions: tuple[float, ...]
+    el2n_epoch: float
+    claim_fraction: float = 0.5
+    score_seeds: int = 10
+    retrain_seeds: int = 4
+
+    def run(self, store: Store, published: Published | None) -> Outcome:
+        """Scores at step 0, later and at the last step; prunes and retrains."""
+        task = self.task
+        if self.claim_fraction not in self.fractions:
+            raise InputError(
+                f"claim_fraction {self.claim_fraction:g} must be one of the fractions {self.fractions}"
+            )
+        initial, last = ScoreAt("grand", 0.0), ScoreAt("grand", store.last_epoch(task))
+        el2n, norm = ScoreAt("el2n", self.el2n_epoch), ScoreAt("input_norm")
+        wanted = (el2n, initial, last, norm)
+        panel, accuracy, left_out = fraction_panel(
+            store, task, wanted, self.fractions, self.score_seeds, self.retrain_seeds
+        )
+        names = {
+            initial.label: ("grand_at_init", "GraNd at step 0"),
+            last.label: ("grand", 'GraNd of the last checkpoint ("step 0" of 2021)'),
+            norm.label: ("input_norm", "norm of the input"),
+        }
+        for line in panel["series"]:
+            line["name"], line["label"] = names.get(line["label"], (line["name"], line["label"]))
+        scores = store.mean_scores(task, wanted, self.score_seeds)
+        to_norm = spearman(scores[initial], scores[norm])
+        to_el2n = spearman(scores[initial], scores[el2n])
+        kept = self.claim_fraction
+
+        def at(score: ScoreAt) -> np.ndarray | None:
+            return accuracy.get((score.label, kept))
+
+        random = accuracy.get((RANDOM, kept))
+        claims = [
+            Claim(
+                "GraNd at initialisation ranks as the norm of the input does",
+                "rank correlation .963 (Kirsch 2023); -.022 with EL2N@20",
+                f"rank correlation {to_norm:.3f}; {to_el2n:.3f} with {el2n.label}",
+                "yes" if to_norm > 0.5 else "no",
+            )
+        ]
+        said = {
+            initial: "92.19 against 93.54 (Kirsch 2023)",
+            last: '95.1 against 93.4 (version 1, "at initialisation")',
+        }
+        for score, text, better in (
+            (initial, f"keep {kept:g} by GraNd at step 0 is no better than random", False),
+            (last, f"keep {kept:g} by GraNd of the last checkpoint is better than random", True),
+        ):
+            values = at(score)
+            if values is not None and random is not None:
+                gain = Comparison.of(values, random)
+                holds = gain.is_above() if better else (-gain).is_no_loss()
+                ours = f"{percent(values)} against {percent(random)}, difference {gain.text()}"
+                claims.append(Claim(text, said[score], ours, holds))
+        note = seeds_note(self.score_seeds, self.retrain_seeds)
+        note += lacking_note(left_out)
+        return Outcome(
+            title="GraNd at initialisation, and what was taken for it",
+            note=note,
+            chart={"kind": "lines", "panels": [panel]},
+            claims=tuple(claims),
+            facts={"story": STORY},
+        )

@@ -1,0 +1,249 @@
+"""How scores rank examples: how many seeds they need (D.1) and which agree (D.3, F)."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diet_jax.errors import InputError
+from diet_jax.experiments.reproduction.outcome import (
+    Claim,
+    Comparison,
+    Outcome,
+    Published,
+    lacking_note,
+    networks,
+    percent,
+    series,
+    spearman,
+)
+from diet_jax.experiments.reproduction.store import Store, highest
+from diet_jax.experiments.reproduction.task import AnalysisScore, ScoreAt, Task
+
+
+@dataclass(frozen=True)
+class NumberOfSeeds:
+    """Rankings and prunings by the mean over few seeds, against the mean over all."""
+
+    task: Task
+    scores: tuple[ScoreAt, ...]
+    counts: tuple[int, ...]
+    """Numbers of seeds; the largest is what the others are compared with."""
+    fraction: float
+    retrain_seeds: int = 4
+
+    def run(self, store: Store, published: Published | None) -> Outcome:
+        """Averages disjoint groups of seeds and prunes by the first group of each size."""
+        most = max(self.counts)
+        all_scores = store.scores(self.task, self.scores, most)
+        agreement: dict[ScoreAt, list[list[float]]] = {}
+        masks: dict[str, np.ndarray | None] = {}
+        for at, values in all_scores.items():
+            full = values.mean(axis=0, dtype=np.float64)
+            agreement[at] = []
+            for count in self.counts:
+                groups = [values[first : first + count] for first in range(0, most - count + 1, count)]
+                means = [group.mean(axis=0, dtype=np.float64) for group in groups]
+                agreement[at].append([spearman(mean, full) for mean in means])
+                masks[f"{at.label}, {count}"] = highest(self.task, means[0], self.fraction)
+        masks, left_out = store.trainable(self.task, masks)
+        accuracy = store.accuracies(self.task, masks, self.retrain_seeds)
+        common = {"x_label": "seeds averaged over", "x_scale": "log"}
+        ranks = {
+            "title": "agreement of the ranking",
+            "y_label": f"rank correlation with the mean of {most} seeds",
+            **common,
+            "series": [
+                series(at.name, self.counts, values, label=at.label) for at, values in agreement.items()
+            ],
+            "levels": [],
+        }
+        final = {
+            "title": f"keep {self.fraction:g} by that mean",
+            "y_label": "final test accuracy",
+            "percent": True,
+            **common,
+            "series": [
+                series(
+                    at.name,
+                    self.counts,
+                    [accuracy.get(f"{at.label}, {c}") for c in self.counts],
+                    label=at.label,
+                )
+                for at in self.scores
+            ],
+            "levels": [],
+        }
+        return Outcome(
+            title=f"How many seeds a score needs; {self.task.name}",
+            note="Left: disjoint groups of seeds, bands show the 16th to 84th percentile over groups (the "
+            f"groups are part of the mean that they are compared with). Right: {self.retrain_seeds} fresh "
+            "networks on what the first group's mean keeps." + lacking_note(left_out),
+            chart={"kind": "lines", "panels": [ranks, final]},
+            claims=self._claims(agreement, accuracy),
+        )
+
+    def _claims(
+        self, agreement: dict[ScoreAt, list[list[float]]], accuracy: dict[str, np.ndarray]
+    ) -> tuple[Claim, ...]:
+        claims, few, many = [], min(self.counts), max(self.counts)
+        for at in self.scores:
+            value = float(np.mean(agreement[at][self.counts.index(few)]))
+            one, most = accuracy.get(f"{at.label}, {few}"), accuracy.get(f"{at.label}, {many}")
+            if one is None or most is None:
+                continue
+            loss = Comparison.of(most, one)
+            claims.append(
+                Claim(
+                    f"{at.label} of {few} seed prunes worse than the mean of {many}",
+                    "rank correlation 0.75, prunes worse" if at.name == "grand" else "",
+                    f"rank correlation {value:.2f}; {percent(one)} against {percent(most)}, "
+                    f"the mean is better by {loss.text()}",
+                    loss.is_above(),
+                )
+            )
+        return tuple(claims)
+
+
+@dataclass(frozen=True)
+class Correlations:
+    """Rank correlations between the means of scores."""
+
+    task: Task
+    scores: tuple[ScoreAt, ...]
+    score_seeds: int = 10
+    published: tuple[tuple[int, int, float], ...] = ()
+    """Published correlations: the places of two scores, and the number."""
+    published_labels: tuple[str, ...] = ()
+    """What the scores are called there: the epochs differ."""
+    published_about: str = ""
+    """Data, network and source."""
+
+    def run(self, store: Store, published: Published | None) -> Outcome:
+        """Correlates every pair; an infinite mean ranks highest."""
+        scores = store.mean_scores(self.task, self.scores, self.score_seeds)
+        names = [at.label for at in self.scores]
+        matrix = [[spearman(scores[a], scores[b]) for b in self.scores] for a in self.scores]
+        common: dict[str, Any] = {
+            "format": ".2f",
+            "low": -1,
+            "high": 1,
+            "value_label": "Spearman's rank correlation",
+        }
+        panels = [{"title": self.task.name, **common, "rows": names, "columns": names, "values": matrix}]
+        claims = []
+        theirs: list[list[float | None]] = [[None] * len(names) for _ in names]
+        for i, j, value in self.published:
+            theirs[i][j] = theirs[j][i] = value
+            strong = "above" if value > 0.5 else "below"
+            agree = "yes" if (value > 0.5) == (matrix[i][j] > 0.5) else "no"
+            text = f"rank correlation of {names[i]} and {names[j]} is {strong} 0.5"
+            claims.append(Claim(text, f"{value:.3f}", f"{matrix[i][j]:.3f}", agree))
+        if self.published:
+            labels = list(self.published_labels)
+            panel = {"title": self.published_about, "published": True, **common}
+            panels.append({**panel, "rows": labels, "columns": labels, "values": theirs})
+        return Outcome(
+            title="Rank correlations between scores",
+            note=f"Scores averaged over {networks(self.score_seeds)}; an infinite mean (forgetting: never "
+            "learned by some seed) ranks highest.",
+            chart={"kind": "matrix", "panels": panels},
+            claims=tuple(claims),
+        )
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """Scores against memorisation values that the user brings (Feldman and Zhang's table)."""
+
+    task: Task
+    scores: tuple[ScoreAt, ...]
+    score_seeds: int = 10
+    table: str | None = None
+    """CSV file with the header id,memorisation: one line for each train example, by id."""
+
+    def run(self, store: Store, published: Published | None) -> Outcome:
+        """Correlates every score with the table."""
+        if self.table is None:
+            raise InputError(
+                "this figure compares scores with memorisation values, which are not part of diet_jax; give "
+                "--table FILE, a CSV file with the header id,memorisation and a line for each train example"
+            )
+        values = read_values(self.table, store.setup(self.task).splits.train.ids, "memorisation")
+        scores = store.mean_scores(self.task, self.scores, self.score_seeds)
+        ranks = {at: spearman(scores[at], values) for at in self.scores}
+        panels = [
+            {
+                "title": f"{at.label}: rank correlation {ranks[at]:.2f}",
+                "x_label": "memorisation",
+                "y_label": at.label,
+                "groups": [_points(at.name, values, scores[at])],
+            }
+            for at in self.scores
+        ]
+        claims = [
+            Claim(
+                f"memorisation does not correlate with {at.label}",
+                "does not correlate",
+                f"rank correlation {ranks[at]:.2f}",
+                "unclear" if np.isnan(ranks[at]) else "yes" if abs(ranks[at]) < 0.3 else "no",
+            )
+            for at in self.scores
+        ]
+        return Outcome(
+            title=f"Scores and memorisation; {self.task.name}",
+            note=f"Scores averaged over {networks(self.score_seeds)}; memorisation values from "
+            f"{Path(self.table).name}. Infinite scores are not drawn.",
+            chart={"kind": "points", "panels": panels},
+            claims=tuple(claims),
+        )
+
+
+def read_values(path: str, ids: np.ndarray, column: str) -> np.ndarray:
+    """Reads a number for each id from a CSV file with the header id,COLUMN: float64 `[n]` in the ids' order.
+
+    Raises:
+        InputError: the file or its header is wrong, a value is no finite number, an id is missing, unknown
+            or there twice.
+    """
+    rows = {str(example): row for row, example in enumerate(ids)}
+    values = np.full(len(ids), np.nan)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            lines = csv.reader(file)
+            header = next(lines, [])
+            if [name.strip() for name in header] != ["id", column]:
+                raise InputError(f"{path} must begin with the line id,{column}; it begins with {header}")
+            for line in lines:
+                where = f"line {lines.line_num} of {path}"
+                if not line:
+                    continue
+                if len(line) != 2 or line[0] not in rows:
+                    raise InputError(f"{where}: {line} is no known id and a value; ids are like {ids[0]}")
+                if not np.isnan(values[rows[line[0]]]):
+                    raise InputError(f"{where}: id {line[0]} is there twice; keep one")
+                values[rows[line[0]]] = _number(line[1], where)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    missing = int(np.isnan(values).sum())
+    if missing:
+        raise InputError(f"{path} has no line for {missing} of {len(ids)} examples; add them")
+    return values
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        raise InputError(f"{where}: {text!r} is no finite number")
+    return value
+
+
+def _points(name: AnalysisScore, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    # A few thousand points show the shape; more only make the files large.
+    some = np.flatnonzero(np.isfinite(y))[:: max(1, len(y) // 2000)]
+    return {"name": name, "label": None, "x": x[some].tolist(), "y": y[some].tolist()}

@@ -1,0 +1,165 @@
+"""A network frozen at epoch t: kernel regression with its kernel, linearised training (Fort et al.)."""
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from diet_jax.analysis.ntk import kernel_regression, logit_gram
+from diet_jax.data.augment import normalized_images
+from diet_jax.data.dataset import Dataset, first_examples
+from diet_jax.devices.defaults import default_steps_per_call, training_has_convolution
+from diet_jax.devices.progress import Progress
+from diet_jax.ensemble.retraining import predict_dataset
+from diet_jax.errors import InputError
+from diet_jax.experiments.reproduction.outcome import Claim, Comparison, Outcome, Published, level, series
+from diet_jax.experiments.reproduction.store import Store, Training
+from diet_jax.experiments.reproduction.task import Task
+from diet_jax.models import linearize
+from diet_jax.training.loop import train_between
+from diet_jax.training.recipe import total_steps
+from diet_jax.training.seeds import seed_keys
+from diet_jax.training.step import init_state
+from diet_jax.types import Variables
+
+
+@dataclass(frozen=True)
+class FrozenKernel:
+    """Test error of kernel regression and of linearised training, both at the network of epoch t."""
+
+    task: Task
+    epochs: tuple[float, ...]
+    num_train: int = 300
+    """Train examples of the kernel regression, the first of each class."""
+    num_test: int = 500
+    ridge: float = 1e-3
+    """Relative to the mean diagonal of the kernel."""
+    linear_epochs: float = 10.0
+    linear_rate: float = 0.001
+    """Learning rate of the linearised training; 0.001 in Fort et al."""
+    seeds: int = 2
+    claim_epoch: float = 4.0
+    """One of the epochs: what the first is compared with."""
+
+    def run(self, store: Store, published: Published | None) -> Outcome:
+        """Freezes the network at every epoch and fits what is linear in its parameters."""
+        if self.claim_epoch not in self.epochs:
+            raise InputError(f"claim_epoch {self.claim_epoch:g} must be one of the epochs {self.epochs}")
+        setup = store.setup(self.task)
+        test = first_examples(setup.splits.test, min(self.num_test, len(setup.splits.test)))
+        total = self.seeds * len(self.epochs)
+        kernel: list[list[float]] = [[] for _ in self.epochs]
+        linear: list[list[float]] = [[] for _ in self.epochs]
+        frozen: list[list[float]] = [[] for _ in self.epochs]
+        final = []
+        with Progress(f"frozen kernels of {self.task.name}", total=total) as progress:
+            for seed in range(self.seeds):
+                training = Training(self.task, "score", seed)
+                for place, epoch in enumerate(self.epochs):
+                    step = store.step(self.task, epoch)
+                    fit = functools.partial(self._fit, store, training, step, test)
+                    found = store.memo("frozen", self._facts(store, training, step), fit)
+                    kernel[place].append(float(found["kernel"]))
+                    linear[place].append(float(found["linear"]))
+                    frozen[place].append(float(found["network"]))
+                    progress.update(1)
+                facts = {**self._facts(store, training, setup.num_steps), "linear": None}
+                judge = functools.partial(self._judge, store, training, test)
+                final.append(float(store.memo("frozen", facts, judge)["network"]))
+        panel = {
+            "title": self.task.name,
+            "x_label": "epoch t at which the network is frozen",
+            "y_label": "test error",
+            "percent": True,
+            "series": [
+                series("kernel", self.epochs, kernel, label=f"kernel regression, {self.num_train} examples"),
+                series("linear", self.epochs, linear, label="linearised training, all examples"),
+                series("network", self.epochs, frozen, label="the network at t"),
+            ],
+            "levels": [level("full training", final, label="the network at the end")],
+        }
+        first, later = kernel[0], kernel[self.epochs.index(self.claim_epoch)]
+        gain = Comparison.of(first, later)
+        claim = Claim(
+            "the kernel of a few epochs is better than that of initialisation",
+            "3 times lower error at epochs 3-4 (Fort et al., CIFAR-10)",
+            f"kernel regression error {100 * np.mean(first):.1f} % at epoch {self.epochs[0]:g}, "
+            f"{100 * np.mean(later):.1f} % at epoch {self.claim_epoch:g}, "
+            f"{np.mean(first) / np.mean(later):.2f} times lower",
+            gain.is_above(),
+        )
+        return Outcome(
+            title="What a frozen tangent kernel can do",
+            note=f"{self.seeds} networks; test error on {len(test)} examples. Kernel regression starts from "
+            f"zero, not from the network's logits, with ridge {self.ridge:g}; linearised training does "
+            f"{self.linear_epochs:g} epochs at rate {self.linear_rate:g}.",
+            chart={"kind": "lines", "panels": [panel]},
+            claims=(claim,),
+        )
+
+    def _facts(self, store: Store, training: Training, step: int) -> dict[str, Any]:
+        return {
+            "of": store.facts(training),
+            "test": store.setup(self.task).splits.test.fingerprint,
+            "step": step,
+            "num_train": self.num_train,
+            "num_test": self.num_test,
+            "ridge": self.ridge,
+            "linear": [self.linear_epochs, self.linear_rate],
+        }
+
+    def _judge(self, store: Store, training: Training, test: Dataset) -> dict[str, Any]:
+        setup = store.setup(self.task)
+        variables = store.state(training, setup.num_steps).variables
+        return {"network": _error(predict_dataset(setup.model, variables, test)[0], test.labels)}
+
+    def _fit(self, store: Store, training: Training, step: int, test: Dataset) -> dict[str, Any]:
+        setup = store.setup(self.task)
+        train, model = setup.splits.train, setup.model
+        some = first_examples(train, min(self.num_train, len(train)))
+        variables = store.state(training, step).variables
+        images, other = (normalized_images(d, np.arange(len(d))) for d in (some, test))
+        gram = logit_gram(model.predict, variables, images)
+        across = logit_gram(model.predict, variables, other, images)
+        targets = np.eye(train.num_classes, dtype=np.float32)[some.labels] - np.float32(1 / train.num_classes)
+        logits = kernel_regression(gram, targets, across, ridge=self.ridge)
+        classes = np.asarray(logits).reshape(len(test), train.num_classes).argmax(axis=1)
+        return {
+            "kernel": _error(classes, test.labels),
+            "linear": _error(self._linear(store, training.seed, variables, test), test.labels),
+            "network": _error(predict_dataset(model, variables, test)[0], test.labels),
+        }
+
+    def _linear(self, store: Store, seed: int, variables: Variables, test: Dataset) -> np.ndarray:
+        """Trains the network that is linear in its parameters around `variables`; predicts the test rows."""
+        setup = store.setup(self.task)
+        train = setup.splits.train
+        model, origin = linearize(setup.model, variables)
+        config = dataclasses.replace(
+            self.task.train,
+            epochs=self.linear_epochs,
+            steps=None,
+            learning_rate=self.linear_rate,
+            schedule="piecewise",
+            decay_at=(),
+            weight_decay=0.0,
+            steps_per_call=default_steps_per_call(training_has_convolution(setup.model, train.image_shape)),
+        )
+        num_steps = total_steps(config, len(train))
+        key = seed_keys(self.task.seed, "child", seed + 1)[seed]
+        static: Any = {"model": setup.model, "config": config, "num_steps": num_steps}
+        state = init_state(key, train.image_shape, len(train), **static)._replace(variables=origin)
+        # The state is used up by training; the origin, which the store may still hold, is not.
+        state = jax.tree.map(lambda leaf: leaf.copy(), state)
+        examples, kept = train.examples(), np.arange(len(train))
+        steps = train_between(
+            state, examples, kept, [num_steps], model=model, config=config, num_steps=num_steps
+        )
+        return predict_dataset(model, next(steps)[0].variables, test)[0]
+
+
+def _error(predicted: np.ndarray, labels: np.ndarray) -> float:
+    return float((predicted != labels).mean())

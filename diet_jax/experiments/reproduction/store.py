@@ -1,0 +1,343 @@
+"""The store: trainings, scores and predictions on disk, found by what they are. Figures share them.
+
+Nothing in it depends on which figure asked first. What is there is not computed again; a training that a
+killed process left goes on from its last checkpoint.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import filelock
+import jax
+import numpy as np
+
+from diet_jax.analysis.connectivity.paths import spawn
+from diet_jax.data.dataset import Dataset, fingerprint
+from diet_jax.devices.progress import Progress
+from diet_jax.ensemble.passes import score_dataset
+from diet_jax.ensemble.retraining import predict_dataset
+from diet_jax.ensemble.scoring import score_state
+from diet_jax.errors import InputError
+from diet_jax.experiments.reproduction.task import WITHOUT_TRAINING, ScoreAt, Task
+from diet_jax.experiments.run_folder import RunFolder
+from diet_jax.experiments.setup import Setup, prepare
+from diet_jax.experiments.train_one import train_with_records
+from diet_jax.files.arrays import load_checked, save_arrays, write_atomically
+from diet_jax.scores.inputs import input_norm
+from diet_jax.selection.ranks import keep_highest, keep_random, keep_window
+from diet_jax.training.loop import check_keep
+from diet_jax.training.recipe import epoch_to_step, total_steps
+from diet_jax.training.seeds import seed_keys
+from diet_jax.training.step import TrainState
+from diet_jax.types import PRNGKey, Variables
+
+NEVER_LEARNED = float("inf")
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """One training: a task, a seed of a purpose, the examples that are kept, and for a child its parent."""
+
+    task: Task
+    purpose: Literal["score", "retrain", "child"]
+    seed: int
+    keep: np.ndarray | None = None
+    """bool `[n]`; None trains on everything."""
+    parent: tuple[int, int] | None = None
+    """For a child: the scoring seed that it was spawned from, and the step."""
+
+    @functools.cached_property
+    def facts(self) -> dict[str, Any]:
+        """What decides the training beside the contents of the data, as JSON values."""
+        return {
+            "task": self.task.facts(),
+            "purpose": self.purpose,
+            "seed": self.seed,
+            "keep": None if self.keep is None else fingerprint(self.keep),
+            "parent": None if self.parent is None else list(self.parent),
+        }
+
+
+class Store:
+    """A folder of trainings and of what was computed from them; open it with `open_store`."""
+
+    def __init__(self, path: Path, data_dir: str | None) -> None:
+        self.path = path
+        self.data_dir = data_dir
+        self._setups: dict[str, Setup] = {}
+
+    def setup(self, task: Task) -> Setup:
+        """Returns a task with its data and model loaded."""
+        name = digest(task.facts())
+        if name not in self._setups:
+            self._setups[name] = prepare(task.config(self.data_dir), scores=False, prunes=False)
+        return self._setups[name]
+
+    def facts(self, training: Training) -> dict[str, Any]:
+        """Returns all that decides a training, the contents of its data among it."""
+        return {**training.facts, "fingerprint": self.setup(training.task).splits.train.fingerprint}
+
+    def step(self, task: Task, epoch: float) -> int:
+        """Returns the step that an epoch of a task's full training names."""
+        setup = self.setup(task)
+        step = epoch_to_step(epoch, setup.per_epoch)
+        if step > setup.num_steps:
+            raise InputError(
+                f"epoch {epoch:g} is step {step}, beyond the {setup.num_steps} steps of {task.name}; "
+                f"choose an earlier epoch"
+            )
+        return step
+
+    def last_epoch(self, task: Task) -> float:
+        """Returns the epoch at which a task's full training ends."""
+        setup = self.setup(task)
+        return setup.num_steps / setup.per_epoch
+
+    def memo(
+        self, kind: str, facts: dict[str, Any], compute: Callable[[], dict[str, Any]]
+    ) -> dict[str, np.ndarray]:
+        """Returns arrays that were stored under these facts, or computes and stores them."""
+        path = self.path / kind / f"{digest(facts)}.npz"
+        if not path.is_file():
+            arrays = {name: np.asarray(array) for name, array in compute().items()}
+            save_arrays(path, kind, arrays, facts)
+        return load_checked(path, kind, None, facts)
+
+    def state(
+        self, training: Training, step: int, progress: Progress | None = None, *, save: bool = True
+    ) -> TrainState:
+        """Returns the state of a training at a step, from its checkpoint or trained up to it.
+
+        Args:
+            training: which one.
+            step: updates done.
+            progress: is told of every step done.
+            save: whether to keep a checkpoint of this step.
+        """
+        setup = self.setup(training.task)
+        name = f"{setup.splits.train.name.replace(':', '-').replace('/', '-')}-{setup.config.model.name}"
+        facts = self.facts(training)
+        unit = f"{training.purpose}-{training.seed:02d}-{digest(facts)}"
+        folder = RunFolder(self.path / "trainings" / name / unit)
+        self._check_header(folder.path / "training.json", json.dumps(facts, indent=1))
+        first = None
+        key = seed_keys(training.task.seed, training.purpose, training.seed + 1)[training.seed]
+        if training.parent is not None:
+            parent_seed, spawn_step = training.parent
+            key = jax.random.fold_in(key, parent_seed)
+            first = functools.partial(self._spawned, training.task, parent_seed, spawn_step, key)
+        return train_with_records(
+            setup,
+            folder,
+            "",
+            key,
+            keep=training.keep,
+            stop=step,
+            save={step} if save else (),
+            first=first,
+            progress=_NewSteps(progress),
+        )
+
+    def _spawned(self, task: Task, seed: int, step: int, key: PRNGKey) -> TrainState:
+        return spawn(self.state(Training(task, "score", seed), step), key)
+
+    def _check_header(self, path: Path, header: str) -> None:
+        if not path.is_file():
+            write_atomically(path, header)
+        elif path.read_bytes() != header.encode():
+            raise InputError(
+                f"{path} describes another training than this one; delete {path.parent} to train it again"
+            )
+
+    def scores(self, task: Task, wanted: Sequence[ScoreAt], num_seeds: int) -> dict[ScoreAt, np.ndarray]:
+        """Returns scores of every example and seed: float32 `[s n]` for each score asked for."""
+        missing = {
+            (seed, at.epoch)
+            for at in wanted
+            for seed in range(num_seeds)
+            if at.name not in WITHOUT_TRAINING and not self._score_path(task, at, seed).is_file()
+        }
+        last = {seed: max(e for s, e in missing if s == seed) for seed, _ in missing}
+        total = sum(self.step(task, epoch) for epoch in last.values())
+        found: dict[ScoreAt, list[np.ndarray]] = {at: [] for at in wanted}
+        with Progress(f"scoring {task.name}", total=total, quiet=not missing) as progress:
+            for seed in range(num_seeds):
+                # Ascending, so that each state is trained on from the one before.
+                for at in sorted(wanted, key=lambda at: at.epoch):
+                    found[at].append(self._score(task, at, seed, progress))
+        return {at: np.stack(found[at]) for at in wanted}
+
+    def mean_scores(self, task: Task, wanted: Sequence[ScoreAt], num_seeds: int) -> dict[ScoreAt, np.ndarray]:
+        """Returns scores averaged over seeds: float64 `[n]` for each score asked for."""
+        scores = self.scores(task, wanted, num_seeds)
+        return {at: values.mean(axis=0, dtype=np.float64) for at, values in scores.items()}
+
+    def _score_facts(self, task: Task, at: ScoreAt, seed: int) -> dict[str, Any]:
+        facts: dict[str, Any] = {"score": at.name, "fingerprint": self.setup(task).splits.train.fingerprint}
+        if at.name in WITHOUT_TRAINING:
+            return {**facts, "seed": seed if at.name == "random" else None, "of": task.seed}
+        return {**facts, "step": self.step(task, at.epoch), "of": self.facts(Training(task, "score", seed))}
+
+    def _score_path(self, task: Task, at: ScoreAt, seed: int) -> Path:
+        return self.path / "scores" / f"{digest(self._score_facts(task, at, seed))}.npz"
+
+    def _score(self, task: Task, at: ScoreAt, seed: int, progress: Progress) -> np.ndarray:
+        setup = self.setup(task)
+        train = setup.splits.train
+
+        def compute() -> dict[str, np.ndarray]:
+            if at.name == "random":
+                key = seed_keys(task.seed, "random_subset", seed + 1)[seed]
+                return {"scores": np.asarray(jax.random.uniform(key, (len(train),)))}
+            if at.name == "input_norm":
+                return {"scores": score_dataset(input_norm, Variables({}, {}), train, batch_size=1024)}
+            state = self.state(Training(task, "score", seed), self.step(task, at.epoch), progress)
+            one = score_state(
+                state,
+                setup.model,
+                train,
+                names=(at.name,),
+                batch_size="auto",
+                keep=None,
+                never_learned=NEVER_LEARNED,
+            )
+            return {"scores": one[at.name]}
+
+        return self.memo("scores", self._score_facts(task, at, seed), compute)["scores"]
+
+    def trainable(
+        self, task: Task, keep: Mapping[str, np.ndarray | None]
+    ) -> tuple[dict[str, np.ndarray | None], list[str]]:
+        """Splits off the masks that keep no example of some class: no network can be trained on them."""
+        train = self.setup(task).splits.train
+
+        def whole(mask: np.ndarray | None) -> bool:
+            rows = [] if mask is None else np.atleast_2d(mask)
+            return all(len(np.unique(train.labels[one])) == train.num_classes for one in rows)
+
+        good = {name: mask for name, mask in keep.items() if whole(mask)}
+        return good, [name for name in keep if name not in good]
+
+    def predictions(
+        self, task: Task, keep: Mapping[str, np.ndarray | None], num_seeds: int, *, split: str = "test"
+    ) -> dict[str, np.ndarray]:
+        """Retrains fresh networks on selections and returns what their last step predicts.
+
+        Args:
+            task: what is trained.
+            keep: by name bool `[n]`, one for each seed `[s n]`, or None for everything.
+            num_seeds: fresh networks for each.
+            split: "test" or "train": which examples to predict.
+
+        Returns:
+            int32 `[s m]` by name.
+        """
+        trainings = {name: _retrainings(task, mask, num_seeds) for name, mask in keep.items()}
+        dataset = getattr(self.setup(task).splits, split)
+        todo = [t for group in trainings.values() for t in group if not self._has_prediction(t, dataset)]
+        total = sum(self._num_steps(t) for t in todo)
+        with Progress(f"training {len(todo)} x {task.name}", total=total, quiet=not todo) as progress:
+            return {
+                name: np.stack([self._predict(t, dataset, progress) for t in group])
+                for name, group in trainings.items()
+            }
+
+    def accuracies(
+        self, task: Task, keep: Mapping[str, np.ndarray | None], num_seeds: int
+    ) -> dict[str, np.ndarray]:
+        """Returns the final test accuracy float64 `[s]` by name; arguments as of `predictions`."""
+        labels = self.setup(task).splits.test.labels
+        predicted = self.predictions(task, keep, num_seeds)
+        return {name: (values == labels).mean(axis=1) for name, values in predicted.items()}
+
+    def _num_steps(self, training: Training) -> int:
+        setup = self.setup(training.task)
+        kept = check_keep(setup.splits.train, training.keep, setup.config.train)
+        return total_steps(setup.config.train, len(setup.splits.train), len(kept))
+
+    def _prediction_facts(self, training: Training, dataset: Dataset) -> dict[str, Any]:
+        return {"of": self.facts(training), "dataset": dataset.fingerprint}
+
+    def _has_prediction(self, training: Training, dataset: Dataset) -> bool:
+        facts = self._prediction_facts(training, dataset)
+        return (self.path / "predictions" / f"{digest(facts)}.npz").is_file()
+
+    def _predict(self, training: Training, dataset: Dataset, progress: Progress) -> np.ndarray:
+        def compute() -> dict[str, np.ndarray]:
+            state = self.state(training, self._num_steps(training), progress, save=False)
+            predicted, _ = predict_dataset(self.setup(training.task).model, state.variables, dataset)
+            return {"predicted": predicted}
+
+        return self.memo("predictions", self._prediction_facts(training, dataset), compute)["predicted"]
+
+
+class _NewSteps(Progress):
+    """Tells another progress of the steps done now; those before a checkpoint were told already."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        super().__init__("", quiet=True)
+        self._told, self._restored = progress, True
+
+    def update(self, count: int) -> None:
+        if self._told is not None and not self._restored:
+            self._told.update(count)
+        self._restored = False
+
+
+def _retrainings(task: Task, keep: np.ndarray | None, num_seeds: int) -> list[Training]:
+    masks = [keep] * num_seeds if keep is None or keep.ndim == 1 else list(keep)
+    if len(masks) != num_seeds:
+        raise InputError(f"keep has {len(masks)} masks for {num_seeds} seeds; give one for each")
+    return [Training(task, "retrain", seed, mask) for seed, mask in enumerate(masks)]
+
+
+def highest(task: Task, scores: np.ndarray, fraction: float) -> np.ndarray:
+    """Returns the mask of the highest scores; the task's seed decides between equal ones."""
+    return keep_highest(scores, fraction, key=_tie_key(task))
+
+
+def window(task: Task, scores: np.ndarray, fraction: float, offset: float) -> np.ndarray:
+    """Returns the mask of a window of ranks; the task's seed decides between equal scores."""
+    return keep_window(scores, fraction, offset=offset, key=_tie_key(task))
+
+
+def random_masks(task: Task, num_examples: int, fraction: float, num_seeds: int) -> np.ndarray:
+    """Returns a random mask for each retraining seed, bool `[s n]`."""
+    keys = seed_keys(task.seed, "random_subset", num_seeds)
+    return np.stack([keep_random(key, num_examples, fraction) for key in keys])
+
+
+def _tie_key(task: Task) -> PRNGKey:
+    return seed_keys(task.seed, "tie_break", 1)[0]
+
+
+def digest(facts: dict[str, Any]) -> str:
+    """Names JSON facts by their contents."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def open_store(path: Path, data_dir: str | None) -> Iterator[Store]:
+    """Opens a store for one process at a time.
+
+    Raises:
+        InputError: it cannot be written, or another process works in it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path / ".lock")
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise InputError(f"another process is working in {path}; wait for it or choose --store") from error
+    except OSError as error:
+        raise InputError(f"cannot write to the store {path}: {error.strerror or error}") from error
+    try:
+        yield Store(path, data_dir)
+    finally:
+        lock.release()

@@ -1,0 +1,77 @@
+"""What is trained on what, and which score is meant: the words in which figures are described."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from diet_jax.errors import InputError
+from diet_jax.experiments.config import DataConfig, ModelConfig, RunConfig
+from diet_jax.options.plain import plain
+from diet_jax.options.typed import check_types
+from diet_jax.training.recipe import TrainConfig
+
+AnalysisScore = Literal["el2n", "grand", "grand_last_layer", "forgetting", "input_norm", "random"]
+# Scores that no training changes.
+WITHOUT_TRAINING: tuple[AnalysisScore, ...] = ("input_norm", "random")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One dataset, one network and one recipe: everything but the seeds of the runs."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    seed: int = 0
+    """Decides every random number, the label noise's too."""
+
+    def config(self, data_dir: str | None) -> RunConfig:
+        """Returns the run config with this data, model and recipe."""
+        data = dataclasses.replace(self.data, data_dir=data_dir or self.data.data_dir)
+        return RunConfig(data=data, model=self.model, train=self.train, seed=self.seed)
+
+    def facts(self) -> dict[str, Any]:
+        """Returns all that decides the numbers, as JSON values."""
+        facts = plain(dataclasses.asdict(self))
+        del facts["data"]["data_dir"], facts["train"]["steps_per_call"]
+        return facts
+
+    def with_noise(self, share: float, mode: str = "permute") -> "Task":
+        """Returns the same task with this label noise in place of any other."""
+        data = dataclasses.replace(
+            self.data, label_noise=share, noise_mode=mode, noise_matrix=None, labels=None
+        )
+        return dataclasses.replace(self, data=data)
+
+    def clean(self) -> "Task":
+        """Returns the same task with the labels that came with the data."""
+        return self.with_noise(0.0)
+
+    @property
+    def name(self) -> str:
+        """Data and model, for titles."""
+        data = (
+            self.data.name if self.data.num_train is None else f"{self.data.name} ({self.data.num_train:,})"
+        )
+        width = "" if self.model.widths is None else f" {'-'.join(map(str, self.model.widths))}"
+        return f"{data}, {self.model.name}{width}"
+
+
+@dataclass(frozen=True)
+class ScoreAt:
+    """A score at an epoch, such as EL2N at epoch 20."""
+
+    name: AnalysisScore
+    epoch: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if self.epoch < 0:
+            raise InputError(f"the epoch of {self.name} must be at least 0, got {self.epoch}")
+
+    @property
+    def label(self) -> str:
+        """Such as "EL2N at epoch 20"."""
+        names = {"el2n": "EL2N", "grand": "GraNd", "grand_last_layer": "GraNd (last layer)"}
+        text = names.get(self.name, self.name.replace("_", " "))
+        return text if self.name in WITHOUT_TRAINING else f"{text} at epoch {self.epoch:g}"

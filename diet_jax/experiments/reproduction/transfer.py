@@ -1,0 +1,85 @@
+"""Scores of one network or recipe, used to prune the training of another (D.2 and the camera-ready)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diet_jax.analysis.results import RANDOM
+from diet_jax.errors import InputError
+from diet_jax.experiments.reproduction.outcome import Claim, Comparison, Outcome, Published, networks
+from diet_jax.experiments.reproduction.store import Store, highest, random_masks
+from diet_jax.experiments.reproduction.task import ScoreAt, Task
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Every task trained on what every task's scores keep, against random subsets."""
+
+    tasks: tuple[tuple[str, Task], ...]
+    """Names and tasks; all have the same data."""
+    score: ScoreAt
+    fraction: float
+    score_seeds: int = 10
+    retrain_seeds: int = 4
+
+    def run(self, store: Store, published: Published | None) -> Outcome:
+        """Scores with every task and retrains every task on each of the masks."""
+        if len(self.tasks) < 2:
+            raise InputError(f"a transfer needs at least 2 tasks, got {len(self.tasks)}")
+        prints = {store.setup(task).splits.train.fingerprint for _, task in self.tasks}
+        if len(prints) > 1:
+            raise InputError("tasks of a transfer must have the same data, cut and noise; they differ")
+        count = len(store.setup(self.tasks[0][1]).splits.train)
+        masks: dict[str, np.ndarray | None] = {}
+        for name, task in self.tasks:
+            scores = store.mean_scores(task, [self.score], self.score_seeds)[self.score]
+            masks[name] = highest(task, scores, self.fraction)
+        gains: dict[tuple[str, str], Comparison] = {}
+        own_loss: dict[tuple[str, str], Comparison] = {}
+        for name, task in self.tasks:
+            good, lacking = store.trainable(task, masks)
+            if lacking:
+                raise InputError(
+                    f"what the scores of {', '.join(lacking)} keep lacks a class; keep more than "
+                    f"{self.fraction:g}"
+                )
+            random = random_masks(task, count, self.fraction, self.retrain_seeds)
+            accuracy = store.accuracies(task, {**good, RANDOM: random}, self.retrain_seeds)
+            for scorer in masks:
+                gains[name, scorer] = Comparison.of(accuracy[scorer], accuracy[RANDOM])
+                own_loss[name, scorer] = Comparison.of(accuracy[scorer], accuracy[name])
+        names = [name for name, _ in self.tasks]
+        values = [[100 * gains[name, scorer].mean for scorer in names] for name in names]
+        reach = max(0.1, float(np.abs(values).max()))
+        panel = {
+            "title": f"{self.tasks[0][1].data.name}: keep {self.fraction:g} by {self.score.label}",
+            "rows": [f"train {name}" for name in names],
+            "columns": [f"scores of {name}" for name in names],
+            "values": values,
+            "format": "+.2f",
+            "low": -reach,
+            "high": reach,
+            "value_label": "test accuracy − random subset, points",
+        }
+        others = [key for key in gains if key[0] != key[1]]
+        better = [key for key in others if gains[key].is_above() == "yes"]
+        worst = min(others, key=lambda key: own_loss[key].mean)
+        claims = (
+            Claim(
+                "scores transfer: another network's or recipe's ranking beats random",
+                "transfers across architectures and hyperparameters",
+                f"better than random beyond its error in {len(better)} of {len(others)} pairs, gains "
+                f"{100 * min(gains[k].mean for k in others):+.2f} to "
+                f"{100 * max(gains[k].mean for k in others):+.2f} points; most lost against own scores: "
+                f"{own_loss[worst].text()} (train {worst[0]}, scores of {worst[1]})",
+                "yes" if len(better) == len(others) else "no" if not better else "unclear",
+            ),
+        )
+        return Outcome(
+            title="Transfer of scores: gain over a random subset",
+            note=f"Scores averaged over {networks(self.score_seeds)}, final test accuracy of "
+            f"{networks(self.retrain_seeds)}.",
+            chart={"kind": "matrix", "panels": [panel]},
+            claims=claims,
+            facts={"standard_errors": {f"{a} by {b}": c.error for (a, b), c in gains.items()}},
+        )

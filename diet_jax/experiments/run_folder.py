@@ -1,0 +1,239 @@
+"""The run folder: one experiment's files. It is continued by the same config and refused by any other."""
+
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import filelock
+import jax
+import numpy as np
+
+import diet_jax
+from diet_jax.devices.processes import agree, from_writer, is_writer
+from diet_jax.ensemble.over_seeds import take_seed
+from diet_jax.errors import InputError
+from diet_jax.experiments.config import LOCATIONS, RunConfig
+from diet_jax.files.arrays import write_atomically
+from diet_jax.options.plain import differences, from_json, plain, to_json
+
+FORMAT = "diet_jax run 1"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+
+
+class RunFolder:
+    """Paths and records of a run. Make one with `open_run` (to write) or `RunFolder(path)` (to read).
+
+    Of several processes only the first has the folder; what the others log is left out.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def header(self) -> dict[str, Any]:
+        """Returns config.json: the config, and what followed from it.
+
+        Raises:
+            InputError: this is no run folder, or its config.json is damaged.
+        """
+        file = self.path / "config.json"
+        if not file.is_file():
+            raise InputError(f"{self.path} is not a run folder: it has no config.json")
+        try:
+            header = json.loads(file.read_text())
+            if header["format"] != FORMAT:
+                raise KeyError(header["format"])
+            if not isinstance(header["config"], dict) or not isinstance(header["resolved"], dict):
+                raise TypeError("config and resolved must be objects")
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{file} is damaged or of another version ({error})") from error
+        return header
+
+    def config(self) -> RunConfig:
+        """Returns the config that the run was started with."""
+        return from_json(RunConfig, self.header()["config"])
+
+    def log(self, unit: str, **values: Any) -> None:
+        """Appends one line to metrics.jsonl: which training or stage, and its numbers."""
+        if not is_writer():
+            return
+        line = json.dumps({"unit": unit, **plain(values), "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+        _append(self.path / "metrics.jsonl", line)
+
+    def log_histories(self, units: list[str], history: Any, per_epoch: int) -> None:
+        """Logs a stacked history, one unit per seed, one line per epoch, in place of what they logged."""
+        self.forget_between(units, 0)
+        for seed, unit in enumerate(units):
+            for line in epoch_means(take_seed(history, seed), 0, per_epoch):
+                self.log(unit, **line)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Returns the lines of metrics.jsonl; one that a killed process left unfinished does not count.
+
+        Raises:
+            InputError: another line is damaged.
+        """
+        file = self.path / "metrics.jsonl"
+        if not file.is_file():
+            return []
+        metrics = []
+        for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], 1):
+            try:
+                values = json.loads(line)
+                _ = values["unit"], values.get("step", 0) + 0
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InputError(f"line {number} of {file} is damaged; delete that line") from error
+            metrics.append(values)
+        return metrics
+
+    def forget_between(self, units: list[str], step: int, stop: float = math.inf) -> None:
+        """Drops the units' metrics beyond `step`, up to `stop`: they are about to do those steps again."""
+        if not is_writer():
+            return
+        lines, redone = self.metrics(), set(units)
+        kept = [m for m in lines if m["unit"] not in redone or not step < m.get("step", 0) <= stop]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        file = self.path / "metrics.jsonl"
+        if file.is_file() and file.read_bytes() != text.encode():
+            write_atomically(file, text)
+
+
+@contextmanager
+def open_run(config: RunConfig, resolved: dict[str, Any]) -> Iterator[RunFolder]:
+    """Opens a run folder for writing: a new one, or one that the same config started.
+
+    Args:
+        config: of the run.
+        resolved: what followed from the config and the data (steps, counts, fingerprint), JSON values.
+
+    Raises:
+        InputError: the folder cannot be written, is in use by another process, holds something else, or
+            belongs to another config or dataset. Nothing in it was changed.
+    """
+    shared = to_json(config)
+    for options, name in ((shared, "run_dir"), (shared["data"], "data_dir")):
+        del options[name]
+    agree(shared, "config")
+    agree(resolved, "data")
+    agree(environment()["versions"], "versions")
+    folder = RunFolder(config.folder())
+    locks: list[filelock.BaseFileLock] = []
+    from_writer(lambda: _take(folder, config, resolved, locks))
+    try:
+        yield folder
+    finally:
+        for lock in locks:
+            lock.release()
+
+
+def _take(
+    folder: RunFolder, config: RunConfig, resolved: dict[str, Any], locks: list[filelock.BaseFileLock]
+) -> None:
+    """Locks the folder, which must be new or of this config, and writes down what is about to run."""
+    path = folder.path
+    try:
+        if path.exists() and not path.is_dir():
+            raise InputError(f"run_dir {path} is a file; choose a folder with --run-dir")
+        # A process killed at its first write leaves the lock and a temporary config.json.
+        if path.is_dir() and any(
+            p.name != ".lock" and p.name[:13] != ".config.json." for p in path.iterdir()
+        ):
+            _check_same(folder, config, resolved)
+        path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path / ".lock")
+        lock.acquire(timeout=0)
+        locks.append(lock)
+    except filelock.Timeout as error:
+        raise InputError(f"another process is working in {path}; wait for it or choose --run-dir") from error
+    except OSError as error:
+        raise InputError(
+            f"cannot write to run_dir {path}: {error.strerror or error}; choose another with --run-dir"
+        ) from error
+    try:
+        if not (path / "config.json").is_file():
+            header = {"format": FORMAT, "config": to_json(config), "resolved": resolved}
+            write_atomically(path / "config.json", json.dumps(header, indent=2) + "\n")
+        else:
+            _check_same(folder, config, resolved)
+        _append(path / "starts.jsonl", json.dumps(environment()))
+    except BaseException:
+        lock.release()
+        raise
+
+
+def environment() -> dict[str, Any]:
+    """Returns when, how and on what this process runs: command line, versions, devices."""
+    versions: dict[str, str | None] = {"diet_jax": diet_jax.__version__}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "versions": versions,
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "processes": jax.process_count(),
+        "devices": [d.device_kind for d in jax.devices()],
+    }
+
+
+def epoch_means(history: Any, first_step: int, per_epoch: int) -> Iterator[dict[str, float]]:
+    """Cuts a history at the ends of epochs: the mean loss and accuracy of the steps up to each.
+
+    Args:
+        history: loss and accuracy of steps first_step+1, ..., float32 `[t]`.
+        first_step: updates done before.
+        per_epoch: steps in an epoch.
+
+    Yields:
+        step, epoch, loss and accuracy of each piece.
+    """
+    last = first_step + len(history.loss)
+    start = first_step
+    while start < last:
+        stop = min((start // per_epoch + 1) * per_epoch, last)
+        piece = slice(start - first_step, stop - first_step)
+        yield {
+            "step": stop,
+            "epoch": stop / per_epoch,
+            "loss": float(np.mean(history.loss[piece])),
+            "accuracy": float(np.mean(history.accuracy[piece])),
+        }
+        start = stop
+
+
+def _append(path: Path, line: str) -> None:
+    """Appends a line, after cutting off one that a killed process left unfinished."""
+    try:
+        with open(path, "ab+") as file:
+            file.seek(0)
+            complete = file.read().rfind(b"\n") + 1
+            file.truncate(complete)
+            file.write(line.encode() + b"\n")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _check_same(folder: RunFolder, config: RunConfig, resolved: dict[str, Any]) -> None:
+    header = folder.header()
+    changed = differences(header["config"], to_json(config), leaving_out=LOCATIONS)
+    if changed:
+        raise InputError(
+            f"run folder {folder.path} belongs to another config ({'; '.join(changed)}); choose another "
+            f"folder with --run-dir, or repeat the old options to continue it"
+        )
+    if header["resolved"].get("fingerprint") != resolved["fingerprint"]:
+        raise InputError(
+            f"run folder {folder.path} belongs to other data: its fingerprint is "
+            f"{header['resolved'].get('fingerprint')!r}, that of the data now {resolved['fingerprint']!r}"
+        )

@@ -1,0 +1,1 @@
+"""Arrays and tables on disk, whole or not at all."""

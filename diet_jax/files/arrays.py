@@ -1,0 +1,121 @@
+"""Arrays with the facts that they belong to, in one file that is written whole or not at all."""
+
+import io
+import json
+import os
+import tempfile
+import tokenize
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diet_jax.errors import InputError
+
+# What NumPy, zipfile, zlib and json raise on a file that is not what it was.
+DAMAGE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RuntimeError,  # zipfile: encrypted, an unknown compression; json: nested too deeply
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def save_arrays(path: Any, kind: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
+    """Writes arrays and JSON facts as one .npz, whole or not at all."""
+    buffer = io.BytesIO()
+    header = json.dumps({"format": f"diet_jax {kind} 1", **facts}, sort_keys=True)
+    np.savez_compressed(buffer, header=np.array(header), **arrays)  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())
+
+
+def load_arrays(
+    path: Any, kind: str, names: tuple[str, ...] | None, known: tuple[str, ...] = ()
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Reads what `save_arrays` wrote; every member's checksum is verified by the zip format.
+
+    Args:
+        path: of the file.
+        kind: what it must be.
+        names: arrays to read; None reads all.
+        known: facts that must be there; with any, no others are returned.
+
+    Raises:
+        InputError: the file is missing, damaged or of another kind.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no file {path}")
+    try:
+        # np.load leaves a file that it opened itself open when the archive is damaged.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            facts = dict(json.loads(str(archive["header"])))
+            if names is None:
+                names = tuple(name for name in archive if name != "header")
+            arrays = (
+                {name: archive[name] for name in names} if facts["format"] == f"diet_jax {kind} 1" else {}
+            )
+    except (*DAMAGE, OSError) as error:
+        raise InputError(
+            f"{path} is damaged or no diet_jax file ({type(error).__name__}); make it again"
+        ) from error
+    if not arrays:
+        raise InputError(f"{path} is a '{facts['format']}' file, expected 'diet_jax {kind} 1'")
+    missing = [name for name in known if name not in facts]
+    if missing:
+        raise InputError(f"{path} is damaged: it does not say its {', '.join(missing)}")
+    return arrays, {name: facts[name] for name in known or facts}
+
+
+def load_checked(
+    path: Any, kind: str, names: tuple[str, ...] | None, facts: dict[str, Any]
+) -> dict[str, np.ndarray]:
+    """Reads arrays whose stored facts must be these.
+
+    Raises:
+        InputError: as `load_arrays`, or a fact differs.
+    """
+    arrays, stored = load_arrays(path, kind, names)
+    wrong = [
+        f"{name} is {_brief(stored.get(name))}, not {_brief(value)}"
+        for name, value in facts.items()
+        if stored.get(name) != value
+    ]
+    if wrong:
+        raise InputError(f"{path} is not of this run ({'; '.join(wrong)}); delete it to compute it again")
+    return arrays
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def write_atomically(path: Any, content: bytes | str) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    path, data = Path(path), content.encode() if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,0 +1,1 @@
+"""Options as frozen dataclasses: checked, registered by name, written as JSON."""

@@ -1,0 +1,73 @@
+"""Options as plain JSON values and back, and how two sets of them differ."""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Collection
+from typing import Any
+
+from diet_jax.errors import InputError
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """Returns a config dataclass as plain JSON values."""
+    return plain(dataclasses.asdict(config))
+
+
+def plain(value: Any) -> Any:
+    """Returns nested dicts, lists and tuples as JSON knows them; infinite and NaN numbers become text."""
+    if isinstance(value, dict):
+        return {name: plain(v) for name, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def from_json(cls: Any, values: Any, path: str = "config") -> Any:
+    """Builds a config dataclass from what `to_json` made of it.
+
+    Raises:
+        InputError: a field is unknown or missing.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    if not isinstance(values, dict) or set(values) != set(fields):
+        given = set(values) if isinstance(values, dict) else set()
+        raise InputError(
+            f"{path} does not fit this version of diet_jax: unknown {sorted(given - set(fields))}, "
+            f"missing {sorted(set(fields) - given)}"
+        )
+    hints = typing.get_type_hints(cls)
+    return cls(**{n: _value(hints[n], v, f"{path}.{n}") for n, v in values.items()})
+
+
+def _value(hint: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_json(hint, value, path)
+    if hint is float and isinstance(value, str):
+        return float(value)
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if isinstance(value, list) and any(typing.get_origin(option) is tuple for option in options):
+        return tuple(value)
+    return value
+
+
+def differences(
+    old: dict[str, Any],
+    new: dict[str, Any],
+    *,
+    leaving_out: Collection[tuple[str, ...]] = (),
+    path: tuple[str, ...] = (),
+) -> list[str]:
+    """Lists the options in which two configs (as JSON) differ, such as "train.epochs: 20, was 10"."""
+    lines = []
+    for name in sorted({*old, *new}):
+        here = (*path, name)
+        a, b = old.get(name), new.get(name)
+        if here in leaving_out:
+            continue
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, leaving_out=leaving_out, path=here)
+        elif a != b:
+            lines.append(f"{'.'.join(here)}: {b}, was {a}")
+    return lines

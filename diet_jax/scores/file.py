@@ -1,0 +1,121 @@
+"""Score files: a score of every example with ids, definition and origin."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diet_jax.data.dataset import Dataset, check_belongs
+from diet_jax.errors import InputError
+from diet_jax.files.arrays import load_arrays, save_arrays
+
+DEFINITIONS = {
+    "el2n": "EL2N: norm of softmax(logits) - onehot(label), eval mode, un-augmented",
+    "grand": "GraNd: norm of the gradient of the cross-entropy in all parameters, eval mode, un-augmented",
+    "grand_last_layer": "norm of the gradient of the cross-entropy in the last dense layer only, eval mode",
+    "forgetting": "forgetting events in training: correct at the previous presentation, wrong at this one",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreFile:
+    """One score of every example of a dataset, averaged over seeds; high means hard.
+
+    Attributes:
+        name: score name, such as "el2n".
+        scores: float64 `[n]`, the mean over seeds; infinite where any seed's is.
+        per_seed: float32 `[s n]`, one row per seed.
+        ids: `[n]`, the examples' ids in dataset order.
+        labels: int32 `[n]`, the labels that were scored.
+        dataset: name and split, such as "cifar10/train".
+        fingerprint: of the dataset.
+        step: optimiser updates before scoring.
+        provenance: definition, config, versions and whatever else explains the file, JSON values.
+    """
+
+    name: str
+    scores: np.ndarray
+    per_seed: np.ndarray
+    ids: np.ndarray
+    labels: np.ndarray
+    dataset: str
+    fingerprint: str
+    step: int
+    provenance: dict[str, Any]
+
+    @classmethod
+    def from_seeds(
+        cls,
+        name: str,
+        per_seed: Any,
+        dataset: Dataset,
+        *,
+        step: int,
+        provenance: dict[str, Any] | None = None,
+    ) -> "ScoreFile":
+        """Averages scores over seeds and binds them to a dataset.
+
+        Args:
+            name: score name.
+            per_seed: float `[s n]`, rows in dataset order.
+            dataset: what was scored.
+            step: optimiser updates before scoring.
+            provenance: JSON values to store along.
+
+        Raises:
+            InputError: the scores do not have one column per example.
+        """
+        per_seed = np.asarray(per_seed, np.float32)
+        if per_seed.ndim != 2 or per_seed.shape[1] != len(dataset) or not len(per_seed):
+            raise InputError(f"per_seed must have shape [s, {len(dataset)}], got {per_seed.shape}")
+        return cls(
+            name=name,
+            scores=per_seed.mean(axis=0, dtype=np.float64),
+            per_seed=per_seed,
+            ids=dataset.ids,
+            labels=dataset.labels,
+            dataset=f"{dataset.name}/{dataset.split}",
+            fingerprint=dataset.fingerprint,
+            step=step,
+            provenance={
+                "definition": DEFINITIONS.get(name, name),
+                "high_means": "hard",
+                **(provenance or {}),
+            },
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a compressed .npz, whole or not at all."""
+        arrays = {field: getattr(self, field) for field in ("scores", "per_seed", "ids", "labels")}
+        facts = {f: getattr(self, f) for f in ("name", "dataset", "fingerprint", "step", "provenance")}
+        save_arrays(path, "scores", arrays, facts)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, dataset: Dataset | None = None) -> "ScoreFile":
+        """Reads a score file.
+
+        Args:
+            path: what `save` wrote.
+            dataset: if given, the file must belong to exactly this dataset.
+
+        Raises:
+            InputError: the file is missing, damaged, no score file, or of another dataset.
+        """
+        names = ("scores", "per_seed", "ids", "labels")
+        known = ("name", "dataset", "fingerprint", "step", "provenance")
+        arrays, facts = load_arrays(path, "scores", names, known)
+        shapes = {name: array.shape for name, array in arrays.items()}
+        if len(set(shapes["scores"] + shapes["ids"] + shapes["labels"] + shapes["per_seed"][1:])) != 1 or [
+            len(shape) for shape in shapes.values()
+        ] != [1, 2, 1, 1]:
+            raise InputError(f"{path} is damaged: its arrays do not fit each other: {shapes}")
+        if any(arrays[name].dtype.kind != "f" for name in ("scores", "per_seed")):
+            raise InputError(f"{path} is damaged: its scores are no floating-point numbers")
+        check_belongs(path, facts, arrays["ids"], dataset)
+        return cls(**arrays, **facts)
+
+    @property
+    def num_infinite(self) -> int:
+        """How many examples have an infinite mean, because a seed's score is infinite."""
+        return int(np.isinf(self.scores).sum())

@@ -1,0 +1,50 @@
+"""Mask files: what is kept, with the ids of the examples."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diet_jax.data.dataset import Dataset, check_belongs
+from diet_jax.errors import InputError
+from diet_jax.files.arrays import load_arrays, save_arrays
+
+
+@dataclass(frozen=True, eq=False)
+class KeepFile:
+    """A keep mask with the ids of its examples.
+
+    Attributes:
+        keep: bool `[n]`, or `[s n]` where every seed has its own; True = train on it.
+        ids: `[n]`, in dataset order.
+        dataset: name and split.
+        fingerprint: of the dataset.
+        provenance: method, keep fraction, score and ties, JSON values.
+    """
+
+    keep: np.ndarray
+    ids: np.ndarray
+    dataset: str
+    fingerprint: str
+    provenance: dict[str, Any]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a compressed .npz, whole or not at all."""
+        facts = {f: getattr(self, f) for f in ("dataset", "fingerprint", "provenance")}
+        save_arrays(path, "keep", {"keep": self.keep, "ids": self.ids}, facts)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, dataset: Dataset | None = None) -> "KeepFile":
+        """Reads a mask file.
+
+        Raises:
+            InputError: the file is missing, damaged, no mask file, or of another dataset.
+        """
+        known = ("dataset", "fingerprint", "provenance")
+        arrays, facts = load_arrays(path, "keep", ("keep", "ids"), known)
+        keep, ids = arrays["keep"], arrays["ids"]
+        if keep.dtype != bool or keep.ndim not in (1, 2) or keep.shape[-1:] != ids.shape:
+            raise InputError(f"{path} is damaged: its mask does not fit its ids")
+        check_belongs(path, facts, ids, dataset)
+        return cls(**arrays, **facts)

@@ -1,0 +1,1 @@
+"""Training one network: recipe, step, loop, checkpoints."""

@@ -1,0 +1,275 @@
+"""The host loop of training: compiled calls over many steps, one program however often called."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from diet_jax.data.dataset import Dataset
+from diet_jax.devices.defaults import default_steps_per_call, training_has_convolution
+from diet_jax.devices.mesh import copied, fetch, replicate
+from diet_jax.errors import InputError
+from diet_jax.selection.ranks import kept_indices
+from diet_jax.training.recipe import TrainConfig, steps_per_epoch, total_steps
+from diet_jax.training.step import (
+    StepMetrics,
+    TrainState,
+    advance_in_one_program,
+    batch_rows,
+    init_state,
+    run_keys,
+    train_step,
+    train_steps,
+)
+from diet_jax.types import Examples, Mask, Model, PRNGKey, Rows
+
+# Where a call does one step, the batches are still drawn for many steps at once: sorting is not free.
+ROWS_PER_CALL = 500
+
+_STATIC = ("model", "config", "num_steps")
+_init = jax.jit(init_state, static_argnames=(*_STATIC, "image_shape", "num_examples"))
+_rows = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
+_one_step = jax.jit(train_step, static_argnames=_STATIC, donate_argnames="state")
+_many_steps = jax.jit(train_steps, static_argnames=_STATIC, donate_argnames="state")
+
+
+def check_keep(dataset: Dataset, keep: Mask | None, config: TrainConfig) -> np.ndarray:
+    """Returns the rows to train on after checking that a training on them makes sense.
+
+    Args:
+        dataset: the full train split.
+        keep: bool `[n]`, True = train on it; None keeps everything.
+        config: for its batch size.
+
+    Returns:
+        int32 `[k]`, ascending.
+
+    Raises:
+        InputError: the mask has the wrong length or dtype, keeps fewer examples than a batch, or leaves a
+            class without examples.
+    """
+    mask = np.ones(len(dataset), bool) if keep is None else np.asarray(keep)
+    if mask.shape != (len(dataset),):
+        raise InputError(
+            f"keep must have one entry for each of the {len(dataset)} examples of {dataset.name}, "
+            f"got shape {mask.shape}; use the mask that belongs to this dataset"
+        )
+    rows = kept_indices(mask, int(np.count_nonzero(mask)))
+    steps_per_epoch(len(rows), config.batch_size)
+    counts = np.bincount(dataset.labels[rows], minlength=dataset.num_classes)
+    if not counts.all():
+        empty = [dataset.class_names[c] for c in np.flatnonzero(counts == 0)]
+        raise InputError(
+            f"{len(empty)} of {dataset.num_classes} classes have no example to train on "
+            f"({', '.join(empty[:5])}{', ...' if len(empty) > 5 else ''}); keep more examples"
+        )
+    return rows
+
+
+@functools.lru_cache(maxsize=64)
+def check_classes(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    """Raises InputError unless a model has a logit for each class of a dataset; nothing is run."""
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), image_shape))
+    logits = jax.eval_shape(model.predict, variables, jax.ShapeDtypeStruct((1, *image_shape), "float32"))
+    if logits.shape[-1] < num_classes:
+        raise InputError(
+            f"the model has {logits.shape[-1]} logits but the dataset {num_classes} classes; "
+            f"create it with num_classes={num_classes}"
+        )
+
+
+def start(key: PRNGKey, model: Model, dataset: Dataset, *, config: TrainConfig, num_steps: int) -> TrainState:
+    """Returns the state at step 0, compiled; the state owns its buffers, the key stays the caller's."""
+    key_data = jnp.array(jax.random.key_data(key), copy=True)
+    own_key = replicate(jax.random.wrap_key_data(key_data, impl=jax.random.key_impl(key)))
+    return _init(own_key, dataset.image_shape, len(dataset), model=model, config=config, num_steps=num_steps)
+
+
+def put_examples(dataset: Dataset) -> Examples:
+    """Returns a dataset's arrays on the default device, or whole on each device of the current mesh."""
+    mean, std = (np.asarray(values, np.float32) for values in dataset.normalization)
+    # Images on disk have no array, and say so here.
+    return Examples(*replicate((np.asarray(dataset.images), dataset.labels, mean, std)))
+
+
+def train_between(
+    state: TrainState,
+    examples: Examples,
+    kept: Rows,
+    stops: Sequence[int],
+    *,
+    model: Model,
+    config: TrainConfig,
+    num_steps: int,
+) -> Iterator[tuple[TrainState, StepMetrics]]:
+    """Trains on from a state and yields at each stop.
+
+    The state given, and each state yielded, is used up by the next step: copy what must outlive it.
+    Where the calls are cut makes no difference to the numbers.
+
+    Args:
+        state: where to go on from.
+        examples: all rows of the dataset, on the device.
+        kept: int `[k]`, the rows to train on.
+        stops: steps to yield at, ascending, none before the state's own step.
+        model: what is trained.
+        config: how; `steps_per_call` updates run in one compiled call.
+        num_steps: length of the whole training.
+
+    Yields:
+        The state at each stop, and the metrics of the steps since the last one.
+    """
+    image_shape = examples.image_shape
+    per_call = config.steps_per_call or default_steps_per_call(training_has_convolution(model, image_shape))
+    order_key, kept = run_keys(state.key).order, jnp.asarray(kept)
+    examples = replicate(examples)
+    step = int(state.step)
+    for stop in stops:
+        if not step <= stop <= num_steps:
+            raise InputError(f"stops must ascend from step {step} to at most {num_steps}, got {stop}")
+        metrics: list[tuple[StepMetrics, int]] = []
+        while step < stop:
+            drawn = per_call if per_call > 1 else ROWS_PER_CALL
+            rows = _rows(order_key, kept, step, num_steps=drawn, batch_size=config.batch_size)
+            count = min(drawn, stop - step)
+            if per_call > 1:
+                state, new = _many_steps(
+                    state, examples, rows, count, model=model, config=config, num_steps=num_steps
+                )
+                metrics.append((new, count))
+            else:
+                for batch in fetch(rows)[:count]:
+                    state, new = _one_step(
+                        state, examples, batch, model=model, config=config, num_steps=num_steps
+                    )
+                    metrics.append((new, 1))
+            step += count
+        yield state, _joined(metrics)
+
+
+def train(
+    key: PRNGKey,
+    model: Model,
+    dataset: Dataset,
+    *,
+    keep: Mask | None = None,
+    config: TrainConfig,
+    num_updates: int | None = None,
+) -> tuple[TrainState, StepMetrics]:
+    """Trains one network from scratch and returns its final state and history.
+
+    One key drives three independent streams: initialisation, data order, augmentation (`run_keys`). Called
+    with a concrete key it runs compiled calls of `config.steps_per_call` steps; under `jit`, `vmap` or
+    `over_seeds` all steps become one loop in the caller's program. On a mesh (`make_mesh`) the devices share
+    each batch; BatchNorm uses the statistics of the whole batch.
+
+    Args:
+        key: of the run.
+        model: what is trained.
+        dataset: the full train split.
+        keep: bool `[n]`, True = train on it; by default everything.
+        config: how. A pruned training does as many steps as a full one unless `config.budget` says
+            otherwise.
+        num_updates: stop early, after so many updates of the schedule; by default at its end.
+
+    Returns:
+        The state, and the loss and accuracy of each step's batch before its update, float32 `[t]`.
+
+    Raises:
+        InputError: the mask has the wrong length, keeps fewer examples than a batch or empties a class, or
+            `num_updates` is beyond the schedule.
+
+    Paper: section 3 and appendix B.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> train = dj.load_dataset("digits").train
+        >>> model = dj.create_model("mlp", num_classes=10)
+        >>> config = dj.TrainConfig(epochs=1, batch_size=32, augment="none")
+        >>> state, history = dj.train(jax.random.key(0), model, train, config=config)
+        >>> int(state.step), history.loss.shape
+        (33, (33,))
+    """
+    check_classes(model, dataset.image_shape, dataset.num_classes)
+    kept = check_keep(dataset, keep, config)
+    num_steps = total_steps(config, len(dataset), len(kept))
+    stop = check_updates(num_updates, num_steps)
+    if isinstance(key, Tracer):
+        static: Any = {"model": model, "config": config, "num_steps": num_steps}
+        state = init_state(key, dataset.image_shape, len(dataset), **static)
+        return advance_in_one_program(state, dataset.examples(), kept, num_updates=stop, **static)
+    examples = put_examples(dataset)
+    state = start(key, model, dataset, config=config, num_steps=num_steps)
+    steps = train_between(state, examples, kept, [stop], model=model, config=config, num_steps=num_steps)
+    return next(steps)
+
+
+def train_from(
+    state: TrainState,
+    model: Model,
+    dataset: Dataset,
+    *,
+    keep: Mask | None = None,
+    config: TrainConfig,
+    num_updates: int | None = None,
+) -> tuple[TrainState, StepMetrics]:
+    """Trains on from a state, such as a spawned child's, and leaves that state as it is.
+
+    Where the training was cut makes no difference: to the same key, model, data and config belong the same
+    numbers.
+
+    Args:
+        state: of `train`, `train_from` or `spawn`.
+        model: what is trained.
+        dataset: the full train split.
+        keep: bool `[n]`, train on these only; by default everything.
+        config: the whole training, whose schedule goes on at the state's step.
+        num_updates: stop at this step, counted from the beginning of the training; by default at its end.
+
+    Returns:
+        The state, and loss and accuracy of the steps done now, float32 `[t]`.
+
+    Raises:
+        InputError: a mask that does not fit, or a stop before the state's own step.
+
+    Example:
+        >>> import jax, diet_jax as dj
+        >>> train = dj.load_dataset("digits").train
+        >>> model = dj.create_model("mlp", num_classes=10)
+        >>> config = dj.TrainConfig(epochs=1, batch_size=32, augment="none")
+        >>> parent, _ = dj.train(jax.random.key(0), model, train, config=config, num_updates=10)
+        >>> child, history = dj.train_from(dj.spawn(parent, jax.random.key(1)), model, train, config=config)
+        >>> int(child.step), history.loss.shape
+        (33, (23,))
+    """
+    kept = check_keep(dataset, keep, config)
+    num_steps = total_steps(config, len(dataset), len(kept))
+    stop = check_updates(num_updates, num_steps)
+    # Training uses up the buffers of the state that it goes on from.
+    own = replicate(copied(state))
+    steps = train_between(
+        own, put_examples(dataset), kept, [stop], model=model, config=config, num_steps=num_steps
+    )
+    return next(steps)
+
+
+def check_updates(num_updates: int | None, num_steps: int) -> int:
+    """Returns the step to stop at: the end of the schedule unless `num_updates` names an earlier one."""
+    if num_updates is None:
+        return num_steps
+    if not 0 <= num_updates <= num_steps:
+        raise InputError(
+            f"num_updates must lie between 0 and the {num_steps} steps of the training, got {num_updates}"
+        )
+    return num_updates
+
+
+def _joined(metrics: list[tuple[StepMetrics, int]]) -> StepMetrics:
+    if not metrics:
+        return StepMetrics(np.zeros(0, np.float32), np.zeros(0, np.float32))  # type: ignore[arg-type]
+    parts = [jax.tree.map(lambda m: np.atleast_1d(fetch(m))[:count], m) for m, count in metrics]  # noqa: B023
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)

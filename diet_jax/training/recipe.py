@@ -1,0 +1,181 @@
+"""TrainConfig: how one network is trained, and the only place where epochs become steps."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import optax
+
+from diet_jax.data.augment import CropOffsets, normalize, random_crop, random_flip
+from diet_jax.errors import InputError
+from diet_jax.options.typed import check_types
+from diet_jax.training.optimizers import Schedule, piecewise_schedule, sgd, warmup_schedule
+from diet_jax.types import Array, PRNGKey
+
+Budget = Literal["equal_steps", "equal_epochs"]
+# Steps are counted in 32 bits.
+MOST_STEPS = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How one network is trained; TrainConfig() is the paper's recipe for CIFAR-10 and ResNet18."""
+
+    epochs: float = 200.0
+    """Passes over the full dataset; `steps` takes its place if given."""
+    steps: int | None = None
+    """Optimiser updates."""
+    budget: Budget = "equal_steps"
+    """What a pruned training shares with the full one: its steps (the paper), or its epochs."""
+    batch_size: int = 128
+    """Examples per step; the incomplete last batch of every epoch is dropped."""
+    learning_rate: float = 0.1
+    """Peak learning rate."""
+    momentum: float = 0.9
+    """Decay of the mean of past gradients."""
+    nesterov: bool = True
+    """Nesterov's momentum."""
+    weight_decay: float = 5e-4
+    """L2 on every parameter, added to the gradient before the momentum."""
+    schedule: Literal["piecewise", "linear", "cosine"] = "piecewise"
+    """Piecewise constant, or warm-up and then linear or cosine decay to 0."""
+    decay_at: tuple[float, ...] = (0.3, 0.6, 0.8)
+    """Piecewise: shares of the training after which the rate drops."""
+    decay_factor: float = 0.2
+    """Piecewise: what the rate is multiplied by at each drop."""
+    warmup: float = 0.0
+    """Linear and cosine: share of the training in which the rate rises."""
+    augment: Literal["none", "crop", "crop_flip", "resized_crop"] = "crop_flip"
+    """Random crop after reflecting 4 pixels, and horizontal flip; resized_crop (ImageNet, images read from
+    disk): a random part of 8% of the area or more, resized, and the flip."""
+    crop_offsets: CropOffsets = "example"
+    """One crop per example, or one per batch as in the authors' code."""
+    steps_per_call: int | None = None
+    """Steps per compiled call; by default chosen for the backend and the model."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if self.steps is not None and self.budget == "equal_epochs":
+            raise InputError("budget equal_epochs needs the length in epochs; leave out steps")
+        positive = {"batch_size": self.batch_size, "steps": self.steps, "steps_per_call": self.steps_per_call}
+        for name, value in positive.items():
+            if value is not None and value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")
+        ranges = {
+            "epochs": (self.epochs, 0, math.inf),
+            "learning_rate": (self.learning_rate, 0, math.inf),
+            "decay_factor": (self.decay_factor, 0, math.inf),
+        }
+        for name, (value, low, high) in ranges.items():
+            if not low < value < high:
+                raise InputError(f"{name} must be a finite number above {low}, got {value}")
+        for name, value in {"momentum": self.momentum, "warmup": self.warmup}.items():
+            if not 0 <= value < 1:
+                raise InputError(f"{name} must be at least 0 and below 1, got {value}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise InputError(f"weight_decay must be a finite number of at least 0, got {self.weight_decay}")
+        if any(not 0 < share < 1 for share in self.decay_at) or list(self.decay_at) != sorted(self.decay_at):
+            raise InputError(f"decay_at must hold ascending shares between 0 and 1, got {self.decay_at}")
+
+
+def steps_per_epoch(num_examples: int, batch_size: int) -> int:
+    """Returns the full batches in one pass; the incomplete last batch is dropped.
+
+    Raises:
+        InputError: there are fewer examples than one batch holds.
+
+    Example:
+        >>> steps_per_epoch(50_000, 128)
+        390
+    """
+    if num_examples == 0:
+        raise InputError("there is no example to train on; keep at least one batch of them")
+    if num_examples < batch_size:
+        raise InputError(
+            f"batch_size is {batch_size} but only {num_examples} examples are trained on; "
+            f"keep more of them or lower the batch size to {num_examples} or less"
+        )
+    return num_examples // batch_size
+
+
+def total_steps(config: TrainConfig, num_examples: int, num_kept: int | None = None) -> int:
+    """Returns the number of updates of one training.
+
+    Args:
+        config: `steps`, or `epochs` of the full dataset, and the `budget` of pruned trainings.
+        num_examples: size `n` of the full dataset.
+        num_kept: size `k` of the kept set; by default nothing is pruned.
+
+    Returns:
+        The same number for every `k` with the budget "equal_steps", else one that shrinks with `k`.
+
+    Raises:
+        InputError: the training would have no step, or a set is smaller than a batch.
+
+    Example:
+        >>> total_steps(TrainConfig(), 50_000), total_steps(TrainConfig(), 50_000, 25_000)
+        (78000, 78000)
+    """
+    num_kept = num_examples if num_kept is None else num_kept
+    kept_steps = steps_per_epoch(num_kept, config.batch_size)
+    per_epoch = steps_per_epoch(num_examples, config.batch_size)
+    steps = config.steps
+    if steps is None:
+        steps = epoch_to_step(config.epochs, kept_steps if config.budget == "equal_epochs" else per_epoch)
+    if steps > MOST_STEPS:
+        raise InputError(f"a training has at most {MOST_STEPS} steps, asked for {steps:.4g}; lower epochs")
+    if steps == 0:
+        raise InputError(f"epochs is {config.epochs}, which is less than half a step; raise it")
+    return steps
+
+
+def epoch_to_step(epoch: float, per_epoch: int) -> int:
+    """Returns the step that a (possibly broken) epoch number names: rounded to nearest, halves up.
+
+    Example:
+        >>> epoch_to_step(20, 390), epoch_to_step(0.5, 33)
+        (7800, 17)
+    """
+    if not 0 <= epoch * per_epoch < math.inf:
+        raise InputError(f"an epoch must be a finite number of at least 0, got {epoch}")
+    return math.floor(epoch * per_epoch + 0.5)
+
+
+def decay_boundaries(config: TrainConfig, num_steps: int) -> tuple[int, ...]:
+    """Returns the steps after which the piecewise schedule drops the rate.
+
+    Example:
+        >>> decay_boundaries(TrainConfig(), 78_000)
+        (23400, 46800, 62400)
+    """
+    return tuple(math.floor(share * num_steps + 0.5) for share in config.decay_at)
+
+
+def make_schedule(config: TrainConfig, num_steps: int) -> Schedule:
+    """Returns the learning rate as a function of the update number `t`, from 1 to `num_steps`."""
+    if config.schedule == "piecewise":
+        boundaries = decay_boundaries(config, num_steps)
+        return piecewise_schedule(config.learning_rate, boundaries, config.decay_factor)
+    warmup = math.floor(config.warmup * num_steps + 0.5)
+    return warmup_schedule(config.learning_rate, warmup, num_steps, decay=config.schedule)
+
+
+def make_optimizer(config: TrainConfig, num_steps: int) -> optax.GradientTransformation:
+    """Returns the config's SGD for a training of `num_steps` updates."""
+    return sgd(
+        make_schedule(config, num_steps),
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        weight_decay=config.weight_decay,
+    )
+
+
+def prepare_batch(config: TrainConfig, key: PRNGKey, images: Array, mean: Array, std: Array) -> Array:
+    """Augments a batch of stored images as the config says and normalises it."""
+    crop_key, flip_key = jax.random.split(key)
+    if config.augment in ("crop", "crop_flip"):
+        images = random_crop(crop_key, images, offsets=config.crop_offsets)
+    if config.augment == "crop_flip":
+        images = random_flip(flip_key, images)
+    return normalize(images, mean, std)

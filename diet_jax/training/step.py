@@ -1,0 +1,307 @@
+"""Training one network as pure functions of its state; `train` in loop.py calls them."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Int
+
+from diet_jax.devices.mesh import hold_whole, split_batch, split_params
+from diet_jax.errors import InputError
+from diet_jax.per_example.losses import cross_entropy
+from diet_jax.scores.dynamics import ForgettingState, init_forgetting, update_forgetting
+from diet_jax.training.recipe import TrainConfig, make_optimizer, prepare_batch, steps_per_epoch
+from diet_jax.types import (
+    Array,
+    Examples,
+    Images,
+    Labels,
+    Model,
+    PredictFn,
+    PRNGKey,
+    Rows,
+    ScoreArray,
+    Variables,
+)
+
+
+class RunKeys(NamedTuple):
+    """The three independent streams of one run."""
+
+    init: PRNGKey
+    order: PRNGKey
+    augment: PRNGKey
+
+
+class TrainState(NamedTuple):
+    """All that an exact resume needs. With a leading seed axis on every leaf it holds an ensemble.
+
+    `step` counts the updates done; `key` is the run's key, from which everything random at every step
+    follows; `forgetting` covers all rows of the dataset.
+    """
+
+    step: Array
+    variables: Variables
+    opt_state: Any
+    key: Array
+    forgetting: ForgettingState
+
+
+class StepMetrics(NamedTuple):
+    """Loss and accuracy of each step's own batch, before its update: float32 `[t]`."""
+
+    loss: Array
+    accuracy: Array
+
+
+def run_keys(key: PRNGKey) -> RunKeys:
+    """Splits one run's key into its three named streams: initialisation, data order, augmentation.
+
+    Example:
+        >>> import jax
+        >>> run_keys(jax.random.key(0))._fields
+        ('init', 'order', 'augment')
+    """
+    return RunKeys(*(jax.random.fold_in(key, stream) for stream in range(len(RunKeys._fields))))
+
+
+def batch_rows(
+    key: PRNGKey, kept: Rows, first_step: Any, *, num_steps: int, batch_size: int
+) -> Int[Array, "t b"]:
+    """Returns the rows of the batches of steps `first_step .. first_step + num_steps - 1`.
+
+    Every epoch is a fresh permutation of the kept rows, cut into full batches. The rows of a step depend
+    on the key and the step alone, so any step can be asked for at any time.
+
+    Args:
+        key: of the data order.
+        kept: int `[k]`, the rows to train on.
+        first_step: counted from 0.
+        num_steps: how many steps.
+        batch_size: rows per step.
+
+    Returns:
+        int32 `[num_steps batch_size]`.
+
+    Raises:
+        InputError: fewer rows than one batch.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> rows = batch_rows(jax.random.key(0), jnp.arange(6), 0, num_steps=3, batch_size=2)
+        >>> sorted(rows.ravel().tolist())
+        [0, 1, 2, 3, 4, 5]
+    """
+    per_epoch = steps_per_epoch(len(kept), batch_size)
+    # As many epochs as the steps can touch when the first one is the last of its epoch.
+    num_epochs = (num_steps + 2 * per_epoch - 2) // per_epoch
+    epochs = first_step // per_epoch + jnp.arange(num_epochs)
+    kept = jnp.asarray(kept)
+
+    def order(epoch: Array) -> Array:
+        return jax.random.permutation(jax.random.fold_in(key, epoch), kept)[: per_epoch * batch_size]
+
+    batches = jax.vmap(order)(epochs).reshape(num_epochs * per_epoch, batch_size)
+    return jax.lax.dynamic_slice_in_dim(batches, first_step % per_epoch, num_steps).astype(jnp.int32)
+
+
+def init_state(
+    key: PRNGKey,
+    image_shape: tuple[int, int, int],
+    num_examples: int,
+    *,
+    model: Model,
+    config: TrainConfig,
+    num_steps: int,
+) -> TrainState:
+    """Returns the state at step 0.
+
+    Args:
+        key: of the run.
+        image_shape: height, width, channels.
+        num_examples: rows of the whole dataset, also when training on a subset.
+        model: what is trained.
+        config: how.
+        num_steps: length of the whole training, which the learning-rate schedule needs.
+    """
+    params, model_state = model.init(run_keys(key).init, image_shape)
+    params = split_params(params)
+    return TrainState(
+        step=jnp.int32(0),
+        variables=Variables(params, hold_whole(model_state)),
+        opt_state=split_params(make_optimizer(config, num_steps).init(params)),
+        key=key,
+        forgetting=hold_whole(init_forgetting(num_examples)),
+    )
+
+
+def train_step(
+    state: TrainState,
+    examples: Examples,
+    rows: Int[Array, "b"],
+    *,
+    model: Model,
+    config: TrainConfig,
+    num_steps: int,
+) -> tuple[TrainState, StepMetrics]:
+    """Does one optimiser update on the examples in `rows`, and folds the forgetting events.
+
+    Args:
+        state: before the update.
+        examples: all rows of the dataset, on the device.
+        rows: int `[b]`, this step's batch.
+        model: what is trained.
+        config: how.
+        num_steps: length of the whole training.
+
+    Returns:
+        The state after the update; loss and accuracy of the batch before it.
+
+    Raises:
+        InputError: the augmentation works on images that are read from disk only.
+    """
+    if config.augment == "resized_crop":
+        raise InputError(
+            "augment resized_crop cuts images as they are read from disk: load the dataset with "
+            "load_streamed (--data.streaming), or choose crop_flip, crop or none"
+        )
+    batch = Examples(examples.images[rows], examples.labels[rows], examples.mean, examples.std)
+    return train_on_batch(state, batch, rows, model=model, config=config, num_steps=num_steps)
+
+
+def train_on_batch(
+    state: TrainState,
+    batch: Examples,
+    rows: Int[Array, "b"],
+    *,
+    model: Model,
+    config: TrainConfig,
+    num_steps: int,
+) -> tuple[TrainState, StepMetrics]:
+    """Does one optimiser update on a batch that is at hand: `train_step` after its lookup.
+
+    Args:
+        state: before the update.
+        batch: the stored images and labels of this step.
+        rows: int `[b]`, which examples of the dataset they are.
+        model: what is trained.
+        config: how.
+        num_steps: length of the whole training.
+
+    Returns:
+        The state after the update; loss and accuracy of the batch before it.
+    """
+    key = jax.random.fold_in(run_keys(state.key).augment, state.step)
+    images, labels = split_batch(
+        (prepare_batch(config, key, batch.images, batch.mean, batch.std), batch.labels)
+    )
+    params, model_state = state.variables
+
+    def loss_fn(params: Any) -> tuple[Array, tuple[Array, Any]]:
+        logits, new_model_state = model.apply(Variables(params, model_state), images, train=True)
+        return cross_entropy(logits, labels).mean(), (logits, new_model_state)
+
+    (loss, (logits, model_state)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    updates, opt_state = make_optimizer(config, num_steps).update(gradients, state.opt_state, params)
+    correct = jnp.argmax(logits, axis=-1) == labels
+    # Every state is split as the one before, so that it can take the place of that in memory.
+    new_state = TrainState(
+        step=state.step + 1,
+        variables=Variables(split_params(optax.apply_updates(params, updates)), hold_whole(model_state)),
+        opt_state=split_params(opt_state),
+        key=state.key,
+        forgetting=hold_whole(update_forgetting(state.forgetting, rows, correct)),
+    )
+    return new_state, StepMetrics(loss, jnp.mean(correct.astype(jnp.float32)))
+
+
+def train_steps(
+    state: TrainState,
+    examples: Examples,
+    rows: Int[Array, "t b"],
+    count: Any = None,
+    *,
+    model: Model,
+    config: TrainConfig,
+    num_steps: int,
+) -> tuple[TrainState, StepMetrics]:
+    """Does the first `count` of `t` updates in one loop on the device.
+
+    Args:
+        state: before the first update.
+        examples: all rows of the dataset, on the device.
+        rows: int `[t b]`, one batch per step.
+        count: how many of them, at most `t`; may be traced, so one program serves every number. By
+            default all.
+        model: what is trained.
+        config: how.
+        num_steps: length of the whole training.
+
+    Returns:
+        The state after the last update; metrics `[t]`, of which the first `count` are filled.
+    """
+    step = functools.partial(train_step, model=model, config=config, num_steps=num_steps)
+
+    def body(i: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
+        state, metrics = carry
+        state, new = step(state, examples, rows[i])
+        return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), metrics, new)
+
+    empty = StepMetrics(*(jnp.zeros(len(rows), jnp.float32) for _ in StepMetrics._fields))
+    if not len(rows):  # The loop's body would index arrays without entries, even if it never runs.
+        return state, empty
+    return jax.lax.fori_loop(0, len(rows) if count is None else count, body, (state, empty))
+
+
+def advance_in_one_program(
+    state: TrainState,
+    examples: Examples,
+    kept: Rows,
+    *,
+    num_updates: int,
+    model: Model,
+    config: TrainConfig,
+    num_steps: int,
+) -> tuple[TrainState, StepMetrics]:
+    """Does the next `num_updates` updates of a training in one loop: the form that `jit` and `vmap` take.
+
+    Args:
+        state: where to go on from.
+        examples: all rows of the dataset, on the device.
+        kept: int `[k]`, the rows to train on.
+        num_updates: updates to do now.
+        model: what is trained.
+        config: how.
+        num_steps: length of the whole training, which the learning-rate schedule needs.
+
+    Returns:
+        The state after the last update; metrics `[num_updates]`.
+    """
+    rows = batch_rows(
+        run_keys(state.key).order,
+        kept,
+        state.step,
+        num_steps=num_updates,
+        batch_size=config.batch_size,
+    )
+    return train_steps(state, examples, rows, model=model, config=config, num_steps=num_steps)
+
+
+def predictions(
+    predict_fn: PredictFn, variables: Variables, images: Images, labels: Labels
+) -> tuple[Int[Array, "b"], ScoreArray]:
+    """Returns the predicted class and the cross-entropy of each example, in eval mode.
+
+    Args:
+        predict_fn: `(variables, images) -> logits [b c]`.
+        variables: of one model.
+        images: float `[b h w ch]`, normalised.
+        labels: int `[b]`.
+
+    Returns:
+        int32 `[b]` predicted classes, float32 `[b]` losses in nats.
+    """
+    logits = predict_fn(variables, images)
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32), cross_entropy(logits, labels)

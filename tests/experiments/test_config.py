@@ -1,0 +1,106 @@
+"""Configs: what goes to JSON comes back, and every file in configs/ is one that can run."""
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diet_jax import InputError
+from diet_jax.experiments.config import RunConfig, ScoreConfig, SelectConfig
+from diet_jax.options.plain import differences, from_json, to_json
+from diet_jax.training.recipe import (
+    TrainConfig,
+    decay_boundaries,
+    epoch_to_step,
+    steps_per_epoch,
+    total_steps,
+)
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
+SIZES = {"digits": 1078, "cifar10": 50_000, "fashion_mnist": 60_000, "imagenet2012": 1_281_167}
+
+
+def load(path: Path) -> RunConfig:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.CONFIG
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_config_file_makes_sense_and_survives_json(path):
+    config = load(path)
+    assert from_json(RunConfig, to_json(config)) == config
+    size = SIZES[config.data.name]
+    per_epoch = steps_per_epoch(size, config.train.batch_size)
+    assert epoch_to_step(config.score.epoch, per_epoch) <= total_steps(config.train, size)
+    assert "Command:" in path.read_text()
+
+
+def test_the_paper_recipe_to_the_letter():
+    config = load(Path(__file__).parents[2] / "configs" / "cifar10.py")
+    train = config.train
+    assert total_steps(train, 50_000) == total_steps(train, 50_000, 25_000) == 78_000
+    assert decay_boundaries(train, 78_000) == (23_400, 46_800, 62_400)
+    assert epoch_to_step(config.score.epoch, 390) == 7_800
+    assert (train.learning_rate, train.momentum, train.nesterov) == (0.1, 0.9, True)
+    assert (train.weight_decay, train.decay_factor, train.batch_size) == (5e-4, 0.2, 128)
+    assert (config.score.num_seeds, config.retrain.num_seeds) == (10, 4)
+    assert config.model.name == "resnet18"
+
+
+def test_infinity_survives_json():
+    config = RunConfig()
+    assert to_json(config)["score"]["never_learned"] == "inf"  # JSON has no infinity.
+    json.dumps(to_json(config), allow_nan=False)
+    assert config.score.never_learned == float("inf")
+    assert from_json(RunConfig, to_json(config)) == config
+
+
+def test_differences_name_the_options_but_not_the_places():
+    one = RunConfig()
+    train = dataclasses.replace(one.train, epochs=7.0)
+    data = dataclasses.replace(one.data, data_dir="elsewhere")
+    two = dataclasses.replace(one, train=train, data=data, run_dir="there", seed=3)
+    assert differences(to_json(one), to_json(two)) == ["seed: 3, was 0", "train.epochs: 7.0, was 40"]
+    assert differences(to_json(one), to_json(one)) == []
+
+
+@pytest.mark.parametrize(
+    "change", [lambda v: v.pop("seed"), lambda v: v.update(colour="red"), lambda v: v.update(train=3)]
+)
+def test_a_config_of_another_version_is_refused(change):
+    values = to_json(RunConfig())
+    change(values)
+    with pytest.raises(InputError, match="does not fit this version"):
+        from_json(RunConfig, values)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RunConfig(score=ScoreConfig(num_seeds=2.5)), r"num_seeds must be int, got 2\.5 \(float\)"),
+        (lambda: RunConfig(seed=np.int64(1)), r"seed must be int, got .*int64"),
+        (lambda: RunConfig(run_dir=Path("x")), "run_dir must be str or None"),
+        (lambda: RunConfig(seed=True), "seed must be int"),
+        (
+            lambda: RunConfig(select=SelectConfig(fractions=("a",))),
+            "fractions must be a tuple, each",
+        ),
+        (lambda: RunConfig(score=ScoreConfig(names=("el2m",))), "one of el2n, grand, .*forgetting"),
+        (lambda: TrainConfig(decay_at=[0.3]), "decay_at must be a tuple"),
+        (lambda: TrainConfig(schedule="foo"), "schedule must be one of piecewise, linear, cosine"),
+        (lambda: RunConfig(train=None), "train must be TrainConfig"),
+        (lambda: RunConfig(score=ScoreConfig(never_learned=float("-inf"))), "never_learned"),
+    ],
+)
+def test_values_of_the_wrong_type_are_named(make, message, unchecked_types):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_whole_numbers_serve_as_floats():
+    assert TrainConfig(epochs=3) == TrainConfig(epochs=3.0)

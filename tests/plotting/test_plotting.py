@@ -1,0 +1,397 @@
+"""Figures: what they show is what the rows, scores and images say."""
+
+import io
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+
+from diet_jax.analysis.results import Result, to_rows
+from diet_jax.data.dataset import Dataset
+from diet_jax.errors import InputError
+from diet_jax.plotting import (
+    accuracy_figure,
+    draw_accuracy,
+    draw_examples,
+    draw_histogram,
+    easiest_and_hardest,
+    examples_figure,
+    histogram_figure,
+)
+from diet_jax.plotting.style import DPI, STYLES
+from diet_jax.scores.file import ScoreFile
+
+FRACTIONS = (0.1, 0.2, 0.3, 0.5, 0.7)
+NAMES = ("el2n", "grand", "grand_last_layer", "forgetting", "random")
+
+
+def make_rows(fractions=FRACTIONS, names=NAMES, seeds=4):
+    rng = np.random.default_rng(0)
+    picked = [("everything", 1.0), *((name, fraction) for fraction in fractions for name in names)]
+    return to_rows(
+        [
+            Result(name, f, round(1000 * f), 100, 0.5 + 0.4 * rng.random(seeds), rng.random((seeds, 3)))
+            for name, f in picked
+        ]
+    )
+
+
+def make_dataset(sizes=(12, 12, 12), shape=(8, 8), dtype=np.uint8, **kwargs):
+    rng = np.random.default_rng(1)
+    labels = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    images = rng.integers(0, 17, (len(labels), *shape)).astype(dtype)
+    return Dataset.from_arrays(images, labels, num_classes=len(sizes), **kwargs)
+
+
+def make_file(dataset, name="el2n", seeds=3, infinite=0):
+    rng = np.random.default_rng(2)
+    per_seed = rng.gamma(1.0, 0.3, (seeds, len(dataset)))
+    per_seed[0, rng.permutation(len(dataset))[:infinite]] = np.inf
+    return ScoreFile.from_seeds(name, per_seed, dataset, step=20)
+
+
+def line_of(figure, name):
+    axes = figure.axes[0]
+    return next(line for line in axes.lines if line.get_label() == STYLES[name].label)
+
+
+def texts_of(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def all_text(figure):
+    """Every text of a figure, titles and tick labels too."""
+    return "\n".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
+
+
+def touches_border(figure):
+    """Whether anything is drawn at the very edge, as text is that leaves the figure."""
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())
+    inside = np.zeros(pixels.shape, bool)
+    inside[3:-3, 3:-3] = True
+    return bool((pixels[~inside] != 255).any())
+
+
+class TestAccuracy:
+    @pytest.mark.parametrize("fractions", [FRACTIONS, (0.3,), (0.01, 0.02, 0.5, 0.9)])
+    def test_lines_are_the_rows_in_per_cent(self, fractions):
+        rows = make_rows(fractions)
+        figure = draw_accuracy(rows[::-1], title="t")
+        for name in NAMES:
+            wanted = [100 * r["accuracy"] for r in rows if r["kept_by"] == name]
+            np.testing.assert_allclose(line_of(figure, name).get_ydata(), wanted)
+        assert set(line_of(figure, "everything").get_ydata()) == {100 * rows[0]["accuracy"]}
+        np.testing.assert_allclose(figure.axes[0].get_xticks(), fractions)
+        assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == [f"{f:g}" for f in fractions]
+
+    def test_x_values_are_the_fractions(self):
+        figure = draw_accuracy(make_rows(), title="t")
+        assert all(tuple(line_of(figure, name).get_xdata()) == FRACTIONS for name in NAMES)
+
+    def test_bands_are_the_percentiles(self):
+        rows = make_rows(names=("el2n",))
+        band = draw_accuracy(rows, title="t").axes[0].collections[0].get_paths()[0].vertices
+        for row in rows[1:]:
+            y = band[np.isclose(band[:, 0], row["keep_fraction"]), 1]
+            np.testing.assert_allclose(
+                [y.min(), y.max()], [100 * row["accuracy_p16"], 100 * row["accuracy_p84"]]
+            )
+
+    def test_points_of_a_single_fraction_stand_side_by_side(self):
+        figure = draw_accuracy(make_rows((0.3,)), title="t")
+        places = [float(line_of(figure, name).get_xdata()[0]) for name in NAMES]
+        assert len(set(places)) == len(NAMES)
+        assert np.mean(places) == pytest.approx(0.3)
+        low, high = figure.axes[0].get_xlim()
+        assert low < min(places) < max(places) < high
+
+    def test_a_selection_has_the_same_color_in_every_figure(self):
+        for names in (NAMES, ("random", "forgetting"), ("forgetting",)):
+            figure = draw_accuracy(make_rows(names=names), title="t")
+            assert line_of(figure, "forgetting").get_color() == STYLES["forgetting"].color
+        assert len({style.color for style in STYLES.values()}) == len(STYLES)
+
+    def test_other_names_are_drawn_apart(self):
+        figure = draw_accuracy(make_rows(names=("mine", "yours", "random")), title="t")
+        lines = {line.get_label(): line for line in figure.axes[0].lines}
+        assert lines["mine"].get_color() != lines["yours"].get_color()
+
+    def test_legend_lists_each_line_once(self):
+        legend = draw_accuracy(make_rows(), title="t").axes[0].get_legend()
+        assert [t.get_text() for t in legend.get_texts()] == [
+            "everything",
+            *(STYLES[name].label for name in NAMES),
+        ]
+
+    @pytest.mark.parametrize(("seeds", "wanted"), [(1, "One seed each"), (4, "Mean over 4 seeds")])
+    def test_says_the_number_of_seeds(self, seeds, wanted):
+        assert wanted in draw_accuracy(make_rows(seeds=seeds), title="t").get_supxlabel()
+
+    def test_says_a_range_where_seeds_differ(self):
+        rows = make_rows((0.3,), ("random",), 2) + make_rows((0.3,), ("el2n",), 5)[1:]
+        assert "2 to 5 seeds" in draw_accuracy(rows, title="t").get_supxlabel()
+
+    def test_log_axis_only_for_small_fractions(self):
+        assert draw_accuracy(make_rows(), title="t").axes[0].get_xscale() == "linear"
+        assert draw_accuracy(make_rows((0.01, 0.02, 0.5)), title="t").axes[0].get_xscale() == "log"
+
+    def test_crowded_ticks_keep_their_marks_but_not_all_labels(self):
+        fractions = tuple(np.arange(1, 20) / 20)
+        axes = draw_accuracy(make_rows(fractions, ("random",)), title="t").axes[0]
+        labels = [t.get_text() for t in axes.get_xticklabels()]
+        assert len(labels) == 19
+        assert labels[:4] == ["0.05", "", "0.15", ""]
+
+    def test_everything_alone_and_nothing_to_compare_with(self):
+        rows = make_rows()
+        assert len(draw_accuracy(rows[:1], title="t").axes[0].lines) == 1
+        assert len(draw_accuracy(rows[1:], title="t").axes[0].lines) == len(NAMES)
+
+    def test_no_rows(self):
+        with pytest.raises(InputError, match="no rows"):
+            draw_accuracy([], title="t")
+
+    def test_a_long_title_is_not_clipped_and_not_read_as_formulas(self):
+        figure = draw_accuracy(make_rows(), title="cost $a_b$ and again " * 12)
+        assert not touches_border(figure)
+
+
+class TestHistogram:
+    def test_counts_every_example_once(self):
+        dataset = make_dataset()
+        file = make_file(dataset)
+        figure = draw_histogram(file, dataset.class_names)
+        heights = [bar.get_height() for bar in figure.axes[0].patches]
+        assert sum(heights) == len(dataset)
+        assert "∞" not in all_text(figure)
+
+    def test_infinite_scores_have_a_bar_of_their_own(self):
+        dataset = make_dataset()
+        figure = draw_histogram(make_file(dataset, "forgetting", infinite=7), dataset.class_names)
+        *finite, infinite = figure.axes[0].patches
+        assert sum(bar.get_height() for bar in finite) == len(dataset) - 7
+        assert infinite.get_height() == 7
+        assert infinite.get_x() > max(bar.get_x() + bar.get_width() for bar in finite)
+        assert texts_of(figure) == ["never learned: 7"]
+        assert figure.axes[1].get_xticklabels()[-1].get_text() == "∞"
+        assert "at least one of the 3 seeds" in figure.get_supxlabel()
+
+    def test_all_infinite(self):
+        dataset = make_dataset()
+        file = ScoreFile.from_seeds("el2n", np.full((1, len(dataset)), np.inf), dataset, step=0)
+        figure = draw_histogram(file, dataset.class_names)
+        assert texts_of(figure) == ["not finite: 36"]
+        assert [t.get_text() for t in figure.axes[1].get_xticklabels()] == ["∞"]
+
+    def test_nan_counts_as_not_finite(self):
+        dataset = make_dataset()
+        scores = np.ones((2, len(dataset)))
+        scores[0, 4] = np.nan
+        file = ScoreFile.from_seeds("grand", scores, dataset, step=0)
+        assert texts_of(draw_histogram(file, dataset.class_names)) == ["not finite: 1"]
+
+    def test_classes_by_median(self):
+        dataset = make_dataset((11, 13, 15), class_names=("ape", "bee", "cat"))
+        file = ScoreFile.from_seeds("el2n", np.random.default_rng(3).random((2, 39)), dataset, step=0)
+        axes = draw_histogram(file, dataset.class_names).axes[1]
+        medians = {
+            name: np.median(file.scores[dataset.labels == c]) for c, name in enumerate(dataset.class_names)
+        }
+        assert [t.get_text() for t in axes.get_yticklabels()] == sorted(medians, key=medians.__getitem__)
+        drawn = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+        np.testing.assert_allclose(drawn, sorted(medians.values()))
+
+    def test_of_many_classes_the_ends(self):
+        dataset = make_dataset((3,) * 14)
+        file = ScoreFile.from_seeds("el2n", (dataset.labels + 0.5)[None], dataset, step=0)
+        figure = draw_histogram(file, dataset.class_names)
+        shown = [t.get_text() for t in figure.axes[1].get_yticklabels()]
+        assert shown == ["0", "1", "2", "3", "4", "9", "10", "11", "12", "13"]
+        assert "4 classes" in figure.get_supxlabel()
+
+    def test_a_class_without_examples_is_no_row(self):
+        dataset = make_dataset((5, 0, 5))
+        figure = draw_histogram(make_file(dataset), dataset.class_names)
+        assert sorted(t.get_text() for t in figure.axes[1].get_yticklabels()) == ["0", "2"]
+
+    def test_counts_get_bins_around_whole_numbers(self):
+        dataset = make_dataset()
+        events = np.arange(36)[None] % 5
+        file = ScoreFile.from_seeds("forgetting", events, dataset, step=0)
+        bars = draw_histogram(file, dataset.class_names).axes[0].patches
+        wanted = np.bincount(events[0])
+        for value, count in enumerate(wanted):
+            bar = next(b for b in bars if b.get_x() == value - 0.5)
+            assert (bar.get_width(), bar.get_height()) == (1, count)
+
+    @pytest.mark.parametrize(("tail", "scale"), [(True, "log"), (False, "linear")])
+    def test_log_counts_of_a_heavy_tail(self, tail, scale):
+        dataset = make_dataset((400, 400))
+        uniform = np.linspace(0, 1, 800)
+        scores = (uniform**20 if tail else uniform)[None]
+        file = ScoreFile.from_seeds("el2n", scores, dataset, step=0)
+        axes = draw_histogram(file, dataset.class_names).axes[0]
+        assert axes.get_yscale() == scale
+        assert ("log" in axes.get_ylabel()) == tail
+
+    def test_labels_say_score_seeds_and_direction(self):
+        dataset = make_dataset()
+        for seeds, wanted in [(1, "one seed"), (3, "mean over 3 seeds")]:
+            label = draw_histogram(make_file(dataset, seeds=seeds), dataset.class_names).axes[1].get_xlabel()
+            assert label == f"EL2N score, {wanted} (high = hard)"
+
+    def test_equal_scores(self):
+        dataset = make_dataset()
+        file = ScoreFile.from_seeds("el2n", np.full((2, 36), 0.25), dataset, step=0)
+        bars = draw_histogram(file, dataset.class_names).axes[0].patches
+        assert [bar.get_height() for bar in bars] == [36]
+
+    def test_too_few_names(self):
+        with pytest.raises(InputError, match="has no name"):
+            draw_histogram(make_file(make_dataset()), ["a", "b"])
+
+    def test_nothing_is_clipped(self):
+        dataset = make_dataset(class_names=("x$y$", "a class of a very, very long name", "c"), name="n" * 70)
+        assert not touches_border(draw_histogram(make_file(dataset, infinite=5), dataset.class_names))
+
+
+class TestExamples:
+    def test_easiest_and_hardest_of_each_class(self):
+        dataset = make_dataset((12, 30, 17))
+        file = make_file(dataset, infinite=6)
+        for c in range(3):
+            easy, hard = easiest_and_hardest(file.scores, dataset.labels, c)
+            order = np.argsort(np.where(dataset.labels == c, file.scores, np.nan), kind="stable")
+            order = order[: (dataset.labels == c).sum()]
+            np.testing.assert_array_equal(easy, order[:5])
+            np.testing.assert_array_equal(hard, order[-5:])
+
+    @pytest.mark.parametrize(
+        ("size", "easy", "hard"), [(0, 0, 0), (1, 1, 0), (2, 1, 1), (7, 4, 3), (9, 5, 4), (10, 5, 5)]
+    )
+    def test_small_classes_show_nothing_twice(self, size, easy, hard):
+        rows = easiest_and_hardest(np.arange(float(size)), np.zeros(size, np.int32), 0)
+        assert (len(rows[0]), len(rows[1])) == (easy, hard)
+        assert len({*rows[0].tolist(), *rows[1].tolist()}) == easy + hard
+
+    def test_draws_their_pixels_scores_and_ids_in_order(self):
+        dataset = make_dataset((12, 2), ids=np.array([f"id{i}" for i in range(14)]))
+        file = make_file(dataset)
+        figure = draw_examples(dataset, file)
+        rows = np.concatenate(
+            [r for c in (0, 1) for r in easiest_and_hardest(file.scores, dataset.labels, c)]
+        )
+        drawn = [np.asarray(image.get_array()) for image in figure.axes[0].images]
+        assert len(drawn) == len(rows) == 12
+        for pixels, row in zip(drawn, rows, strict=True):
+            # Digits are stored as 0 .. 16.
+            np.testing.assert_allclose(pixels, dataset.images[row, ..., 0] / 16, rtol=1e-6)
+        texts = texts_of(figure)
+        assert [t for t in texts if t.startswith("id")] == [f"id{row}" for row in rows]
+        wanted = [f"{file.scores[row]:.3g}" for row in rows]
+        assert [t for t in texts if t in wanted] == wanted
+
+    def test_images_lie_inside_and_apart(self):
+        dataset = make_dataset()
+        axes = draw_examples(dataset, make_file(dataset)).axes[0]
+        boxes = np.array([image.get_extent() for image in axes.images])
+        assert boxes[:, :2].min() > 0
+        assert boxes[:, 1].max() < axes.get_xlim()[1]
+        assert boxes[:, 3].max() < axes.get_ylim()[1]
+        for i, (left, right, bottom, top) in enumerate(boxes):
+            others = np.delete(boxes, i, axis=0)
+            beside = (others[:, 0] >= right) | (others[:, 1] <= left)
+            above = (others[:, 2] >= top) | (others[:, 3] <= bottom)
+            assert (beside | above).all()
+
+    def test_of_many_classes_those_with_most_examples(self):
+        sizes = [5] * 12
+        sizes[3], sizes[7] = 4, 2
+        dataset = make_dataset(sizes, class_names=[f"class {c}" for c in range(12)])
+        texts = texts_of(draw_examples(dataset, make_file(dataset)))
+        assert [t for t in texts if t.startswith("class ")] == [
+            f"class {c}" for c in range(12) if c not in (3, 7)
+        ]
+        assert any("10 classes with most examples, of 12" in t for t in texts)
+
+    def test_infinite_scores(self):
+        dataset = make_dataset()
+        assert texts_of(draw_examples(dataset, make_file(dataset, infinite=2))).count("∞") == 2
+
+    @pytest.mark.parametrize("channels", [1, 2, 3, 4])
+    def test_any_number_of_channels(self, channels):
+        dataset = make_dataset(shape=(5, 7, channels))
+        pixels = draw_examples(dataset, make_file(dataset)).axes[0].images[0].get_array()
+        assert pixels.shape == ((5, 7, 3) if channels >= 3 else (5, 7))
+
+    def test_float_images_by_their_range(self):
+        images = np.random.default_rng(0).normal(3, 2, (20, 6, 4, 3)).astype(np.float32)
+        dataset = Dataset.from_arrays(images, np.zeros(20, int))
+        file = make_file(dataset)
+        shown = draw_examples(dataset, file).axes[0].images
+        rows = np.concatenate(easiest_and_hardest(file.scores, dataset.labels, 0))
+        wanted = (images[rows] - images.min()) / np.ptp(images)
+        np.testing.assert_allclose([np.asarray(image.get_array()) for image in shown], wanted, atol=1e-6)
+        left, right, bottom, top = shown[0].get_extent()
+        assert (right - left) / (top - bottom) == pytest.approx(4 / 6)
+
+    def test_images_of_one_value(self):
+        dataset = Dataset.from_arrays(np.zeros((4, 3, 3), np.uint8), [0, 0, 0, 1])
+        assert len(draw_examples(dataset, make_file(dataset)).axes[0].images) == 4
+
+    @pytest.mark.parametrize("ids", [np.arange(36)[::-1], np.array([str(i) for i in range(36)])])
+    def test_scores_of_other_examples(self, ids):
+        dataset = make_dataset()
+        other = Dataset.from_arrays(dataset.images, dataset.labels, ids, name="other")
+        with pytest.raises(InputError, match="ids are not those of other/train"):
+            draw_examples(other, make_file(dataset))
+        with pytest.raises(InputError, match="36 examples"):
+            draw_examples(other, make_file(make_dataset((2, 2))))
+
+    def test_long_names_and_ids_are_shortened_not_clipped(self):
+        names = ("x$y$", "WWWWWWWWWWWWWWWWWWWWWW", "a class of a very, very long name")
+        ids = np.array([f"folder/of/{i:04d}_$_image.png" for i in range(36)])
+        dataset = make_dataset(class_names=names, ids=ids, name="d" * 80)
+        assert not touches_border(draw_examples(dataset, make_file(dataset)))
+
+
+class TestSaving:
+    @pytest.fixture
+    def dataset(self):
+        return make_dataset((12,) * 10, shape=(32, 32, 3))
+
+    def save_all(self, dataset, folder):
+        file = make_file(dataset, infinite=3)
+        accuracy_figure(make_rows(), folder / "accuracy.png", title="t")
+        histogram_figure(file, dataset.class_names, folder / "scores.png")
+        examples_figure(dataset, file, str(folder / "examples.png"))
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def test_writes_equal_pngs_of_moderate_size_and_changes_no_settings(self, dataset, tmp_path):
+        settings = dict(matplotlib.rcParams)
+        first, second = (self.save_all(dataset, tmp_path / name / "figures") for name in ("a", "b"))
+        assert dict(matplotlib.rcParams) == settings
+        assert first == second
+        assert set(first) == {"accuracy.png", "scores.png", "examples.png"}
+        for name, data in first.items():
+            with Image.open(io.BytesIO(data)) as image:
+                assert image.format == "PNG"
+                assert 900 < image.width < 1600
+                assert 500 < image.height < 2000
+                assert "Software" not in image.info
+            assert len(data) < (800_000 if name == "examples.png" else 300_000)
+
+    def test_a_name_in_a_script_without_font_does_not_end_a_run(self, tmp_path):
+        dataset = make_dataset((4, 4), class_names=("猫", "犬"))
+        histogram_figure(make_file(dataset), dataset.class_names, tmp_path / "h.png")
+        assert (tmp_path / "h.png").stat().st_size > 1000
+
+    def test_nowhere_to_write(self, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(InputError, match="cannot write"):
+            accuracy_figure(make_rows(), tmp_path / "file" / "a.png", title="t")
