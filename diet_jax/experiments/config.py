@@ -9,7 +9,8 @@ from diet_jax.ensemble.passes import BatchSize
 from diet_jax.ensemble.scoring import ScoreName
 from diet_jax.errors import InputError
 from diet_jax.options.typed import check_types
-from diet_jax.selection.ranks import check_window, num_kept
+from diet_jax.selection.masks import num_kept
+from diet_jax.selection.ranks import check_window
 from diet_jax.training.recipe import TrainConfig
 from diet_jax.training.seeds import check_seed
 

@@ -9,7 +9,7 @@ from diet_jax.data.sources.names import PAPER_NORMALIZATIONS, PUBLISHED
 from diet_jax.errors import NotOnDiskError
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.setup import Setup, config_model, prepare
-from diet_jax.selection.ranks import num_kept
+from diet_jax.selection.masks import num_kept
 from diet_jax.training.recipe import total_steps
 
 

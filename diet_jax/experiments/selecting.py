@@ -15,7 +15,8 @@ from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup
 from diet_jax.scores.file import ScoreFile
 from diet_jax.selection.file import KeepFile
-from diet_jax.selection.ranks import keep_highest, keep_lowest, keep_random, keep_window, num_kept, tie_mass
+from diet_jax.selection.masks import num_kept, tie_mass
+from diet_jax.selection.ranks import keep_highest, keep_lowest, keep_random, keep_window
 from diet_jax.training.loop import check_keep
 from diet_jax.training.seeds import seed_keys
 from diet_jax.types import PRNGKey

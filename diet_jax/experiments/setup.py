@@ -18,7 +18,7 @@ from diet_jax.errors import InputError
 from diet_jax.experiments.config import RunConfig
 from diet_jax.files.arrays import save_arrays
 from diet_jax.models import create_model
-from diet_jax.selection.ranks import num_kept
+from diet_jax.selection.masks import num_kept
 from diet_jax.training.recipe import (
     decay_boundaries,
     epoch_to_step,

@@ -1,11 +1,14 @@
 """Forgetting events, folded inside the training loop."""
 
-from typing import NamedTuple
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from diet_jax.errors import InputError
+from diet_jax.scores.score import SCORES, Fold, Score
 from diet_jax.types import Array, Mask
 
 
@@ -110,3 +113,46 @@ def forgetting_scores(
             f"got {keep.dtype} of shape {keep.shape}"
         )
     return jnp.where(keep, scores, jnp.float32(jnp.nan))
+
+
+def _update(state: ForgettingState, rows: Array, logits: Array, labels: Array) -> ForgettingState:
+    return update_forgetting(state, rows, jnp.argmax(logits, axis=-1) == labels)
+
+
+FORGETTING_FOLD = Fold("forgetting", init_forgetting, _update)
+
+
+@dataclass(frozen=True)
+class ForgettingOptions:
+    """Options of the forgetting score."""
+
+    never_learned: float = math.inf
+    """Score of examples that were never correct (authors: inf; Toneva et al.: the epochs)."""
+
+    def __post_init__(self) -> None:
+        if not self.never_learned > -math.inf:
+            raise InputError(f"never_learned must be a number or inf, got {self.never_learned}")
+
+
+def _forgetting(never_learned: float) -> Any:
+    def scores(state: ForgettingState, keep: Mask | None) -> Float[Array, "n"]:
+        return forgetting_scores(state, never_learned=never_learned, keep=keep)
+
+    return scores
+
+
+FORGETTING = SCORES.register(
+    Score(
+        name="forgetting",
+        label="forgetting",
+        formula="forgetting events in training: correct at the previous presentation, wrong at this one",
+        reference="Toneva et al. 2019; Paul et al. 2021, section 2",
+        reads="dynamics",
+        build=_forgetting,
+        fold=FORGETTING_FOLD,
+        options=ForgettingOptions(),
+        infinite_means="never learned",
+        color="#009E73",
+        marker="^",
+    )
+)

@@ -1,13 +1,16 @@
 """Scores that need the gradient of each example's loss: GraNd and its last-layer part."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from diet_jax.errors import InputError
 from diet_jax.per_example.losses import cross_entropy, error_norm, error_vector
 from diet_jax.per_example.norms import per_example_grad_norms
+from diet_jax.scores.score import SCORES, Score
 from diet_jax.types import Array, Images, Labels, PredictFn, ScoreArray, Variables
 
 
@@ -156,3 +159,41 @@ def grand_last_layer(
 def _sum_of_squares(leaf: Array) -> Array:
     kind = jnp.float64 if leaf.dtype == jnp.float64 else jnp.float32
     return jnp.sum(jnp.square(leaf.astype(kind)), axis=tuple(range(1, leaf.ndim)))
+
+
+def _grand(model: Any) -> Any:
+    return functools.partial(grand, model.predict)
+
+
+def _grand_last_layer(model: Any) -> Any:
+    features = getattr(model, "features", None)
+    if features is None:
+        raise InputError("grand_last_layer needs a model with `features`; see from_linen")
+    return functools.partial(grand_last_layer, features)
+
+
+GRAND = SCORES.register(
+    Score(
+        name="grand",
+        label="GraNd",
+        formula="norm of the gradient of the cross-entropy in all parameters, eval mode, un-augmented",
+        reference="Paul et al. 2021, Definition 2.1",
+        reads="gradients",
+        build=_grand,
+        color="#D55E00",
+        marker="s",
+    )
+)
+
+GRAND_LAST_LAYER = SCORES.register(
+    Score(
+        name="grand_last_layer",
+        label="GraNd (last layer)",
+        formula="norm of the gradient of the cross-entropy in the last dense layer only, eval mode",
+        reference="the last layer's part of Paul et al. 2021, Definition 2.1; what other tools call GraNd",
+        reads="features",
+        build=_grand_last_layer,
+        color="#E69F00",
+        marker="D",
+    )
+)

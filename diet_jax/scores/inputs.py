@@ -1,8 +1,12 @@
-"""A score of the image alone: what GraNd at initialisation comes down to."""
+"""Baselines without a network: the norm of the image, to which GraNd at initialisation comes down; chance."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
-from diet_jax.types import Images, Labels, ScoreArray, Variables
+from diet_jax.scores.score import SCORES, Score
+from diet_jax.types import Array, Images, Labels, PRNGKey, ScoreArray, Variables
 
 
 def input_norm(variables: Variables, images: Images, labels: Labels) -> ScoreArray:
@@ -31,3 +35,53 @@ def input_norm(variables: Variables, images: Images, labels: Labels) -> ScoreArr
     images = jnp.asarray(images)
     kind = jnp.float64 if images.dtype == jnp.float64 else jnp.float32
     return jnp.linalg.norm(images.reshape(len(images), -1).astype(kind), axis=-1)
+
+
+def random_scores(key: PRNGKey, num_examples: int) -> Array:
+    """Returns scores that say nothing: uniform numbers, float32 `[n]` in [0, 1).
+
+    Args:
+        key: decides them.
+        num_examples: how many.
+
+    Example:
+        >>> import jax
+        >>> random_scores(jax.random.key(0), 3).shape
+        (3,)
+    """
+    return jax.random.uniform(key, (num_examples,))
+
+
+def _input_norm(model: Any) -> Any:
+    return input_norm
+
+
+def _random() -> Any:
+    return random_scores
+
+
+INPUT_NORM = SCORES.register(
+    Score(
+        name="input_norm",
+        label="input norm",
+        formula="norm of the normalised image over all pixels and channels; no network",
+        reference="Kirsch 2023 (arXiv 2303.14753)",
+        reads="inputs",
+        build=_input_norm,
+        color="#882255",
+        marker="P",
+    )
+)
+
+RANDOM = SCORES.register(
+    Score(
+        name="random",
+        label="random",
+        formula="a random number for each example; no network",
+        reference="the baseline of every paper on pruning",
+        reads="nothing",
+        build=_random,
+        color="#7F7F7F",
+        marker="v",
+    )
+)

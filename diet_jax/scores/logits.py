@@ -1,6 +1,10 @@
 """Scores that need only a forward pass."""
 
+import functools
+from typing import Any
+
 from diet_jax.per_example.losses import error_norm, error_vector
+from diet_jax.scores.score import SCORES, Score
 from diet_jax.types import Images, Labels, PredictFn, ScoreArray, Variables
 
 
@@ -30,3 +34,21 @@ def el2n(predict_fn: PredictFn, variables: Variables, images: Images, labels: La
         (5,)
     """
     return error_norm(error_vector(predict_fn(variables, images), labels))
+
+
+def _el2n(model: Any) -> Any:
+    return functools.partial(el2n, model.predict)
+
+
+EL2N = SCORES.register(
+    Score(
+        name="el2n",
+        label="EL2N",
+        formula="norm of softmax(logits) - onehot(label), eval mode, un-augmented",
+        reference="Paul et al. 2021, Definition 2.3",
+        reads="logits",
+        build=_el2n,
+        color="#0072B2",
+        marker="o",
+    )
+)

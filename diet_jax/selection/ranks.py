@@ -1,40 +1,19 @@
-"""From scores to the examples that are kept. Fractions are always shares that are kept."""
+"""Rules over the ranks of one score: the highest, the lowest, a window; and the random baseline."""
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
 
 from diet_jax.errors import InputError
-from diet_jax.types import Mask, PRNGKey
+from diet_jax.selection.masks import checked_scores, num_kept
+from diet_jax.selection.rule import RULES, Rule
+from diet_jax.types import PRNGKey
 
 # Ties are broken by random bits from this key unless the caller brings one.
 DEFAULT_TIE_SEED = 0
-
-
-def num_kept(num_examples: int, fraction: float) -> int:
-    """Returns how many of `num_examples` a keep fraction keeps: rounded to nearest, halves up.
-
-    Args:
-        num_examples: size of the dataset.
-        fraction: share to keep, above 0 and at most 1.
-
-    Raises:
-        InputError: there are no examples, or the fraction is out of range or NaN, or keeps none of them.
-
-    Example:
-        >>> num_kept(1078, 0.5), num_kept(5, 0.5)
-        (539, 3)
-    """
-    if num_examples < 1:
-        raise InputError(f"num_examples must be at least 1, got {num_examples}")
-    if not 0 < fraction <= 1:
-        raise InputError(f"keep fraction must be above 0 and at most 1, got {fraction}")
-    count = math.floor(num_examples * fraction + 0.5)
-    if count == 0:
-        raise InputError(f"keep fraction {fraction} of {num_examples} examples keeps none; raise it")
-    return count
 
 
 def keep_highest(scores: Any, fraction: float, *, key: PRNGKey | None = None) -> np.ndarray:
@@ -57,7 +36,7 @@ def keep_highest(scores: Any, fraction: float, *, key: PRNGKey | None = None) ->
         >>> keep_highest([0.1, 0.9, 0.5, 0.7], 0.5).tolist()
         [False, True, False, True]
     """
-    scores = _checked_scores(scores)
+    scores = checked_scores(scores)
     return _keep_ranks(scores, len(scores) - num_kept(len(scores), fraction), len(scores), key)
 
 
@@ -70,7 +49,7 @@ def keep_lowest(scores: Any, fraction: float, *, key: PRNGKey | None = None) -> 
         >>> keep_lowest([0.1, 0.9, 0.5, 0.7], 0.5).tolist()
         [True, False, True, False]
     """
-    scores = _checked_scores(scores)
+    scores = checked_scores(scores)
     return _keep_ranks(scores, 0, num_kept(len(scores), fraction), key)
 
 
@@ -99,7 +78,7 @@ def keep_window(scores: Any, fraction: float, *, offset: float, key: PRNGKey | N
         >>> keep_window([0.1, 0.9, 0.5, 0.7], 0.5, offset=0.25).tolist()
         [False, False, True, True]
     """
-    scores = _checked_scores(scores)
+    scores = checked_scores(scores)
     count = num_kept(len(scores), fraction)
     check_window(fraction, offset)
     # Where offset and fraction both round up, the window still ends at the highest score.
@@ -142,71 +121,6 @@ def keep_random(key: PRNGKey, num_examples: int, fraction: float) -> np.ndarray:
     return keep_lowest(_random_bits(key, num_examples).astype(np.float64), fraction, key=key)
 
 
-def kept_indices(keep: Mask, num_kept: int) -> np.ndarray:
-    """Returns the rows that a keep mask keeps, ascending.
-
-    Args:
-        keep: bool `[n]`, True = train on it.
-        num_kept: how many the mask keeps. Given so that shapes are known and a wrong mask is noticed.
-
-    Returns:
-        int32 `[k]` with `k = num_kept`.
-
-    Raises:
-        InputError: the mask is not a boolean vector, or keeps another number.
-
-    Example:
-        >>> import numpy as np
-        >>> kept_indices(np.array([True, False, True]), 2).tolist()
-        [0, 2]
-    """
-    mask = np.asarray(keep)
-    if mask.ndim != 1 or mask.dtype != bool:
-        raise InputError(f"keep must be a boolean vector [n], got {mask.dtype} of shape {mask.shape}")
-    rows = np.flatnonzero(mask).astype(np.int32)
-    if len(rows) != num_kept:
-        raise InputError(
-            f"num_kept is {num_kept} but the keep mask keeps {len(rows)} of {len(mask)} examples"
-        )
-    return rows
-
-
-class Ties(NamedTuple):
-    """How much of a selection was decided by the tie-break: `tied` examples share a score that is both kept
-    and left out, and `kept` of them were kept."""
-
-    tied: int
-    kept: int
-
-
-def tie_mass(scores: Any, keep: Mask) -> Ties:
-    """Counts the examples whose score occurs both among the kept and among the others.
-
-    Args:
-        scores: float `[n]`, those that made the mask.
-        keep: bool `[n]`.
-
-    Returns:
-        The number of tied examples and how many of them are kept; (0, 0) if scores alone decided.
-
-    Raises:
-        InputError: scores and mask differ in length, or the mask is not boolean.
-
-    Example:
-        >>> tie_mass([0.0, 1.0, 1.0, 2.0], keep_highest([0.0, 1.0, 1.0, 2.0], 0.5))
-        Ties(tied=2, kept=1)
-    """
-    scores, keep = _checked_scores(scores), np.asarray(keep)
-    if keep.shape != scores.shape or keep.dtype != bool:
-        raise InputError(
-            f"keep must be boolean and have shape {scores.shape} like scores, got {keep.dtype} of shape "
-            f"{keep.shape}"
-        )
-    shared = np.intersect1d(scores[keep], scores[~keep])
-    tied = np.isin(scores, shared)
-    return Ties(tied=int(tied.sum()), kept=int((tied & keep).sum()))
-
-
 def _keep_ranks(scores: np.ndarray, first: int, stop: int, key: PRNGKey | None) -> np.ndarray:
     key = jax.random.key(DEFAULT_TIE_SEED) if key is None else key
     # lexsort's last key is the first to sort by; random bits decide between equal scores.
@@ -220,13 +134,50 @@ def _random_bits(key: PRNGKey, count: int) -> np.ndarray:
     return np.asarray(jax.random.bits(key, (count,), "uint32"))
 
 
-def _checked_scores(scores: Any) -> np.ndarray:
-    values = np.asarray(scores, np.float64)
-    if values.ndim != 1 or not len(values):
-        raise InputError(f"scores must be one vector [n] with n of at least 1, got shape {values.shape}")
-    if np.isnan(values).any():
-        raise InputError(
-            f"scores must not be NaN: {int(np.isnan(values).sum())} of {len(values)} are, first row "
-            f"{int(np.flatnonzero(np.isnan(values))[0])}; score them or select among the others"
-        )
-    return values
+@dataclass(frozen=True)
+class WindowOptions:
+    """Options of the rule "window"."""
+
+    offset: float = 0.0
+    """Share of the lowest-scored examples to skip."""
+
+
+def _about_lowest() -> str:
+    return "the lowest scores kept"
+
+
+def _about_window(offset: float) -> str:
+    return f"windows that leave out the lowest {offset:g}"
+
+
+HIGHEST = RULES.register(
+    Rule(
+        name="highest",
+        words="the highest scores",
+        reference="Paul et al. 2021, section 3",
+        select=keep_highest,
+        about=lambda: "",
+    )
+)
+
+LOWEST = RULES.register(
+    Rule(
+        name="lowest",
+        words="the lowest scores",
+        reference="the control of Paul et al. 2021, section 3",
+        select=keep_lowest,
+        about=_about_lowest,
+    )
+)
+
+WINDOW = RULES.register(
+    Rule(
+        name="window",
+        words="a window of ranks",
+        reference="Paul et al. 2021, section 4",
+        select=keep_window,
+        options=WindowOptions(),
+        check=check_window,
+        about=_about_window,
+    )
+)

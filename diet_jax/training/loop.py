@@ -13,7 +13,7 @@ from diet_jax.data.dataset import Dataset
 from diet_jax.devices.defaults import default_steps_per_call, training_has_convolution
 from diet_jax.devices.mesh import copied, fetch, replicate
 from diet_jax.errors import InputError
-from diet_jax.selection.ranks import kept_indices
+from diet_jax.selection.masks import kept_indices
 from diet_jax.training.recipe import TrainConfig, steps_per_epoch, total_steps
 from diet_jax.training.step import (
     StepMetrics,

@@ -21,7 +21,7 @@ from diet_jax.experiments.reproduction.outcome import (
 )
 from diet_jax.experiments.reproduction.store import Store, highest, random_masks
 from diet_jax.experiments.reproduction.task import AnalysisScore, ScoreAt, Task
-from diet_jax.selection.ranks import num_kept
+from diet_jax.selection.masks import num_kept
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from diet_jax.experiments.reproduction.outcome import (
 )
 from diet_jax.experiments.reproduction.store import Store, random_masks, window
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
-from diet_jax.selection.ranks import num_kept
+from diet_jax.selection.masks import num_kept
 from diet_jax.selection.window_tuning import best_window, held_out
 from diet_jax.training.seeds import seed_keys
 

@@ -1,0 +1,104 @@
+"""What is found by name: everything of a kind is registered in the file that defines it."""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+from diet_jax.errors import InputError
+
+
+@runtime_checkable
+class Named(Protocol):
+    """Anything with a name."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in configs, files and on the command line."""
+        ...
+
+
+Item = TypeVar("Item", bound=Named)
+
+
+class Registry(Generic[Item]):
+    """Objects of one kind by name: the library's own, and those that users register.
+
+    The library's own are found by importing every module of a package, when a name is first asked for: a new
+    one is a new file, and no list has to be edited.
+
+    Args:
+        kind: what they are, for messages, such as "score".
+        package: the package whose modules register the library's own.
+
+    Example:
+        >>> from typing import NamedTuple
+        >>> class Colour(NamedTuple):
+        ...     name: str
+        >>> colours = Registry("colour", package="diet_jax.options")
+        >>> red = colours.register(Colour("red"))
+        >>> colours.find("red") is red, colours.resolve(red) is red, colours.names()
+        (True, True, ('red',))
+    """
+
+    def __init__(self, kind: str, *, package: str) -> None:
+        self._kind, self._package = kind, package
+        self._items: dict[str, Item] = {}
+        self._complete = False
+
+    def register(self, item: Item) -> Item:
+        """Adds an object and returns it; the same one again changes nothing.
+
+        Raises:
+            InputError: there is another one of that name.
+        """
+        other = self._items.setdefault(item.name, item)
+        # A module that runs twice, such as a config file, defines the same thing anew.
+        if other != item and _origin(other) != _origin(item):
+            raise InputError(
+                f"there is another {self._kind} called {item.name!r} ({_origin(other)}); choose another name"
+            )
+        self._items[item.name] = item
+        return item
+
+    def find(self, name: str) -> Item:
+        """Returns the object of a name.
+
+        Raises:
+            InputError: there is none; the message lists what there is.
+        """
+        self._import_all()
+        if name not in self._items:
+            near = difflib.get_close_matches(str(name), self._items, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InputError(
+                f"no {self._kind} is called {name!r}; {hint}there are {', '.join(self.names())}; one of your "
+                f"own must be registered first, in a module that the config file imports"
+            )
+        return self._items[name]
+
+    def resolve(self, item: Item | str) -> Item:
+        """Returns the object of a name, or the object itself."""
+        return self.find(item) if isinstance(item, str) else item
+
+    def names(self) -> tuple[str, ...]:
+        """Returns all names in alphabetical order."""
+        self._import_all()
+        return tuple(sorted(self._items))
+
+    def __iter__(self) -> Iterator[Item]:
+        return (self._items[name] for name in self.names())
+
+    def _import_all(self) -> None:
+        if self._complete:
+            return
+        self._complete = True
+        for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
+            importlib.import_module(f"{self._package}.{module.name}")
+
+
+def _origin(item: Any) -> str:
+    """Where an object's function was defined, as far as it can be told."""
+    functions = [value for value in getattr(item, "__dict__", {}).values() if hasattr(value, "__qualname__")]
+    return f"{functions[0].__module__}.{functions[0].__qualname__}" if functions else ""

@@ -1,0 +1,145 @@
+"""What a score is: its name, its meaning, how its function is made. Each is registered where it stands."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from diet_jax.errors import InputError
+from diet_jax.options.registry import Registry
+
+Reads = Literal["logits", "gradients", "features", "dynamics", "inputs", "nothing"]
+
+
+class Fold(NamedTuple):
+    """What a training remembers of every example, folded over its batches inside the training loop.
+
+    Two pure functions: `init(num_examples)` returns a pytree of arrays `[n ...]`, and `update(state, rows,
+    logits, labels)` takes in one batch: rows int `[b]` of the dataset, the logits float32 `[b c]` of the
+    training's own forward pass before its update, and the labels int `[b]`.
+    """
+
+    name: str
+    init: Callable[[int], Any]
+    update: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score of examples: high means hard.
+
+    `build` makes the function that computes it; what it is given and returns follows from `reads`:
+
+    | reads | build | returns a function |
+    |---|---|---|
+    | logits, gradients, features | `build(model, **options)` | `(variables, images, labels) -> float [b]` |
+    | inputs | `build(model, **options)` | the same, which leaves the variables alone: no training needed |
+    | dynamics | `build(**options)` | `(state of the fold, keep bool [n] or None) -> float [n]` |
+    | nothing | `build(**options)` | `(key, number of examples) -> float [n]` |
+
+    Attributes:
+        name: in configs, files and on the command line.
+        label: in figures and tables.
+        formula: what it is, in words; every score file carries it.
+        reference: where it was defined.
+        reads: what it is computed from.
+        build: see above; called once for each model.
+        fold: for scores of training dynamics, what is folded.
+        options: a frozen dataclass with the defaults of its own options, or None; its fields are the keyword
+            arguments of `build`, and options of config and command line.
+        infinite_means: what an infinite score says, if there can be one.
+        color: in figures; by default one that is free.
+        marker: in figures, of matplotlib.
+
+    Example:
+        >>> import functools, jax.numpy as jnp, diet_jax as dj
+        >>> def confidence(predict_fn, variables, images, labels):
+        ...     return -jnp.max(predict_fn(variables, images), axis=-1)
+        >>> score = dj.Score(
+        ...     name="unsure",
+        ...     label="unsure",
+        ...     formula="minus the largest logit",
+        ...     reference="none",
+        ...     reads="logits",
+        ...     build=lambda model: functools.partial(confidence, model.predict),
+        ... )
+        >>> score.needs_training
+        True
+    """
+
+    name: str
+    label: str
+    formula: str
+    reference: str
+    reads: Reads
+    build: Callable[..., Callable[..., Any]]
+    fold: Fold | None = None
+    options: Any = None
+    infinite_means: str = "not finite"
+    color: str | None = None
+    marker: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise InputError(f"the name of a score must be letters, digits and _, got {self.name!r}")
+        if (self.reads == "dynamics") != (self.fold is not None):
+            raise InputError(
+                f"{self.name}: a score that reads dynamics, and no other, has a fold; it reads {self.reads}"
+            )
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether it depends on a trained network."""
+        return self.reads not in ("inputs", "nothing")
+
+    @property
+    def of_examples(self) -> bool:
+        """Whether its function scores batches of images and labels."""
+        return self.reads not in ("dynamics", "nothing")
+
+    @property
+    def definition(self) -> str:
+        """Label, formula and options, for score files."""
+        chosen = {} if self.options is None else vars(self.options)
+        options = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in chosen.items())
+        return f"{self.label}: {self.formula}" + (f" ({options})" if options else "")
+
+    def with_options(self, options: Any) -> "Score":
+        """Returns the score with other options, an object like `options`."""
+        if type(options) is not type(self.options):
+            raise InputError(
+                f"options of {self.name} must be {type(self.options).__name__}, got {type(options).__name__}"
+            )
+        return dataclasses.replace(self, options=options)
+
+    def function(self, model: Any = None) -> Callable[..., Any]:
+        """Returns its function: the same object for the same score and model, so programs are found again."""
+        return _function(self, model if self.of_examples else None)
+
+
+@functools.lru_cache(maxsize=256)
+def _function(score: Score, model: Any) -> Callable[..., Any]:
+    options = {} if score.options is None else vars(score.options)
+    return score.build(model, **options) if score.of_examples else score.build(**options)
+
+
+SCORES: Registry[Score] = Registry("score", package="diet_jax.scores")
+"""All scores by name."""
+
+
+def resolve_scores(names: Iterable[Score | str]) -> tuple[Score, ...]:
+    """Returns the scores of names; scores themselves stay as they are.
+
+    Raises:
+        InputError: an unknown name, none at all, or one twice.
+    """
+    scores = tuple(SCORES.resolve(name) for name in names)
+    if not scores or len({score.name for score in scores}) != len(scores):
+        raise InputError(f"names must hold at least one score, each once; got {[s.name for s in scores]}")
+    return scores
+
+
+def folds_of(scores: Iterable[Score]) -> tuple[Fold, ...]:
+    """Returns what a training must fold for some scores, each once."""
+    return tuple({score.fold.name: score.fold for score in scores if score.fold is not None}.values())

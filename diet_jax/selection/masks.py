@@ -1,0 +1,112 @@
+"""Keep masks: how many are kept, which rows, what a tie-break decided. Fractions are shares that are kept."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diet_jax.errors import InputError
+from diet_jax.types import Mask
+
+
+def num_kept(num_examples: int, fraction: float) -> int:
+    """Returns how many of `num_examples` a keep fraction keeps: rounded to nearest, halves up.
+
+    Args:
+        num_examples: size of the dataset.
+        fraction: share to keep, above 0 and at most 1.
+
+    Raises:
+        InputError: there are no examples, or the fraction is out of range or NaN, or keeps none of them.
+
+    Example:
+        >>> num_kept(1078, 0.5), num_kept(5, 0.5)
+        (539, 3)
+    """
+    if num_examples < 1:
+        raise InputError(f"num_examples must be at least 1, got {num_examples}")
+    if not 0 < fraction <= 1:
+        raise InputError(f"keep fraction must be above 0 and at most 1, got {fraction}")
+    count = math.floor(num_examples * fraction + 0.5)
+    if count == 0:
+        raise InputError(f"keep fraction {fraction} of {num_examples} examples keeps none; raise it")
+    return count
+
+
+def kept_indices(keep: Mask, num_kept: int) -> np.ndarray:
+    """Returns the rows that a keep mask keeps, ascending.
+
+    Args:
+        keep: bool `[n]`, True = train on it.
+        num_kept: how many the mask keeps. Given so that shapes are known and a wrong mask is noticed.
+
+    Returns:
+        int32 `[k]` with `k = num_kept`.
+
+    Raises:
+        InputError: the mask is not a boolean vector, or keeps another number.
+
+    Example:
+        >>> import numpy as np
+        >>> kept_indices(np.array([True, False, True]), 2).tolist()
+        [0, 2]
+    """
+    mask = np.asarray(keep)
+    if mask.ndim != 1 or mask.dtype != bool:
+        raise InputError(f"keep must be a boolean vector [n], got {mask.dtype} of shape {mask.shape}")
+    rows = np.flatnonzero(mask).astype(np.int32)
+    if len(rows) != num_kept:
+        raise InputError(
+            f"num_kept is {num_kept} but the keep mask keeps {len(rows)} of {len(mask)} examples"
+        )
+    return rows
+
+
+class Ties(NamedTuple):
+    """How much of a selection was decided by the tie-break: `tied` examples share a score that is both kept
+    and left out, and `kept` of them were kept."""
+
+    tied: int
+    kept: int
+
+
+def tie_mass(scores: Any, keep: Mask) -> Ties:
+    """Counts the examples whose score occurs both among the kept and among the others.
+
+    Args:
+        scores: float `[n]`, those that made the mask.
+        keep: bool `[n]`.
+
+    Returns:
+        The number of tied examples and how many of them are kept; (0, 0) if scores alone decided.
+
+    Raises:
+        InputError: scores and mask differ in length, or the mask is not boolean.
+
+    Example:
+        >>> import diet_jax as dj
+        >>> tie_mass([0.0, 1.0, 1.0, 2.0], dj.keep_highest([0.0, 1.0, 1.0, 2.0], 0.5))
+        Ties(tied=2, kept=1)
+    """
+    scores, keep = checked_scores(scores), np.asarray(keep)
+    if keep.shape != scores.shape or keep.dtype != bool:
+        raise InputError(
+            f"keep must be boolean and have shape {scores.shape} like scores, got {keep.dtype} of shape "
+            f"{keep.shape}"
+        )
+    shared = np.intersect1d(scores[keep], scores[~keep])
+    tied = np.isin(scores, shared)
+    return Ties(tied=int(tied.sum()), kept=int((tied & keep).sum()))
+
+
+def checked_scores(scores: Any) -> np.ndarray:
+    """Returns scores as one vector float64 `[n]`; InputError if they are none, or any is NaN."""
+    values = np.asarray(scores, np.float64)
+    if values.ndim != 1 or not len(values):
+        raise InputError(f"scores must be one vector [n] with n of at least 1, got shape {values.shape}")
+    if np.isnan(values).any():
+        raise InputError(
+            f"scores must not be NaN: {int(np.isnan(values).sum())} of {len(values)} are, first row "
+            f"{int(np.flatnonzero(np.isnan(values))[0])}; score them or select among the others"
+        )
+    return values

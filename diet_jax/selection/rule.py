@@ -1,0 +1,96 @@
+"""What a selection rule is: from scores to a keep mask. Every rule is registered where it is defined."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diet_jax.errors import InputError
+from diet_jax.options.registry import Registry
+from diet_jax.types import PRNGKey
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A selection rule: which share of the examples is kept, given one score of each or several.
+
+    Attributes:
+        name: in configs, files and on the command line.
+        words: what it does, after "keep", such as "the highest scores".
+        reference: where it was proposed.
+        select: `(scores, ..., fraction, *, key, **options) -> bool [n]`, a vector float `[n]` for each of the
+            `num_scores`; `key` decides between equal scores.
+        num_scores: how many scores it reads.
+        options: a frozen dataclass with the defaults of its own options, or None; its fields are keyword
+            arguments of `select`, and options of config and command line.
+        check: `(fraction, **options)`, raises InputError where they do not fit; called before anything runs.
+        about: `(**options) -> str`, what a reader of the result must know; by default "" for the usual rule.
+
+    Example:
+        >>> import numpy as np, diet_jax as dj
+        >>> def middle(scores, fraction, *, key):
+        ...     return dj.keep_window(scores, fraction, offset=(1 - fraction) / 2, key=key)
+        >>> rule = dj.Rule(name="middle", words="the middle of the scores", reference="none", select=middle)
+        >>> rule(np.arange(4.0), fraction=0.5).tolist()
+        [False, True, True, False]
+    """
+
+    name: str
+    words: str
+    reference: str
+    select: Callable[..., np.ndarray]
+    num_scores: int = 1
+    options: Any = None
+    check: Callable[..., Any] | None = None
+    about: Callable[..., str] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise InputError(f"the name of a rule must be letters, digits and _, got {self.name!r}")
+        if self.num_scores < 1:
+            raise InputError(f"{self.name}: num_scores must be at least 1, got {self.num_scores}")
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The values of its options by name."""
+        return {} if self.options is None else dict(vars(self.options))
+
+    def __call__(self, *scores: Any, fraction: float, key: PRNGKey | None = None) -> np.ndarray:
+        """Returns the keep mask bool `[n]` of as many scores as the rule reads.
+
+        Raises:
+            InputError: another number of scores, or what the rule's function refuses.
+        """
+        if len(scores) != self.num_scores:
+            raise InputError(f"the rule {self.name} reads {self.num_scores} scores, got {len(scores)}")
+        self.check_fraction(fraction)
+        keep = np.asarray(self.select(*scores, fraction, key=key, **self.chosen))
+        if keep.shape != np.shape(scores[0]) or keep.dtype != bool:
+            raise InputError(
+                f"the rule {self.name} must return a mask bool {np.shape(scores[0])}, got {keep.dtype} of "
+                f"shape {keep.shape}"
+            )
+        return keep
+
+    def check_fraction(self, fraction: float) -> None:
+        """Raises InputError unless the rule's options allow a keep fraction."""
+        if self.check is not None:
+            self.check(fraction, **self.chosen)
+
+    def with_options(self, options: Any) -> "Rule":
+        """Returns the rule with other options, an object like `options`."""
+        if type(options) is not type(self.options):
+            raise InputError(
+                f"options of {self.name} must be {type(self.options).__name__}, got {type(options).__name__}"
+            )
+        return dataclasses.replace(self, options=options)
+
+    def describe(self) -> str:
+        """Returns what a reader of the result must know; "" if there is nothing unusual."""
+        return self.about(**self.chosen) if self.about is not None else f"kept by the rule {self.name}"
+
+
+RULES: Registry[Rule] = Registry("selection rule", package="diet_jax.selection")
+"""All selection rules by name."""
