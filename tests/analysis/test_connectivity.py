@@ -435,14 +435,14 @@ def test_onset_options_and_errors():
 def run(state, stop, model, dataset):
     kept = np.arange(len(dataset), dtype=np.int32)
     steps = train_between(
-        state, dataset.examples(), kept, [stop], model=model, config=CONFIG, num_steps=CONFIG.steps
+        state, dataset.examples(), kept, [stop], program=dj.Program(model, CONFIG, CONFIG.steps)
     )
     return next(steps)[0]
 
 
 @pytest.fixture
 def parent(conv_model, train_split):
-    state = start(KEY, conv_model, train_split, config=CONFIG, num_steps=9)
+    state = start(KEY, train_split, program=dj.Program(conv_model, CONFIG, 9))
     return run(state, 4, conv_model, train_split)
 
 
@@ -453,7 +453,9 @@ def test_a_child_with_the_key_of_its_parent_is_its_parent(parent, conv_model, tr
     parent = run(parent, 9, conv_model, train_split)
     assert_same_bits(child, parent)
     # And the parent went where it would have gone without a child.
-    alone = run(start(KEY, conv_model, train_split, config=CONFIG, num_steps=9), 9, conv_model, train_split)
+    alone = run(
+        start(KEY, train_split, program=dj.Program(conv_model, CONFIG, 9)), 9, conv_model, train_split
+    )
     assert_same_bits(alone, parent)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import diet_jax as dj
-from diet_jax.devices import free_memory, memory
+from diet_jax.devices import free_memory
 from diet_jax.devices.memory import (
     BatchPlan,
     fit_batch,
@@ -22,7 +22,7 @@ from diet_jax.devices.memory import (
     program_bytes,
     resident_bytes,
 )
-from diet_jax.ensemble import passes
+from diet_jax.ensemble import over_seeds, passes
 from diet_jax.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -268,7 +268,7 @@ def normals(keys, shift):
 @pytest.mark.parametrize(
     ("limit", "most", "sizes"), [(10**9, 5, [5]), (10**9, 2, [5, 2, 2, 2]), (None, 9, [2] * 3)]
 )
-def test_seeds_run_in_groups_that_fit(limit, most, sizes, compiled_names):
+def test_seeds_run_in_groups_that_fit(limit, most, sizes, compiled_names, monkeypatch):
     keys, shift = jax.random.split(jax.random.key(0), 5), jnp.float32(1.0)
     expected = np.asarray(normals(keys, shift)["x"])
     done, told = [], []
@@ -279,16 +279,19 @@ def test_seeds_run_in_groups_that_fit(limit, most, sizes, compiled_names):
     jitted = jax.jit(lambda keys, shift: normals(keys, shift))
 
     class Program:
-        lower = staticmethod(jitted.lower)
+        def lower(self, keys, shift, *, how):
+            return jitted.lower(keys, shift)
 
-        def __call__(self, keys, shift):
+        def __call__(self, keys, shift, *, how):
+            assert how == "map"
             done.append(len(keys))
             if len(keys) > most:
                 raise OUT_OF_MEMORY
             return jitted(keys, shift)
 
     compiled_names.clear()
-    result = memory.run_seeds(Program(), keys, shift, limit=limit, warn=told.append)
+    monkeypatch.setattr(over_seeds, "memory_to_plan_with", lambda: limit)
+    result = over_seeds.run_seeds(Program(), keys, shift, how="map", one=None, warn=told.append)
     assert done == sizes
     assert compiled_names.count("jit(<lambda>)") == len(set(sizes)) + tight
     np.testing.assert_array_equal(result["x"], expected)

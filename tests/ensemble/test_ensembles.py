@@ -102,7 +102,7 @@ def one_at_a_time(conv_model, train_split, keys):
         state, history = dj.train(key, conv_model, train_split, keep=KEEP, config=CONFIG, num_updates=7)
         for name, score_fn in score_fns.items():
             scores[name].append(dj.score_dataset(score_fn, state.variables, train_split, batch_size=20))
-        scores["forgetting"].append(np.asarray(dj.forgetting_scores(state.forgetting, keep=KEEP)))
+        scores["forgetting"].append(np.asarray(dj.forgetting_scores(state.dynamics["forgetting"], keep=KEEP)))
         states.append(jax.tree.map(np.asarray, state.variables))
         losses.append(history.loss)
     return {name: np.stack(rows) for name, rows in scores.items()}, states, np.stack(losses)
@@ -253,7 +253,7 @@ def test_score_ensemble_refuses_bad_arguments(conv_model, train_split, keys, unc
         ({"step": ()}, "several in ascending order"),
         ({"step": (0.5, 1)}, r"an integer, or a tuple of them, got \(0.5, 1\)"),
         ({"step": None}, "an integer, or a tuple of them, got None"),
-        ({"names": ("el3n",)}, "score names are"),
+        ({"names": ("el3n",)}, "no score is called"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"keep": np.ones(49, bool)}, "one entry for each"),
         ({"keep": np.arange(50) < 5}, "only 5 examples"),
