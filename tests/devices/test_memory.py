@@ -235,17 +235,17 @@ def test_scoring_goes_on_with_half_the_batch_where_memory_runs_out(
         return real(variables, images, labels, *stats, fn=fn, batch_size=batch_size)
 
     monkeypatch.setattr(passes, "_mapped", mapped)
-    for chunks, done in [
+    for chunks, done, smaller in [
         # The first sixteen are kept, the others are scored by fours.
-        (1, [(16, 16), (16, 16), (8, 8)] + [(4, 4)] * 9),
-        # Of batches that share a call too, there are fewer in a call before they become smaller.
-        (8, [(16, 2), (16, 2), (8, 1)] + [(4, 1)] * 8 + [(2, 1)]),
+        (1, [(16, 16), (16, 16), (8, 8)] + [(4, 4)] * 9, ["8", "4"]),
+        # Twenty-five batches are four calls of seven. There are fewer in a call once they cannot be smaller.
+        (8, [(14, 2), (14, 2), (7, 1)] + [(3, 1)] * 12, ["7", "3"]),
     ]:
         sizes.clear()
         monkeypatch.setattr(passes, "default_chunks_per_call", lambda value=chunks: value)
         with pytest.warns(UserWarning, match="memory ran out") as told:
             scores = dj.score_dataset(fn, conv_variables, train_split, batch_size=16 // chunks)
-        assert [str(w.message).split("going on with ")[1] for w in told] == ["8", "4"]
+        assert [str(w.message).split("going on with ")[1] for w in told] == smaller
         assert sizes == done
         np.testing.assert_allclose(scores, expected, rtol=1e-6)
 
@@ -291,7 +291,7 @@ def test_seeds_run_in_groups_that_fit(limit, most, sizes, compiled_names, monkey
 
     compiled_names.clear()
     monkeypatch.setattr(over_seeds, "memory_to_plan_with", lambda: limit)
-    result = over_seeds.run_seeds(Program(), keys, shift, how="map", one=None, warn=told.append)
+    result = over_seeds.run_seeds(Program(), keys, shift, how="map", one=list, warn=told.append)
     assert done == sizes
     assert compiled_names.count("jit(<lambda>)") == len(set(sizes)) + tight
     np.testing.assert_array_equal(result["x"], expected)
