@@ -272,7 +272,7 @@ def test_all_points_and_all_pairs_run_one_program(conv_model, ends, train_split)
     # No other test has batches of this size; the line itself may be compiled already.
     with compilations() as names:
         path_correct(conv_model, *ends, train_split, num_points=3, batch_size=13)
-    assert set(names) - {"jit(_interpolated)"} == {"jit(_mapped)"}
+    assert set(names) - {"jit(_interpolated)"} == {"jit(mapped_batches)"}
     assert len(names) == len(set(names))
     with compilations() as names:
         path_correct(conv_model, *ends[::-1], train_split, num_points=9, batch_size=13)

@@ -22,9 +22,9 @@ import diet_jax as dj
 from diet_jax.analysis.connectivity.barriers import path_correct
 from diet_jax.devices.mesh import fetch, replicate
 from diet_jax.ensemble.over_seeds import resolve_how
-from diet_jax.ensemble.passes import _mapped
+from diet_jax.ensemble.passes import mapped_batches
 from diet_jax.ensemble.retraining import predict_dataset
-from diet_jax.training.loop import _one_step, put_examples, start, train_between
+from diet_jax.training.loop import one_step, put_examples, start, train_between
 
 MODEL = dj.from_linen(conftest.ConvNet())
 TRAIN = conftest.tiny_dataset(50, 0, "train")
@@ -234,14 +234,14 @@ def check_devices() -> None:
                 used_up=all(leaf.is_deleted() for leaf in leaves if isinstance(leaf, jax.Array)),
                 compiled=compiled.count("jit(train_step)"),
             )
-            lowered = _one_step.lower(final, put_examples(TRAIN), replicate(rows), program=program)
+            lowered = one_step.lower(final, put_examples(TRAIN), replicate(rows), program=program)
             compiled_step = lowered.compile()
             flops[name] = compiled_step.cost_analysis()["flops"]
             emit(f"work of a training step, {name}", share=flops[name] / flops["one device"])
             images = replicate(jnp.asarray(TRAIN.images[:16], jnp.float32) / 100)
             labels = replicate(TRAIN.labels[:16])
             stats = (np.zeros(2, np.float32), np.ones(2, np.float32))
-            scoring = _mapped.lower(
+            scoring = mapped_batches.lower(
                 final.variables, images, labels, *stats, fn=GRAND, batch_size=16
             ).compile()
             flops[f"grand {name}"] = scoring.cost_analysis()["flops"]

@@ -200,7 +200,7 @@ def test_a_batch_is_halved_until_its_program_fits_and_is_compiled_once(
     assert tight.needed <= tight.limit == int(free_memory.SHARE_TO_PLAN_WITH * (roomy.needed // 2))
     assert 1 < tight.batch_size < roomy.batch_size
     halvings = int(np.log2(roomy.batch_size / tight.batch_size))
-    assert compiled_names == ["jit(_mapped)"] * halvings
+    assert compiled_names == ["jit(mapped_batches)"] * halvings
     compiled_names.clear()
     scores = dj.score_dataset(fn, conv_variables, train_split)
     assert compiled_names == []
@@ -215,10 +215,10 @@ def test_shapes_of_variables_give_the_plan_and_the_program_of_the_variables(
     fn = functools.partial(dj.el2n, conv_model.predict)
     shapes = jax.eval_shape(lambda: conv_variables)
     plan = passes.chunk_plan(fn, shapes, train_split)
-    assert compiled_names == ["jit(_mapped)"]
+    assert compiled_names == ["jit(mapped_batches)"]
     passes.map_dataset(fn, conv_variables, train_split, batch_size=plan.batch_size)
     passes.map_dataset(fn, conv_variables, train_split)
-    assert compiled_names == ["jit(_mapped)"]
+    assert compiled_names == ["jit(mapped_batches)"]
 
 
 def test_scoring_goes_on_with_half_the_batch_where_memory_runs_out(
@@ -226,7 +226,7 @@ def test_scoring_goes_on_with_half_the_batch_where_memory_runs_out(
 ):
     fn = functools.partial(dj.el2n, conv_model.predict)
     expected = dj.score_dataset(fn, conv_variables, train_split)
-    real, sizes = passes._mapped, []
+    real, sizes = passes.mapped_batches, []
 
     def mapped(variables, images, labels, *stats, fn, batch_size):
         sizes.append((len(images), batch_size))
@@ -234,7 +234,7 @@ def test_scoring_goes_on_with_half_the_batch_where_memory_runs_out(
             raise OUT_OF_MEMORY
         return real(variables, images, labels, *stats, fn=fn, batch_size=batch_size)
 
-    monkeypatch.setattr(passes, "_mapped", mapped)
+    monkeypatch.setattr(passes, "mapped_batches", mapped)
     for chunks, done, smaller in [
         # The first sixteen are kept, the others are scored by fours.
         (1, [(16, 16), (16, 16), (8, 8)] + [(4, 4)] * 9, ["8", "4"]),
@@ -254,7 +254,7 @@ def test_one_example_that_does_not_fit_names_the_remedy(train_split, conv_model,
     def mapped(*args, **kwargs):
         raise OUT_OF_MEMORY
 
-    monkeypatch.setattr(passes, "_mapped", mapped)
+    monkeypatch.setattr(passes, "mapped_batches", mapped)
     fn = functools.partial(dj.el2n, conv_model.predict)
     warnings.simplefilter("ignore")
     with pytest.raises(InputError, match="one of the examples at a time; choose"):

@@ -50,13 +50,13 @@ def score(model, variables, streamed, tmp_path):
 @pytest.fixture
 def calls(monkeypatch):
     """The number of rows of each compiled call."""
-    sizes, call = [], passes._mapped
+    sizes, call = [], passes.mapped_batches
 
     def counting(variables, images, *args, **options):
         sizes.append(len(images))
         return call(variables, images, *args, **options)
 
-    monkeypatch.setattr(passes, "_mapped", counting)
+    monkeypatch.setattr(passes, "mapped_batches", counting)
     return sizes
 
 
