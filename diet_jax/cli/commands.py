@@ -121,6 +121,8 @@ def select(command: "options.Select") -> None:
     for path in (command.out, ids_path):
         if path.exists():
             raise InputError(f"{path} exists already; choose another --out")
+    if not command.scores:
+        raise InputError("select needs a score file, such as runs/digits-mlp/scores/el2n.npz")
     files = [ScoreFile.load(path) for path in command.scores]
     file, rule = files[0], command.rule
     for path, other in zip(command.scores[1:], files[1:], strict=True):
