@@ -20,12 +20,7 @@ from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.options.plain import differences, to_json
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
-    "PYTHONPATH": str(ROOT),
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",
-}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 OPTIONS = [
     *("--model.widths", "8", "--train.steps", "20", "--score.names", "el2n", "--score.epoch", "0.5"),
     *("--score.num-seeds", "3", "--retrain.num-seeds", "3", "--select.fractions", "0.5"),
@@ -309,7 +304,8 @@ assert shape(RunConfig(mesh=MeshConfig(seed=2), checkpoint_epochs=(1.0,))) == {"
 assert shape(RunConfig(mesh=MeshConfig(data=2, shard_params=True))) == {"seed": 2, "fsdp": 2}
 assert jax.sharding.get_mesh().empty
 """
-    environment = {**ENVIRONMENT, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+    environment = {**ENVIRONMENT, "XLA_FLAGS": flags}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
