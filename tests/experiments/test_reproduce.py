@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 import diet_jax as dj
+from diet_jax.analysis.statistics import Comparison
 from diet_jax.cli.main import load_config, main
 from diet_jax.experiments.config import DataConfig, ModelConfig
 from diet_jax.experiments.reproduction import store as store_module
 from diet_jax.experiments.reproduction.figure import PaperFigure, config_folder, figure_names, make_figure
-from diet_jax.experiments.reproduction.outcome import Comparison, level, series
+from diet_jax.experiments.reproduction.outcome import level, series
 from diet_jax.experiments.reproduction.recipes import DIGITS
 from diet_jax.experiments.reproduction.store import Training, highest, open_store, random_masks
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
@@ -277,7 +278,8 @@ def test_verdicts_need_more_than_the_error(difference, above, no_loss):
 
 def test_one_seed_decides_nothing():
     found = Comparison.of([0.5], [0.0])
-    assert (found.error, found.is_above(), found.is_no_loss()) == (None, "unclear", "unclear")
+    assert np.isnan(found.error)
+    assert (found.is_above(), found.is_no_loss(), found.text()) == ("unclear", "unclear", "+50.00")
 
 
 # The command.

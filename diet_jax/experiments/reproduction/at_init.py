@@ -5,17 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from diet_jax.analysis.results import RANDOM
+from diet_jax.analysis.statistics import Comparison, spearman
 from diet_jax.errors import InputError
 from diet_jax.experiments.reproduction.accuracy import fraction_panel
 from diet_jax.experiments.reproduction.outcome import (
     Claim,
-    Comparison,
     Outcome,
     Published,
     lacking_note,
     percent,
     seeds_note,
-    spearman,
 )
 from diet_jax.experiments.reproduction.store import Store
 from diet_jax.experiments.reproduction.task import ScoreAt, Task

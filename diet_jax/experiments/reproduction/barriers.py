@@ -9,9 +9,10 @@ import numpy as np
 
 from diet_jax.analysis.connectivity.barriers import BatchStatistics, path_correct
 from diet_jax.analysis.connectivity.paths import barrier_height, connectivity_onset
+from diet_jax.analysis.statistics import Comparison
 from diet_jax.devices.progress import Progress
 from diet_jax.errors import InputError
-from diet_jax.experiments.reproduction.outcome import Claim, Comparison, Outcome, Published, series
+from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, series
 from diet_jax.experiments.reproduction.store import Store, Training, random_masks
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 

@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from diet_jax.analysis.statistics import Comparison, spearman
 from diet_jax.errors import InputError
 from diet_jax.experiments.reproduction.outcome import (
     Claim,
-    Comparison,
     Outcome,
     Published,
     lacking_note,
     networks,
     percent,
     series,
-    spearman,
 )
 from diet_jax.experiments.reproduction.store import Store, highest
 from diet_jax.experiments.reproduction.task import AnalysisScore, ScoreAt, Task

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from diet_jax.analysis.results import RANDOM
+from diet_jax.analysis.statistics import Comparison
 from diet_jax.errors import InputError
-from diet_jax.experiments.reproduction.outcome import Claim, Comparison, Outcome, Published, networks
+from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, networks
 from diet_jax.experiments.reproduction.store import Store, highest, random_masks
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from diet_jax.analysis.results import FULL, RANDOM
+from diet_jax.analysis.statistics import Comparison
 from diet_jax.errors import InputError
 from diet_jax.experiments.reproduction.outcome import (
     Claim,
-    Comparison,
     Outcome,
     Published,
     lacking_note,
