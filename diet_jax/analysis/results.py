@@ -80,8 +80,9 @@ def to_rows(results: list[Result]) -> list[dict[str, Any]]:
 
 
 def _minus(result: Result, other: Result | None) -> Comparison | None:
-    alone = other is None or other is result
-    return None if alone else Comparison.of(result.accuracy, other.accuracy)
+    if other is None or other is result:
+        return None
+    return Comparison.of(result.accuracy, other.accuracy)
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
