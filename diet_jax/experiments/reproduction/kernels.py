@@ -11,13 +11,14 @@ from diet_jax.data.augment import normalized_images
 from diet_jax.data.dataset import fingerprint
 from diet_jax.devices.progress import Progress
 from diet_jax.errors import InputError
+from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, networks, series
 from diet_jax.experiments.reproduction.store import Store, Training
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 
 
 @dataclass(frozen=True)
-class KernelVelocity:
+class KernelVelocity(Experiment):
     """Velocity of the kernel of groups of examples that are neighbours by EL2N."""
 
     task: Task

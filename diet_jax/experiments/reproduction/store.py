@@ -24,7 +24,7 @@ from diet_jax.ensemble.passes import score_dataset
 from diet_jax.ensemble.retraining import predict_dataset
 from diet_jax.ensemble.scoring import score_state
 from diet_jax.errors import InputError
-from diet_jax.experiments.reproduction.task import WITHOUT_TRAINING, ScoreAt, Task
+from diet_jax.experiments.reproduction.task import ScoreAt, Task
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup, prepare
 from diet_jax.experiments.train_one import train_with_records
@@ -161,7 +161,7 @@ class Store:
             (seed, at.epoch)
             for at in wanted
             for seed in range(num_seeds)
-            if at.name not in WITHOUT_TRAINING and not self._score_path(task, at, seed).is_file()
+            if at.score.needs_training and not self._score_path(task, at, seed).is_file()
         }
         last = {seed: max(e for s, e in missing if s == seed) for seed, _ in missing}
         total = sum(self.step(task, epoch) for epoch in last.values())
@@ -180,7 +180,7 @@ class Store:
 
     def _score_facts(self, task: Task, at: ScoreAt, seed: int) -> dict[str, Any]:
         facts: dict[str, Any] = {"score": at.name, "fingerprint": self.setup(task).splits.train.fingerprint}
-        if at.name in WITHOUT_TRAINING:
+        if not at.score.needs_training:
             return {**facts, "seed": seed if at.name == "random" else None, "of": task.seed}
         return {**facts, "step": self.step(task, at.epoch), "of": self.facts(Training(task, "score", seed))}
 
