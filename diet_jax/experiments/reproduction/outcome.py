@@ -29,6 +29,11 @@ class Published:
     levels: Mapping[str, float] = field(default_factory=dict)
 
 
+def points(x: Sequence[float], y: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """Pairs each place with its value, for the series of a published figure."""
+    return tuple(zip(x, y, strict=True))
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A figure's result: what `plotting.draw_result` draws, in words and in claims."""
