@@ -70,7 +70,7 @@ class ScoreAt:
 
     @property
     def score(self) -> Score:
-        """What the name means."""
+        """The score of that name."""
         return SCORES.find(self.name)
 
     @property
