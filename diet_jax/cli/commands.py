@@ -18,6 +18,7 @@ from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.retraining import predict_dataset
 from diet_jax.ensemble.shards import remove_shards
 from diet_jax.errors import InputError
+from diet_jax.experiments.choices import chosen
 from diet_jax.experiments.config import DataConfig, RunConfig
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.prune import PREDICTIONS, run_prune
@@ -29,6 +30,7 @@ from diet_jax.experiments.setup import save_noise
 from diet_jax.experiments.train_one import train_with_records
 from diet_jax.files.arrays import write_atomically
 from diet_jax.scores.file import ScoreFile
+from diet_jax.scores.score import SCORES
 from diet_jax.selection.file import KeepFile
 from diet_jax.training.loop import check_keep
 from diet_jax.training.seeds import seed_keys
@@ -104,7 +106,7 @@ def score_from_run(command: "options.Score") -> None:
     config = RunFolder(command.from_run).config()
     data = dataclasses.replace(config.data, data_dir=data_dir or config.data.data_dir)
     config = dataclasses.replace(config, run_dir=str(command.from_run), data=data)
-    scores = dataclasses.replace(config.score, names=command.names or config.score.names).scores
+    scores = [chosen(SCORES, name, config.score.options) for name in command.names or config.score.names]
     setup = prepare_setup(config, scores=False, prunes=False)
     with open_run(config, setup.resolved()) as folder:
         for path in score_checkpoints(setup, folder, command.step, scores):

@@ -122,7 +122,7 @@ def map_ranges(
         arrays = replicate((next(images), dataset.labels[rows], *stats))
         following = [start + size] if start + size < stop else [first for first, _ in ranges[number + 1 :]]
         expected = (following[0], size) if following else None
-        return fetch(_mapped(variables, *arrays, fn=fn, batch_size=_parted(size / chunks)))
+        return fetch(mapped_batches(variables, *arrays, fn=fn, batch_size=_parted(size / chunks)))
 
     size = per_call
     for number, (first, stop) in enumerate(ranges):
@@ -165,7 +165,7 @@ def chunk_plan(
         images = replicated_shape((per_call, *dataset.image_shape), dataset.images.dtype)
         labels = replicated_shape((per_call,), dataset.labels.dtype)
         stats = (replicated_shape(values.shape, values.dtype) for values in _stats(dataset))
-        return _mapped.lower(variables, images, labels, *stats, fn=fn, batch_size=batch).compile()
+        return mapped_batches.lower(variables, images, labels, *stats, fn=fn, batch_size=batch).compile()
 
     return fit_batch(
         compile_at,
@@ -247,7 +247,7 @@ def batch_shapes(dataset: Dataset) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtype
 
 
 @functools.partial(jax.jit, static_argnames=("fn", "batch_size"))
-def _mapped(
+def mapped_batches(
     variables: Any, images: Any, labels: Any, mean: Any, std: Any, *, fn: Callable[..., Any], batch_size: int
 ) -> Any:
     return map_examples_of(fn, variables, Examples(images, labels, mean, std), batch_size=batch_size)

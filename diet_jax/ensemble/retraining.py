@@ -107,7 +107,7 @@ def train_ensemble(
         return (*predict_dataset(model, state.variables, test), fetch(state.variables), history)
 
     predicted, loss, variables, history = run_seeds(
-        _train_program,
+        train_program,
         (keys, np.stack(kept)),
         examples,
         put_examples(test) if chosen != "loop" else None,
@@ -163,7 +163,7 @@ def prediction_function(model: Model) -> Callable[..., Any]:
 
 
 @functools.partial(jax.jit, static_argnames=("program", "batch_size", "how"))
-def _train_program(seeded: Any, examples: Examples, test: Examples, *, how: How, **static: Any) -> Any:
+def train_program(seeded: Any, examples: Examples, test: Examples, *, how: How, **static: Any) -> Any:
     return over_seeds(functools.partial(train_one_seed, **static), how=how)(seeded, examples, test)
 
 

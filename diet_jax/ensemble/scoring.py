@@ -137,7 +137,7 @@ def score_ensemble(
         return jax.tree.map(lambda *arrays: np.stack(arrays), *at_steps), fetch(state.variables), joined
 
     found, variables, history = run_seeds(
-        _score_program,
+        score_program,
         keys,
         examples,
         kept,
@@ -315,5 +315,5 @@ def _checked_steps(step: int | tuple[int, ...], num_steps: int) -> tuple[int, ..
 
 
 @functools.partial(jax.jit, static_argnames=("program", "steps", "batch_sizes", "how"))
-def _score_program(keys: Any, examples: Examples, kept: Any, *, how: How, **static: Any) -> Any:
+def score_program(keys: Any, examples: Examples, kept: Any, *, how: How, **static: Any) -> Any:
     return over_seeds(functools.partial(score_one_seed, **static), how=how)(keys, examples, kept)

@@ -19,6 +19,11 @@ def choices_of(registry: Registry[Any], *, several: bool = False) -> Callable[[]
     return annotation
 
 
+def options_of(registry: Registry[Any]) -> Callable[[], dict[str, Any]]:
+    """Returns what lists the options, by name, of everything that is registered by then."""
+    return lambda: {item.name: item.options for item in registry if item.options is not None}
+
+
 def take_options(section: Any, field: str, registry: Registry[Any]) -> None:
     """Completes a config section: objects become registered names, and everything registered has its options.
 
@@ -43,6 +48,12 @@ def take_options(section: Any, field: str, registry: Registry[Any]) -> None:
     complete = {
         item.name: _options(options.get(item.name), item) for item in registry if item.options is not None
     }
+    idle = [name for name in complete if complete[name] != registry.find(name).options and name not in names]
+    if idle:
+        raise InputError(
+            f"options of {', '.join(idle)} are set, but {field} is {' '.join(names)}; choose it there, or "
+            f"leave its options out"
+        )
     unknown = sorted(set(options) - set(complete))
     if unknown:
         raise InputError(f"options: {', '.join(unknown)} has no options; leave them out")

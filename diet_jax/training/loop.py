@@ -34,8 +34,8 @@ ROWS_PER_CALL = 500
 
 _init = jax.jit(init_state, static_argnames=("program", "image_shape", "num_examples"))
 _rows = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
-_one_step = jax.jit(train_step, static_argnames="program", donate_argnames="state")
-_many_steps = jax.jit(train_steps, static_argnames="program", donate_argnames="state")
+one_step = jax.jit(train_step, static_argnames="program", donate_argnames="state")
+many_steps = jax.jit(train_steps, static_argnames="program", donate_argnames="state")
 
 
 def check_keep(dataset: Dataset, keep: Mask | None, config: TrainConfig) -> np.ndarray:
@@ -146,11 +146,11 @@ def train_between(
             rows = _rows(order_key, kept, step, num_steps=drawn, batch_size=config.batch_size)
             count = min(drawn, stop - step)
             if per_call > 1:
-                state, new = _many_steps(state, examples, rows, count, program=program)
+                state, new = many_steps(state, examples, rows, count, program=program)
                 metrics.append((new, count))
             else:
                 for batch in fetch(rows)[:count]:
-                    state, new = _one_step(state, examples, batch, program=program)
+                    state, new = one_step(state, examples, batch, program=program)
                     metrics.append((new, 1))
             step += count
         yield state, _joined(metrics)
