@@ -20,7 +20,7 @@ from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.figure import PaperFigure, config_folder, figure_names, make_figure
 from diet_jax.experiments.reproduction.outcome import Outcome, level, series
 from diet_jax.experiments.reproduction.recipes import DIGITS
-from diet_jax.experiments.reproduction.store import Store, Training, highest, open_store, random_masks
+from diet_jax.experiments.reproduction.store import Store, Training, open_store, tie_key
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 from diet_jax.scores.score import SCORES, Score
 from diet_jax.training.recipe import TrainConfig
@@ -160,8 +160,8 @@ def test_predictions_are_those_of_train_ensemble(store):
     train, test = setup.splits
     scores = np.arange(len(train)) % 7 * 1.0
     masks = {
-        "half": highest(TINY, scores, 0.5),
-        "random": random_masks(TINY, len(train), 0.5, 2),
+        "half": dj.keep_highest(scores, 0.5, key=tie_key(TINY)),
+        "random": store.random_masks(TINY, 0.5, 2),
         "all": None,
     }
     found = store.predictions(TINY, masks, 2)

@@ -2,21 +2,12 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from diet_jax.analysis.results import RANDOM
 from diet_jax.analysis.statistics import Comparison, spearman
 from diet_jax.errors import InputError
-from diet_jax.experiments.reproduction.accuracy import fraction_panel
+from diet_jax.experiments.reproduction.accuracy import AccuracyByFraction
 from diet_jax.experiments.reproduction.experiment import Experiment
-from diet_jax.experiments.reproduction.outcome import (
-    Claim,
-    Outcome,
-    Published,
-    lacking_note,
-    percent,
-    seeds_note,
-)
+from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, against, pruning_note
 from diet_jax.experiments.reproduction.store import Store
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 
@@ -45,16 +36,14 @@ class GrandAtInit(Experiment):
 
     def run(self, store: Store, published: Published | None) -> Outcome:
         """Scores at step 0, later and at the last step; prunes and retrains."""
-        task = self.task
-        if self.claim_fraction not in self.fractions:
-            raise InputError(
-                f"claim_fraction {self.claim_fraction:g} must be one of the fractions {self.fractions}"
-            )
+        task, kept = self.task, self.claim_fraction
+        if kept not in self.fractions:
+            raise InputError(f"claim_fraction {kept:g} must be one of the fractions {self.fractions}")
         initial, last = ScoreAt("grand", 0.0), ScoreAt("grand", store.last_epoch(task))
         el2n, norm = ScoreAt("el2n", self.el2n_epoch), ScoreAt("input_norm")
-        wanted = (el2n, initial, last, norm)
-        panel, accuracy, left_out = fraction_panel(
-            store, task, wanted, self.fractions, self.score_seeds, self.retrain_seeds
+        wanted, seeds = (el2n, initial, last, norm), (self.score_seeds, self.retrain_seeds)
+        panel, accuracy, lacking = AccuracyByFraction(task, self.fractions, wanted, kept, *seeds).curves(
+            store
         )
         names = {
             initial.label: ("grand_at_init", "GraNd at step 0"),
@@ -64,14 +53,7 @@ class GrandAtInit(Experiment):
         for line in panel["series"]:
             line["name"], line["label"] = names.get(line["label"], (line["name"], line["label"]))
         scores = store.mean_scores(task, wanted, self.score_seeds)
-        to_norm = spearman(scores[initial], scores[norm])
-        to_el2n = spearman(scores[initial], scores[el2n])
-        kept = self.claim_fraction
-
-        def at(score: ScoreAt) -> np.ndarray | None:
-            return accuracy.get((score.label, kept))
-
-        random = accuracy.get((RANDOM, kept))
+        to_norm, to_el2n = (spearman(scores[initial], scores[other]) for other in (norm, el2n))
         claims = [
             Claim(
                 "GraNd at initialisation ranks as the norm of the input does",
@@ -80,23 +62,23 @@ class GrandAtInit(Experiment):
                 "yes" if to_norm > 0.5 else "no",
             )
         ]
-        said = {
-            initial: "92.19 against 93.54 (Kirsch 2023)",
-            last: '95.1 against 93.4 (version 1, "at initialisation")',
-        }
-        for score, text, better in (
-            (initial, f"keep {kept:g} by GraNd at step 0 is no better than random", False),
-            (last, f"keep {kept:g} by GraNd of the last checkpoint is better than random", True),
+        random = accuracy.get((RANDOM, kept))
+        for score, text, theirs in (
+            (initial, "at step 0 is no better than random", "92.19 against 93.54 (Kirsch 2023)"),
+            (
+                last,
+                "of the last checkpoint is better than random",
+                '95.1 against 93.4 (version 1, "at initialisation")',
+            ),
         ):
-            values = at(score)
+            values = accuracy.get((score.label, kept))
             if values is not None and random is not None:
                 gain = Comparison.of(values, random)
-                holds = gain.is_above() if better else (-gain).is_no_loss()
-                ours = f"{percent(values)} against {percent(random)}, difference {gain.text()}"
-                claims.append(Claim(text, said[score], ours, holds))
+                holds = gain.is_above() if score == last else (-gain).is_no_loss()
+                claims.append(Claim(f"keep {kept:g} by GraNd {text}", theirs, against(values, random), holds))
         return Outcome(
             title="GraNd at initialisation, and what was taken for it",
-            note=seeds_note(self.score_seeds, self.retrain_seeds) + lacking_note(left_out),
+            note=pruning_note(*seeds, lacking),
             chart={"kind": "lines", "panels": [panel]},
             claims=tuple(claims),
             facts={"story": STORY},

@@ -1,8 +1,10 @@
 """Error barriers between a network and children spawned from it, on easy and hard examples (Figure 4)."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -13,8 +15,8 @@ from diet_jax.analysis.statistics import Comparison
 from diet_jax.devices.progress import Progress
 from diet_jax.errors import InputError
 from diet_jax.experiments.reproduction.experiment import Experiment
-from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, series
-from diet_jax.experiments.reproduction.store import Store, Training, random_masks
+from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, lines_panel, series
+from diet_jax.experiments.reproduction.store import Store, Training
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 
 SUBSETS = ("lowest", "random", "highest")
@@ -44,27 +46,28 @@ class ErrorBarriers(Experiment):
         steps = [store.step(self.task, epoch) for epoch in self.spawn_epochs]
         if sorted(set(steps)) != steps:
             raise InputError(f"spawn_epochs must ascend, each a step of its own; got steps {steps}")
-        errors = self._errors(store)
-        chord = {s: self._heights(errors["parent", s], "chord") for s in SUBSETS}
-        mean = {s: self._heights(errors["parent", s], "mean") for s in SUBSETS}
-        pairs = {s: self._heights(errors["pair", s], "chord") for s in SUBSETS} if self.children > 1 else None
-        panels = [
-            self._panel("parent and child, above the chord", chord),
-            self._panel("parent and child, above the mean of the ends", mean),
-        ]
-        if pairs:
-            panels.append(self._panel("pairs of children, above the chord", pairs))
-        onset = {s: self._onset(store, chord[s]) for s in SUBSETS}
-        size = len(self._rows(store)["lowest"])
-        setup = store.setup(self.task)
+        rows = self._rows(store)
+        errors = self._errors(store, steps, rows)
+        drawn: dict[str, tuple[str, Literal["chord", "mean"]]] = {
+            "parent and child, above the chord": ("parent", "chord"),
+            "parent and child, above the mean of the ends": ("parent", "mean"),
+        }
+        if self.children > 1:
+            drawn["pairs of children, above the chord"] = ("pair", "chord")
+        heights = {
+            title: {s: [np.asarray(barrier_height(e, ends=ends)) for e in errors[kind, s]] for s in SUBSETS}
+            for title, (kind, ends) in drawn.items()
+        }
+        chord = heights["parent and child, above the chord"]
+        onset = {s: self._onset(steps, chord[s]) for s in SUBSETS}
         statistics = f" BatchNorm statistics {self.batch_statistics}." if self._has_state(store) else ""
         return Outcome(
             title=f"Final training error barrier; {self.task.name}",
-            note=f"Error rate on {size:,} un-augmented training examples each, {self.num_points} points on "
-            f"the path; parents: {self.parents}, children of each at every epoch: {self.children}, bands "
-            f"show the 16th to 84th percentile; training ends at epoch {setup.num_steps / setup.per_epoch:g}."
-            + statistics,
-            chart={"kind": "lines", "panels": panels},
+            note=f"Error rate on {len(rows['lowest']):,} un-augmented training examples each, "
+            f"{self.num_points} points on the path; parents: {self.parents}, children of each at every "
+            f"epoch: {self.children}, bands show the 16th to 84th percentile; training ends at epoch "
+            f"{store.last_epoch(self.task):g}." + statistics,
+            chart={"kind": "lines", "panels": [self._panel(*one) for one in heights.items()]},
             claims=self._claims(chord, onset),
             facts={
                 "onset_epoch": onset,
@@ -75,14 +78,8 @@ class ErrorBarriers(Experiment):
 
     def _panel(self, title: str, heights: dict[str, list[np.ndarray]]) -> dict[str, Any]:
         lines = [series(s, self.spawn_epochs, heights[s], label=self._label(s)) for s in SUBSETS]
-        return {
-            "title": title,
-            "x_label": "epoch at which the child is spawned",
-            "y_label": "training error barrier",
-            "percent": True,
-            "series": lines,
-            "levels": [],
-        }
+        x_label = "epoch at which the child is spawned"
+        return lines_panel(title, x_label, "training error barrier", lines, percent=True)
 
     def _label(self, subset: str) -> str:
         return subset if subset == "random" else f"{subset} {self.score.score.label}"
@@ -91,36 +88,32 @@ class ErrorBarriers(Experiment):
         scores = store.mean_scores(self.task, [self.score], self.score_seeds)[self.score]
         order = np.argsort(scores, kind="stable")
         size = min(self.subset_size, len(order) // 3)
-        random = np.flatnonzero(random_masks(self.task, len(order), size / len(order), 1)[0])
+        random = np.flatnonzero(store.random_masks(self.task, size / len(order), 1)[0])
         rows = {"lowest": order[:size], "random": random, "highest": order[-size:]}
         return {name: np.sort(values) for name, values in rows.items()}
 
-    def _errors(self, store: Store) -> dict[tuple[str, str], list[list[np.ndarray]]]:
-        """Error rates `[p]` along every path, by (kind, subset), for each spawn epoch and pair."""
-        rows = self._rows(store)
+    def _errors(
+        self, store: Store, steps: Sequence[int], rows: dict[str, np.ndarray]
+    ) -> dict[tuple[str, str], list[np.ndarray]]:
+        """Error rates float32 `[pair p]` along the paths by (kind, subset), for each step of a spawn."""
         end = store.setup(self.task).num_steps
-        steps = [store.step(self.task, epoch) for epoch in self.spawn_epochs]
-        found: dict[tuple[str, str], list[list[np.ndarray]]] = {
-            (kind, s): [[] for _ in steps] for kind in ("parent", "pair") for s in SUBSETS
-        }
+        found: defaultdict[tuple[str, str, int], list[np.ndarray]] = defaultdict(list)
         total = self.parents * (end + self.children * sum(end - step for step in steps))
         with Progress(f"children of {self.task.name}", total=total) as progress:
             for parent in range(self.parents):
                 start = Training(self.task, "score", parent)
-                for place, step in enumerate(steps):
+                for step in steps:
                     children = [
                         Training(self.task, "child", child, parent=(parent, step))
                         for child in range(self.children)
                     ]
-                    for child in children:
-                        for s, values in self._path(store, start, child, rows).items():
-                            found["parent", s][place].append(values)
-                        progress.update(end - step)
-                    for one, other in combinations(children, 2):
+                    pairs = [("parent", start, child) for child in children]
+                    for kind, one, other in pairs + [("pair", *two) for two in combinations(children, 2)]:
                         for s, values in self._path(store, one, other, rows).items():
-                            found["pair", s][place].append(values)
+                            found[kind, s, step].append(values.astype(np.float32))
+                        progress.update(end - step if kind == "parent" else 0)
                 progress.update(end)
-        return found
+        return {key[:2]: [np.stack(found[*key[:2], step]) for step in steps] for key in found}
 
     def _path(
         self, store: Store, one: Training, other: Training, rows: dict[str, np.ndarray]
@@ -156,46 +149,36 @@ class ErrorBarriers(Experiment):
         variables = jax.eval_shape(lambda: setup.model.init(jax.random.key(0), shape))
         return bool(jax.tree.leaves(variables.model_state))
 
-    def _heights(self, errors: list[list[np.ndarray]], ends: Any) -> list[np.ndarray]:
-        return [np.asarray(barrier_height(np.stack(paths).astype(np.float32), ends=ends)) for paths in errors]
-
-    def _onset(self, store: Store, heights: list[np.ndarray]) -> float | None:
-        steps = [store.step(self.task, epoch) for epoch in self.spawn_epochs]
+    def _onset(self, steps: Sequence[int], heights: list[np.ndarray]) -> float | None:
         onset = connectivity_onset(steps, [float(h.mean()) for h in heights], threshold=self.threshold)
         return None if onset is None else self.spawn_epochs[steps.index(onset)]
 
     def _claims(
         self, heights: dict[str, list[np.ndarray]], onset: dict[str, float | None]
     ) -> tuple[Claim, ...]:
-        def when(subset: str) -> float:
-            epoch = onset[subset]
-            return np.inf if epoch is None else epoch
-
         # Never is later than any epoch; twice the same says nothing.
-        earlier = np.sign(when("lowest") - when("highest")) if when("lowest") != when("highest") else 0
+        when = {subset: np.inf if epoch is None else epoch for subset, epoch in onset.items()}
+        low_at, high_at = when["lowest"], when["highest"]
         text = "; ".join(
             f"{self._label(s)}: {'never' if onset[s] is None else f'epoch {onset[s]:g}'}" for s in SUBSETS
         )
-        low = np.mean([h.mean() for h in heights["lowest"]])
-        high = np.mean([h.mean() for h in heights["highest"]])
         # Children of one parent, and epochs, are no independent samples: one number for each parent.
-        by_parent = {
-            s: np.mean(np.stack(heights[s]).reshape(len(heights[s]), self.parents, -1), axis=(0, 2))
+        high, low = (
+            np.stack(heights[s]).reshape(len(heights[s]), self.parents, -1).mean(axis=(0, 2))
             for s in ("highest", "lowest")
-        }
-        gap = Comparison.of(by_parent["highest"], by_parent["lowest"])
+        )
         return (
             Claim(
                 f"the barrier on the {self._label('lowest')} falls to about 0 earlier than on the highest",
                 "seen in the figure",
                 f"below {100 * self.threshold:g} % from: {text}",
-                "yes" if earlier < 0 else "no" if earlier > 0 else "unclear",
+                "yes" if low_at < high_at else "no" if low_at > high_at else "unclear",
             ),
             Claim(
                 "hard examples keep the barrier high",
                 "seen in the figure",
-                f"mean barrier {100 * high:.1f} % on the highest, {100 * low:.1f} % on the "
+                f"mean barrier {100 * high.mean():.1f} % on the highest, {100 * low.mean():.1f} % on the "
                 f"{self._label('lowest')}",
-                gap.is_above(),
+                Comparison.of(high, low).is_above(),
             ),
         )

@@ -12,7 +12,7 @@ from diet_jax.data.dataset import fingerprint
 from diet_jax.devices.progress import Progress
 from diet_jax.errors import InputError
 from diet_jax.experiments.reproduction.experiment import Experiment
-from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, networks, series
+from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, lines_panel, networks, series
 from diet_jax.experiments.reproduction.store import Store, Training
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 
@@ -36,27 +36,24 @@ class KernelVelocity(Experiment):
         task = self.task
         changed = store.setup(task).changed
         firsts, velocities = self._measured(store, task)
-        lines = []
-        for epoch, values in velocities.items():
-            label = f"epoch {epoch:g}"
-            lines.append(series(label, firsts, values, label=label, order=epoch))
-        panel = {
-            "title": f"{task.name}: " + (f"{changed.mean():.1%} wrong labels" if changed.any() else "clean"),
-            "x_label": "start of the group, examples sorted by EL2N",
-            "y_label": "kernel velocity per epoch",
-            "series": lines,
-            "levels": [],
-        }
-        claims = self._clean_claims(velocities)
+        lines = [
+            series(f"epoch {epoch:g}", firsts, values, label=f"epoch {epoch:g}", order=epoch)
+            for epoch, values in velocities.items()
+        ]
+        title = f"{task.name}: " + (f"{changed.mean():.1%} wrong labels" if changed.any() else "clean")
+        x_label = "start of the group, examples sorted by EL2N"
+        panel = lines_panel(title, x_label, "kernel velocity per epoch", lines)
         if changed.any():
-            claims = self._noise_claims(velocities, self._measured(store, task.clean())[1])
+            claim = self._noise_claim(velocities, self._measured(store, task.clean())[1])
+        else:
+            claim = self._clean_claim(velocities)
         return Outcome(
             title=f"Kernel velocity of {self.group_size} examples with neighbouring EL2N",
             note=f"1 − cosine of the tangent kernels at epoch t and t + {self.duration:g}, per epoch; EL2N "
             f"of epoch t is the mean of {networks(self.score_seeds)}, the velocity that of "
             f"{networks(self.velocity_seeds)}.",
             chart={"kind": "lines", "panels": [panel]},
-            claims=claims,
+            claims=(claim,),
             facts={"changed_share": float(changed.mean())},
         )
 
@@ -76,19 +73,13 @@ class KernelVelocity(Experiment):
         with Progress(f"kernels of {task.name}", total=total) as progress:
             for at in wanted:
                 order = np.argsort(scores[at], kind="stable")
-                groups = [order[first : first + self.group_size] for first in firsts]
-                values = [self._velocities(store, task, at.epoch, np.sort(g), progress) for g in groups]
-                velocities[at.epoch] = np.array(values)
+                values = np.empty((len(firsts), self.velocity_seeds))
+                for (group, seed), _ in np.ndenumerate(values):
+                    rows = np.sort(order[firsts[group] :][: self.group_size])
+                    values[group, seed] = self._velocity(store, Training(task, "score", seed), at.epoch, rows)
+                    progress.update(1)
+                velocities[at.epoch] = values
         return firsts, velocities
-
-    def _velocities(
-        self, store: Store, task: Task, epoch: float, rows: np.ndarray, progress: Progress
-    ) -> list[float]:
-        values = []
-        for seed in range(self.velocity_seeds):
-            values.append(self._velocity(store, Training(task, "score", seed), epoch, rows))
-            progress.update(1)
-        return values
 
     def _velocity(self, store: Store, training: Training, epoch: float, rows: np.ndarray) -> float:
         task = training.task
@@ -108,43 +99,33 @@ class KernelVelocity(Experiment):
         }
         return float(store.memo("kernel_velocity", facts, compute)["velocity"])
 
-    def _clean_claims(self, velocities: dict[float, np.ndarray]) -> tuple[Claim, ...]:
+    def _clean_claim(self, velocities: dict[float, np.ndarray]) -> Claim:
         means = {epoch: values.mean(axis=1) for epoch, values in velocities.items()}
         ranks = {epoch: spearman(np.arange(len(v)), v) for epoch, v in means.items()}
         text = ", ".join(f"{r:.2f} at epoch {epoch:g}" for epoch, r in ranks.items())
         low = ", ".join(f"{v[-1] / max(v[0], 1e-12):.1f}" for v in means.values())
         top = ", ".join(f"{v[-1] / v.max():.2f}" for v in means.values())
-        return (
-            Claim(
-                "the velocity rises with EL2N on clean labels, at every epoch",
-                "seen in the figure",
-                f"rank correlation of group and velocity {text} (0.8 or more counts); highest over lowest "
-                f"group {low}, highest over fastest {top}: below 1 the very highest do not take part",
-                "yes" if all(r >= 0.8 for r in ranks.values()) else "no",
-            ),
+        return Claim(
+            "the velocity rises with EL2N on clean labels, at every epoch",
+            "seen in the figure",
+            f"rank correlation of group and velocity {text} (0.8 or more counts); highest over lowest "
+            f"group {low}, highest over fastest {top}: below 1 the very highest do not take part",
+            "yes" if all(r >= 0.8 for r in ranks.values()) else "no",
         )
 
-    def _noise_claims(
-        self, noisy: dict[float, np.ndarray], clean: dict[float, np.ndarray]
-    ) -> tuple[Claim, ...]:
+    def _noise_claim(self, noisy: dict[float, np.ndarray], clean: dict[float, np.ndarray]) -> Claim:
         """Compares the drop at the top with the one that clean labels show."""
-
-        def top(velocities: dict[float, np.ndarray]) -> dict[float, np.ndarray]:
-            return {epoch: v[-1] / v.max(axis=0) for epoch, v in velocities.items()}
-
-        with_noise, without = top(noisy), top(clean)
+        # By epoch and seed: the velocity of the top group over that of the fastest.
+        with_noise, without = (
+            np.array([v[-1] / v.max(axis=0) for v in of.values()]) for of in (noisy, clean)
+        )
         text = "; ".join(
-            f"{with_noise[e].mean():.2f} at epoch {e:g}, {without[e].mean():.2f} with clean labels"
-            for e in with_noise
+            f"{ours.mean():.2f} at epoch {epoch:g}, {theirs.mean():.2f} with clean labels"
+            for epoch, ours, theirs in zip(noisy, with_noise, without, strict=True)
         )
-        drop = Comparison.of(
-            np.mean(list(without.values()), axis=0), np.mean(list(with_noise.values()), axis=0)
-        )
-        return (
-            Claim(
-                "with wrong labels the velocity of the highest scores drops, more than with clean ones",
-                "collapses (seen in the figure)",
-                f"velocity of the top group over that of the fastest: {text}",
-                drop.is_above(),
-            ),
+        return Claim(
+            "with wrong labels the velocity of the highest scores drops, more than with clean ones",
+            "collapses (seen in the figure)",
+            f"velocity of the top group over that of the fastest: {text}",
+            Comparison.of(without.mean(axis=0), with_noise.mean(axis=0)).is_above(),
         )

@@ -1,6 +1,7 @@
 """What wrong labels do to scores (E.2), and how well scores find them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -36,36 +37,33 @@ class NoiseDistributions(Experiment):
             )
         edges = np.linspace(0.0, max(after.max(), before.max()), NUM_BINS + 1)
 
-        def group(name: str, label: str, values: np.ndarray) -> dict[str, object]:
-            return {"name": name, "label": label, "counts": np.histogram(values, edges)[0].tolist()}
+        def panel(title: str, *groups: tuple[str, str, np.ndarray]) -> dict[str, Any]:
+            counted = [
+                {"name": name, "label": label, "counts": np.histogram(values, edges)[0].tolist()}
+                for name, label, values in groups
+            ]
+            return {"title": title, "x_label": self.score.label, "edges": edges.tolist(), "groups": counted}
 
-        common = {"x_label": self.score.label, "edges": edges.tolist()}
         panels = [
-            {
-                "title": "trained on the noisy labels",
-                **common,
-                "groups": [
-                    group("clean", f"{int((~changed).sum()):,} clean labels", after[~changed]),
-                    group("corrupted", f"{int(changed.sum()):,} wrong labels", after[changed]),
-                ],
-            },
-            {
-                "title": "the examples whose labels were changed",
-                **common,
-                "groups": [
-                    group("before", "before, in clean training", before[changed]),
-                    group("after", "after, in noisy training", after[changed]),
-                ],
-            },
+            panel(
+                "trained on the noisy labels",
+                ("clean", f"{int((~changed).sum()):,} clean labels", after[~changed]),
+                ("corrupted", f"{int(changed.sum()):,} wrong labels", after[changed]),
+            ),
+            panel(
+                "the examples whose labels were changed",
+                ("before", "before, in clean training", before[changed]),
+                ("after", "after, in noisy training", after[changed]),
+            ),
         ]
-        rank = (np.argsort(np.argsort(after)) + 0.5) / len(after)
-        rank_before = (np.argsort(np.argsort(before)) + 0.5) / len(before)
+        ranks = ((np.argsort(np.argsort(values)) + 0.5) / len(values) for values in (before, after))
+        rank_before, rank = (values[changed].mean() for values in ranks)
         claim = Claim(
             "wrong labels move examples into the high tail of the score",
             "seen in the figure",
-            f"mean rank of the changed examples {rank_before[changed].mean():.3f} before, "
-            f"{rank[changed].mean():.3f} after (0 lowest, 1 highest)",
-            "yes" if rank[changed].mean() > max(0.75, rank_before[changed].mean()) else "no",
+            f"mean rank of the changed examples {rank_before:.3f} before, {rank:.3f} "
+            "after (0 lowest, 1 highest)",
+            "yes" if rank > max(0.75, rank_before) else "no",
         )
         return Outcome(
             title=f"{self.task.name}: {self.score.label}, {changed.mean():.1%} of the labels wrong",
@@ -90,16 +88,17 @@ class NoiseDetection(Experiment):
         scores = store.mean_scores(self.task, self.scores, self.score_seeds)
         quality = {at: detection_quality(scores[at], changed) for at in self.scores}
         measures = {
-            "ROC AUC": [quality[at].roc_auc for at in self.scores],
-            "average precision": [quality[at].average_precision for at in self.scores],
-            "precision at the noise share": [quality[at].precision_at_share for at in self.scores],
+            "ROC AUC": "roc_auc",
+            "average precision": "average_precision",
+            "precision at the noise share": "precision_at_share",
         }
+        bars = {name: [getattr(quality[at], of) for at in self.scores] for name, of in measures.items()}
         panel = {
             "title": f"{self.task.name}: {changed.mean():.1%} of the labels wrong",
             "y_label": "quality of detection",
             "percent": False,
             "groups": [at.label for at in self.scores],
-            "series": [{"name": n, "label": n, "values": v, "errors": None} for n, v in measures.items()],
+            "series": [{"name": n, "label": n, "values": v, "errors": None} for n, v in bars.items()],
         }
         claims = [
             Claim(

@@ -1,6 +1,7 @@
 """How scores rank examples: how many seeds they need (D.1) and which agree (D.3, F)."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,13 +15,16 @@ from diet_jax.experiments.reproduction.outcome import (
     Claim,
     Outcome,
     Published,
+    accuracy_panel,
     lacking_note,
+    lines_panel,
     networks,
     percent,
     series,
 )
-from diet_jax.experiments.reproduction.store import Store, highest
+from diet_jax.experiments.reproduction.store import Store, tie_key
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
+from diet_jax.selection.ranks import keep_highest
 
 
 @dataclass(frozen=True)
@@ -36,75 +40,47 @@ class NumberOfSeeds(Experiment):
 
     def run(self, store: Store, published: Published | None) -> Outcome:
         """Averages disjoint groups of seeds and prunes by the first group of each size."""
-        most = max(self.counts)
-        all_scores = store.scores(self.task, self.scores, most)
-        agreement: dict[ScoreAt, list[list[float]]] = {}
-        masks: dict[str, np.ndarray | None] = {}
-        for at, values in all_scores.items():
+        few, most = min(self.counts), max(self.counts)
+        agreement: dict[ScoreAt, list[list[float]]] = {at: [] for at in self.scores}
+        masks: dict[tuple[ScoreAt, int], np.ndarray | None] = {}
+        for at, values in store.scores(self.task, self.scores, most).items():
             full = values.mean(axis=0, dtype=np.float64)
-            agreement[at] = []
             for count in self.counts:
-                groups = [values[first : first + count] for first in range(0, most - count + 1, count)]
-                means = [group.mean(axis=0, dtype=np.float64) for group in groups]
+                groups = values[: most // count * count].reshape(-1, count, len(full))
+                means = groups.mean(axis=1, dtype=np.float64)
                 agreement[at].append([spearman(mean, full) for mean in means])
-                masks[f"{at.label}, {count}"] = highest(self.task, means[0], self.fraction)
-        masks, left_out = store.trainable(self.task, masks)
+                masks[at, count] = keep_highest(means[0], self.fraction, key=tie_key(self.task))
         accuracy = store.accuracies(self.task, masks, self.retrain_seeds)
-        common = {"x_label": "seeds averaged over", "x_scale": "log"}
-        ranks = {
-            "title": "agreement of the ranking",
-            "y_label": f"rank correlation with the mean of {most} seeds",
-            **common,
-            "series": [
-                series(at.name, self.counts, values, label=at.label) for at, values in agreement.items()
-            ],
-            "levels": [],
-        }
-        final = {
-            "title": f"keep {self.fraction:g} by that mean",
-            "y_label": "final test accuracy",
-            "percent": True,
-            **common,
-            "series": [
-                series(
-                    at.name,
-                    self.counts,
-                    [accuracy.get(f"{at.label}, {c}") for c in self.counts],
-                    label=at.label,
+        final = {at: [accuracy.get((at, count)) for count in self.counts] for at in self.scores}
+
+        def lines(values: dict[ScoreAt, Any]) -> list[dict[str, Any]]:
+            return [series(at.name, self.counts, found, label=at.label) for at, found in values.items()]
+
+        correlation = f"rank correlation with the mean of {most} seeds"
+        x_label, title = "seeds averaged over", f"keep {self.fraction:g} by that mean"
+        ranks = lines_panel("agreement of the ranking", x_label, correlation, lines(agreement), x_scale="log")
+        pruned = {**accuracy_panel(title, x_label, lines(final), {}), "x_scale": "log"}
+        claims = []
+        for at in self.scores:
+            one, all_of_them = (accuracy.get((at, count)) for count in (few, most))
+            if one is not None and all_of_them is not None:
+                value = float(np.mean(agreement[at][self.counts.index(few)]))
+                loss = Comparison.of(all_of_them, one)
+                text = f"{at.label} of {few} seed prunes worse than the mean of {most}"
+                theirs = "rank correlation 0.75, prunes worse" if at.score.reads == "gradients" else ""
+                ours = f"rank correlation {value:.2f}; {percent(one)} against {percent(all_of_them)}, "
+                claims.append(
+                    Claim(text, theirs, f"{ours}the mean is better by {loss.text()}", loss.is_above())
                 )
-                for at in self.scores
-            ],
-            "levels": [],
-        }
         return Outcome(
             title=f"How many seeds a score needs; {self.task.name}",
             note="Left: disjoint groups of seeds, bands show the 16th to 84th percentile over groups (the "
             f"groups are part of the mean that they are compared with). Right: {self.retrain_seeds} fresh "
-            "networks on what the first group's mean keeps." + lacking_note(left_out),
-            chart={"kind": "lines", "panels": [ranks, final]},
-            claims=self._claims(agreement, accuracy),
+            "networks on what the first group's mean keeps."
+            + lacking_note([f"{at.label}, {count}" for at, count in masks if (at, count) not in accuracy]),
+            chart={"kind": "lines", "panels": [ranks, pruned]},
+            claims=tuple(claims),
         )
-
-    def _claims(
-        self, agreement: dict[ScoreAt, list[list[float]]], accuracy: dict[str, np.ndarray]
-    ) -> tuple[Claim, ...]:
-        claims, few, many = [], min(self.counts), max(self.counts)
-        for at in self.scores:
-            value = float(np.mean(agreement[at][self.counts.index(few)]))
-            one, most = accuracy.get(f"{at.label}, {few}"), accuracy.get(f"{at.label}, {many}")
-            if one is None or most is None:
-                continue
-            loss = Comparison.of(most, one)
-            claims.append(
-                Claim(
-                    f"{at.label} of {few} seed prunes worse than the mean of {many}",
-                    "rank correlation 0.75, prunes worse" if at.score.reads == "gradients" else "",
-                    f"rank correlation {value:.2f}; {percent(one)} against {percent(most)}, "
-                    f"the mean is better by {loss.text()}",
-                    loss.is_above(),
-                )
-            )
-        return tuple(claims)
 
 
 @dataclass(frozen=True)
@@ -126,13 +102,7 @@ class Correlations(Experiment):
         scores = store.mean_scores(self.task, self.scores, self.score_seeds)
         names = [at.label for at in self.scores]
         matrix = [[spearman(scores[a], scores[b]) for b in self.scores] for a in self.scores]
-        common: dict[str, Any] = {
-            "format": ".2f",
-            "low": -1,
-            "high": 1,
-            "value_label": "Spearman's rank correlation",
-        }
-        panels = [{"title": self.task.name, **common, "rows": names, "columns": names, "values": matrix}]
+        panels = [_correlations(self.task.name, names, matrix)]
         claims = []
         theirs: list[list[float | None]] = [[None] * len(names) for _ in names]
         for i, j, value in self.published:
@@ -142,9 +112,8 @@ class Correlations(Experiment):
             text = f"rank correlation of {names[i]} and {names[j]} is {strong} 0.5"
             claims.append(Claim(text, f"{value:.3f}", f"{matrix[i][j]:.3f}", agree))
         if self.published:
-            labels = list(self.published_labels)
-            panel = {"title": self.published_about, "published": True, **common}
-            panels.append({**panel, "rows": labels, "columns": labels, "values": theirs})
+            panel = _correlations(self.published_about, list(self.published_labels), theirs)
+            panels.append({**panel, "published": True})
         folded = {at.score.label: at.score.infinite_means for at in self.scores if at.score.fold}
         infinite = "".join(f" ({label}: {means} by some seed)" for label, means in folded.items())
         return Outcome(
@@ -154,6 +123,11 @@ class Correlations(Experiment):
             chart={"kind": "matrix", "panels": panels},
             claims=tuple(claims),
         )
+
+
+def _correlations(title: str, names: list[str], values: Sequence[Sequence[float | None]]) -> dict[str, Any]:
+    look = {"format": ".2f", "low": -1, "high": 1, "value_label": "Spearman's rank correlation"}
+    return {"title": title, **look, "rows": names, "columns": names, "values": values}
 
 
 @dataclass(frozen=True)
@@ -177,25 +151,15 @@ class Memorisation(Experiment):
             )
         values = read_values(self.table, store.setup(self.task).splits.train.ids, "memorisation")
         scores = store.mean_scores(self.task, self.scores, self.score_seeds)
-        ranks = {at: spearman(scores[at], values) for at in self.scores}
-        panels = [
-            {
-                "title": f"{at.label}: rank correlation {ranks[at]:.2f}",
-                "x_label": "memorisation",
-                "y_label": at.label,
-                "groups": [_points(at.name, values, scores[at])],
-            }
-            for at in self.scores
-        ]
-        claims = [
-            Claim(
-                f"memorisation does not correlate with {at.label}",
-                "does not correlate",
-                f"rank correlation {ranks[at]:.2f}",
-                "unclear" if np.isnan(ranks[at]) else "yes" if abs(ranks[at]) < 0.3 else "no",
-            )
-            for at in self.scores
-        ]
+        panels, claims = [], []
+        for at in self.scores:
+            rank = spearman(scores[at], values)
+            panel = {"title": f"{at.label}: rank correlation {rank:.2f}", "x_label": "memorisation"}
+            points = _points(at.name, values, scores[at])
+            panels.append({**panel, "y_label": at.label, "groups": [points]})
+            text, ours = f"memorisation does not correlate with {at.label}", f"rank correlation {rank:.2f}"
+            holds = "unclear" if np.isnan(rank) else "yes" if abs(rank) < 0.3 else "no"
+            claims.append(Claim(text, "does not correlate", ours, holds))
         return Outcome(
             title=f"Scores and memorisation; {self.task.name}",
             note=f"Scores averaged over {networks(self.score_seeds)}; memorisation values from "

@@ -17,7 +17,7 @@ from diet_jax.devices.progress import Progress
 from diet_jax.ensemble.retraining import predict_dataset
 from diet_jax.errors import InputError
 from diet_jax.experiments.reproduction.experiment import Experiment
-from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, level, series
+from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, level, lines_panel, series
 from diet_jax.experiments.reproduction.store import Store, Training
 from diet_jax.experiments.reproduction.task import Task
 from diet_jax.models import linearize
@@ -51,46 +51,42 @@ class FrozenKernel(Experiment):
             raise InputError(f"claim_epoch {self.claim_epoch:g} must be one of the epochs {self.epochs}")
         setup = store.setup(self.task)
         test = first_examples(setup.splits.test, min(self.num_test, len(setup.splits.test)))
-        total = self.seeds * len(self.epochs)
-        kernel: list[list[float]] = [[] for _ in self.epochs]
-        linear: list[list[float]] = [[] for _ in self.epochs]
-        frozen: list[list[float]] = [[] for _ in self.epochs]
+        found: list[list[dict[str, np.ndarray]]] = [[] for _ in self.epochs]
         final = []
+        total = self.seeds * len(self.epochs)
         with Progress(f"frozen kernels of {self.task.name}", total=total) as progress:
             for seed in range(self.seeds):
                 training = Training(self.task, "score", seed)
-                for place, epoch in enumerate(self.epochs):
+                for place, epoch in zip(found, self.epochs, strict=True):
                     step = store.step(self.task, epoch)
                     fit = functools.partial(self._fit, store, training, step, test)
-                    found = store.memo("frozen", self._facts(store, training, step), fit)
-                    kernel[place].append(float(found["kernel"]))
-                    linear[place].append(float(found["linear"]))
-                    frozen[place].append(float(found["network"]))
+                    place.append(store.memo("frozen", self._facts(store, training, step), fit))
                     progress.update(1)
                 facts = {**self._facts(store, training, setup.num_steps), "linear": None}
-                judge = functools.partial(self._judge, store, training, test)
+                judge = functools.partial(self._judge, store, training, setup.num_steps, test)
                 final.append(float(store.memo("frozen", facts, judge)["network"]))
-        panel = {
-            "title": self.task.name,
-            "x_label": "epoch t at which the network is frozen",
-            "y_label": "test error",
-            "percent": True,
-            "series": [
-                series("kernel", self.epochs, kernel, label=f"kernel regression, {self.num_train} examples"),
-                series("linear", self.epochs, linear, label="linearised training, all examples"),
-                series("network", self.epochs, frozen, label="the network at t"),
-            ],
-            "levels": [level("full training", final, label="the network at the end")],
+        labels = {
+            "kernel": f"kernel regression, {self.num_train} examples",
+            "linear": "linearised training, all examples",
+            "network": "the network at t",
         }
-        first, later = kernel[0], kernel[self.epochs.index(self.claim_epoch)]
-        gain = Comparison.of(first, later)
+        errors = {name: [[float(one[name]) for one in place] for place in found] for name in labels}
+        panel = lines_panel(
+            self.task.name,
+            "epoch t at which the network is frozen",
+            "test error",
+            [series(name, self.epochs, errors[name], label=label) for name, label in labels.items()],
+            percent=True,
+            levels=[level("full training", final, label="the network at the end")],
+        )
+        first, later = (errors["kernel"][self.epochs.index(e)] for e in (self.epochs[0], self.claim_epoch))
         claim = Claim(
             "the kernel of a few epochs is better than that of initialisation",
             "3 times lower error at epochs 3-4 (Fort et al., CIFAR-10)",
             f"kernel regression error {100 * np.mean(first):.1f} % at epoch {self.epochs[0]:g}, "
             f"{100 * np.mean(later):.1f} % at epoch {self.claim_epoch:g}, "
             f"{np.mean(first) / np.mean(later):.2f} times lower",
-            gain.is_above(),
+            Comparison.of(first, later).is_above(),
         )
         return Outcome(
             title="What a frozen tangent kernel can do",
@@ -112,14 +108,12 @@ class FrozenKernel(Experiment):
             "linear": [self.linear_epochs, self.linear_rate],
         }
 
-    def _judge(self, store: Store, training: Training, test: Dataset) -> dict[str, Any]:
-        setup = store.setup(self.task)
-        variables = store.state(training, setup.num_steps).variables
-        return {"network": _error(predict_dataset(setup.model, variables, test)[0], test.labels)}
+    def _judge(self, store: Store, training: Training, step: int, test: Dataset) -> dict[str, Any]:
+        variables = store.state(training, step).variables
+        return {"network": _error(predict_dataset(store.setup(self.task).model, variables, test)[0], test)}
 
     def _fit(self, store: Store, training: Training, step: int, test: Dataset) -> dict[str, Any]:
-        setup = store.setup(self.task)
-        train, model = setup.splits.train, setup.model
+        train, model = store.setup(self.task).splits.train, store.setup(self.task).model
         some = first_examples(train, min(self.num_train, len(train)))
         variables = store.state(training, step).variables
         images, other = (normalized_images(d, np.arange(len(d))) for d in (some, test))
@@ -128,11 +122,9 @@ class FrozenKernel(Experiment):
         targets = np.eye(train.num_classes, dtype=np.float32)[some.labels] - np.float32(1 / train.num_classes)
         logits = kernel_regression(gram, targets, across, ridge=self.ridge)
         classes = np.asarray(logits).reshape(len(test), train.num_classes).argmax(axis=1)
-        return {
-            "kernel": _error(classes, test.labels),
-            "linear": _error(self._linear(store, training.seed, variables, test), test.labels),
-            "network": _error(predict_dataset(model, variables, test)[0], test.labels),
-        }
+        linear = self._linear(store, training.seed, variables, test)
+        network = self._judge(store, training, step, test)
+        return {"kernel": _error(classes, test), "linear": _error(linear, test), **network}
 
     def _linear(self, store: Store, seed: int, variables: Variables, test: Dataset) -> np.ndarray:
         """Trains the network that is linear in its parameters around `variables`; predicts the test rows."""
@@ -160,5 +152,5 @@ class FrozenKernel(Experiment):
         return predict_dataset(model, next(steps)[0].variables, test)[0]
 
 
-def _error(predicted: np.ndarray, labels: np.ndarray) -> float:
-    return float((predicted != labels).mean())
+def _error(predicted: np.ndarray, test: Dataset) -> float:
+    return float((predicted != test.labels).mean())

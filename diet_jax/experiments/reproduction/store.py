@@ -31,12 +31,15 @@ from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup, prepare
 from diet_jax.experiments.train_one import train_with_records
 from diet_jax.files.arrays import load_checked, save_arrays, write_atomically
-from diet_jax.selection.ranks import keep_highest, keep_random, keep_window
+from diet_jax.selection.ranks import keep_random
 from diet_jax.training.loop import check_keep
 from diet_jax.training.recipe import epoch_to_step, total_steps
 from diet_jax.training.seeds import seed_keys
 from diet_jax.training.step import TrainState
 from diet_jax.types import PRNGKey, Variables
+
+Masks = Mapping[Any, np.ndarray | None]
+"""Selections by any key: keep masks bool `[n]`, one for each seed `[s n]`, or None for everything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +105,14 @@ class Store:
         self, kind: str, facts: dict[str, Any], compute: Callable[[], dict[str, Any]]
     ) -> dict[str, np.ndarray]:
         """Returns arrays that were stored under these facts, or computes and stores them."""
-        path = self.path / kind / f"{digest(facts)}.npz"
+        path = self._path(kind, facts)
         if not path.is_file():
             arrays = {name: np.asarray(array) for name, array in compute().items()}
             save_arrays(path, kind, arrays, facts)
         return load_checked(path, kind, None, facts)
+
+    def _path(self, kind: str, facts: dict[str, Any]) -> Path:
+        return self.path / kind / f"{digest(facts)}.npz"
 
     def state(
         self, training: Training, step: int, progress: Progress | None = None, *, save: bool = True
@@ -124,7 +130,13 @@ class Store:
         facts = self.facts(training)
         unit = f"{training.purpose}-{training.seed:02d}-{digest(facts)}"
         folder = RunFolder(self.path / "trainings" / name / unit)
-        self._check_header(folder.path / "training.json", json.dumps(facts, indent=1))
+        header, described = folder.path / "training.json", json.dumps(facts, indent=1)
+        if not header.is_file():
+            write_atomically(header, described)
+        elif header.read_bytes() != described.encode():
+            raise InputError(
+                f"{header} describes another training than this one; delete {folder.path} to train it again"
+            )
         first = None
         key = seed_keys(training.task.seed, training.purpose, training.seed + 1)[training.seed]
         if training.parent is not None:
@@ -146,41 +158,28 @@ class Store:
     def _spawned(self, task: Task, seed: int, step: int, key: PRNGKey) -> TrainState:
         return spawn(self.state(Training(task, "score", seed), step), key)
 
-    def _check_header(self, path: Path, header: str) -> None:
-        if not path.is_file():
-            write_atomically(path, header)
-        elif path.read_bytes() != header.encode():
-            raise InputError(
-                f"{path} describes another training than this one; delete {path.parent} to train it again"
-            )
-
     def scores(self, task: Task, wanted: Sequence[ScoreAt], num_seeds: int) -> dict[ScoreAt, np.ndarray]:
         """Returns scores of every example and seed: float32 `[s n]` for each score asked for.
 
         Seeds that lack any are trained together where that is how the backend trains seeds best; else one
         after the other, each from its last checkpoint.
         """
-        missing = sorted(
-            {
-                (seed, at)
-                for at in wanted
-                for seed in range(num_seeds)
-                if at.score.needs_training and not self._score_path(task, at, seed).is_file()
-            },
-            key=lambda pair: (pair[0], pair[1].epoch, pair[1].name),
-        )
+        # By seed, then ascending, so that each state is trained on from the one before.
+        pairs = [(seed, at) for seed in range(num_seeds) for at in sorted(wanted, key=lambda at: at.epoch)]
+        missing = [
+            (seed, at)
+            for seed, at in pairs
+            if at.score.needs_training
+            and not self._path("scores", self._score_facts(task, at, seed)).is_file()
+        ]
         if missing and self._how(task) != "loop":
             self._score_together(task, missing)
             missing = []
         last = {seed: at.epoch for seed, at in missing}
         total = sum(self.step(task, epoch) for epoch in last.values())
-        found: dict[ScoreAt, list[np.ndarray]] = {at: [] for at in wanted}
         with Progress(f"scoring {task.name}", total=total, quiet=not missing) as progress:
-            for seed in range(num_seeds):
-                # Ascending, so that each state is trained on from the one before.
-                for at in sorted(wanted, key=lambda at: at.epoch):
-                    found[at].append(self._score(task, at, seed, progress))
-        return {at: np.stack(found[at]) for at in wanted}
+            found = {(seed, at): self._score(task, at, seed, progress) for seed, at in pairs}
+        return {at: np.stack([found[seed, at] for seed in range(num_seeds)]) for at in wanted}
 
     def _how(self, task: Task) -> How:
         setup = self.setup(task)
@@ -212,9 +211,6 @@ class Store:
             return {**facts, "seed": None if at.score.of_examples else seed, "of": task.seed}
         return {**facts, "step": self.step(task, at.epoch), "of": self.facts(Training(task, "score", seed))}
 
-    def _score_path(self, task: Task, at: ScoreAt, seed: int) -> Path:
-        return self.path / "scores" / f"{digest(self._score_facts(task, at, seed))}.npz"
-
     def _score(self, task: Task, at: ScoreAt, seed: int, progress: Progress) -> np.ndarray:
         setup = self.setup(task)
         train = setup.splits.train
@@ -232,44 +228,55 @@ class Store:
 
         return self.memo("scores", self._score_facts(task, at, seed), compute)["scores"]
 
-    def trainable(
-        self, task: Task, keep: Mapping[str, np.ndarray | None]
-    ) -> tuple[dict[str, np.ndarray | None], list[str]]:
-        """Splits off the masks that keep no example of some class: no network can be trained on them."""
+    def random_masks(self, task: Task, fraction: float, num_seeds: int) -> np.ndarray:
+        """Returns a random mask for each retraining seed, bool `[s n]`."""
+        keys = seed_keys(task.seed, "random_subset", num_seeds)
+        return np.stack([keep_random(key, len(self.setup(task).splits.train), fraction) for key in keys])
+
+    def trainable(self, task: Task, keep: Masks) -> Masks:
+        """Returns the masks that keep some example of every class: on others no network can be trained."""
         train = self.setup(task).splits.train
 
         def whole(mask: np.ndarray | None) -> bool:
             rows = [] if mask is None else np.atleast_2d(mask)
             return all(len(np.unique(train.labels[one])) == train.num_classes for one in rows)
 
-        good = {name: mask for name, mask in keep.items() if whole(mask)}
-        return good, [name for name in keep if name not in good]
+        return {name: mask for name, mask in keep.items() if whole(mask)}
 
     def predictions(
-        self, task: Task, keep: Mapping[str, np.ndarray | None], num_seeds: int, *, split: str = "test"
-    ) -> dict[str, np.ndarray]:
+        self, task: Task, keep: Masks, num_seeds: int, *, split: str = "test"
+    ) -> dict[Any, np.ndarray]:
         """Retrains fresh networks on selections and returns what their last step predicts.
 
         Args:
             task: what is trained.
-            keep: by name bool `[n]`, one for each seed `[s n]`, or None for everything.
+            keep: by any key bool `[n]`, one for each seed `[s n]`, or None for everything.
             num_seeds: fresh networks for each.
             split: "test" or "train": which examples to predict.
 
         Returns:
-            int32 `[s m]` by name.
+            int32 `[s m]` by key, without the selections that are not `trainable`.
         """
-        trainings = {name: _retrainings(task, mask, num_seeds) for name, mask in keep.items()}
+        groups = {
+            key: _retrainings(task, mask, num_seeds) for key, mask in self.trainable(task, keep).items()
+        }
         dataset = getattr(self.setup(task).splits, split)
-        todo = [t for group in trainings.values() for t in group if not self._has_prediction(t, dataset)]
-        total = sum(self._num_steps(t) for t in todo)
-        with Progress(f"training {len(todo)} x {task.name}", total=total, quiet=not todo) as progress:
-            for group in trainings.values() if self._how(task) != "loop" else ():
-                self._retrain_together([t for t in group if not self._has_prediction(t, dataset)], dataset)
-                progress.update(sum(self._num_steps(t) for t in group if t in todo))
+
+        def lacking(group: Sequence[Training]) -> list[Training]:
+            facts = ((training, self._prediction_facts(training, dataset)) for training in group)
+            return [training for training, its in facts if not self._path("predictions", its).is_file()]
+
+        todo = {key: lacking(group) for key, group in groups.items()}
+        steps = {key: sum(map(self._num_steps, group)) for key, group in todo.items()}
+        count = sum(map(len, todo.values()))
+        with Progress(f"training {count} x {task.name}", sum(steps.values()), quiet=not count) as progress:
+            for key in groups if self._how(task) != "loop" else ():
+                # An equal selection may have been trained under another key by now.
+                self._retrain_together(lacking(todo[key]), dataset)
+                progress.update(steps[key])
             return {
-                name: np.stack([self._predict(t, dataset, progress) for t in group])
-                for name, group in trainings.items()
+                key: np.stack([self._predict(training, dataset, progress) for training in group])
+                for key, group in groups.items()
             }
 
     def _retrain_together(self, group: Sequence[Training], dataset: Dataset) -> None:
@@ -291,13 +298,11 @@ class Store:
             facts = self._prediction_facts(training, dataset)
             self.memo("predictions", facts, lambda predicted=predicted: {"predicted": predicted})
 
-    def accuracies(
-        self, task: Task, keep: Mapping[str, np.ndarray | None], num_seeds: int
-    ) -> dict[str, np.ndarray]:
-        """Returns the final test accuracy float64 `[s]` by name; arguments as of `predictions`."""
+    def accuracies(self, task: Task, keep: Masks, num_seeds: int) -> dict[Any, np.ndarray]:
+        """Returns the final test accuracy float64 `[s]` by key; arguments as of `predictions`."""
         labels = self.setup(task).splits.test.labels
         predicted = self.predictions(task, keep, num_seeds)
-        return {name: (values == labels).mean(axis=1) for name, values in predicted.items()}
+        return {key: (values == labels).mean(axis=1) for key, values in predicted.items()}
 
     def _num_steps(self, training: Training) -> int:
         setup = self.setup(training.task)
@@ -306,10 +311,6 @@ class Store:
 
     def _prediction_facts(self, training: Training, dataset: Dataset) -> dict[str, Any]:
         return {"of": self.facts(training), "dataset": dataset.fingerprint}
-
-    def _has_prediction(self, training: Training, dataset: Dataset) -> bool:
-        facts = self._prediction_facts(training, dataset)
-        return (self.path / "predictions" / f"{digest(facts)}.npz").is_file()
 
     def _predict(self, training: Training, dataset: Dataset, progress: Progress) -> np.ndarray:
         def compute() -> dict[str, np.ndarray]:
@@ -340,23 +341,8 @@ def _retrainings(task: Task, keep: np.ndarray | None, num_seeds: int) -> list[Tr
     return [Training(task, "retrain", seed, mask) for seed, mask in enumerate(masks)]
 
 
-def highest(task: Task, scores: np.ndarray, fraction: float) -> np.ndarray:
-    """Returns the mask of the highest scores; the task's seed decides between equal ones."""
-    return keep_highest(scores, fraction, key=_tie_key(task))
-
-
-def window(task: Task, scores: np.ndarray, fraction: float, offset: float) -> np.ndarray:
-    """Returns the mask of a window of ranks; the task's seed decides between equal scores."""
-    return keep_window(scores, fraction, offset=offset, key=_tie_key(task))
-
-
-def random_masks(task: Task, num_examples: int, fraction: float, num_seeds: int) -> np.ndarray:
-    """Returns a random mask for each retraining seed, bool `[s n]`."""
-    keys = seed_keys(task.seed, "random_subset", num_seeds)
-    return np.stack([keep_random(key, num_examples, fraction) for key in keys])
-
-
-def _tie_key(task: Task) -> PRNGKey:
+def tie_key(task: Task) -> PRNGKey:
+    """Returns the key that decides between equal scores."""
     return seed_keys(task.seed, "tie_break", 1)[0]
 
 

@@ -9,8 +9,9 @@ from diet_jax.analysis.statistics import Comparison
 from diet_jax.errors import InputError
 from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, networks
-from diet_jax.experiments.reproduction.store import Store, highest, random_masks
+from diet_jax.experiments.reproduction.store import Store, tie_key
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
+from diet_jax.selection.ranks import keep_highest
 
 
 @dataclass(frozen=True)
@@ -31,22 +32,21 @@ class Transfer(Experiment):
         prints = {store.setup(task).splits.train.fingerprint for _, task in self.tasks}
         if len(prints) > 1:
             raise InputError("tasks of a transfer must have the same data, cut and noise; they differ")
-        count = len(store.setup(self.tasks[0][1]).splits.train)
         masks: dict[str, np.ndarray | None] = {}
         for name, task in self.tasks:
             scores = store.mean_scores(task, [self.score], self.score_seeds)[self.score]
-            masks[name] = highest(task, scores, self.fraction)
+            masks[name] = keep_highest(scores, self.fraction, key=tie_key(task))
         gains: dict[tuple[str, str], Comparison] = {}
         own_loss: dict[tuple[str, str], Comparison] = {}
         for name, task in self.tasks:
-            good, lacking = store.trainable(task, masks)
+            kept = {**masks, RANDOM: store.random_masks(task, self.fraction, self.retrain_seeds)}
+            lacking = kept.keys() - store.trainable(task, kept)
             if lacking:
                 raise InputError(
-                    f"what the scores of {', '.join(lacking)} keep lacks a class; keep more than "
+                    f"what the scores of {', '.join(sorted(lacking))} keep lacks a class; keep more than "
                     f"{self.fraction:g}"
                 )
-            random = random_masks(task, count, self.fraction, self.retrain_seeds)
-            accuracy = store.accuracies(task, {**good, RANDOM: random}, self.retrain_seeds)
+            accuracy = store.accuracies(task, kept, self.retrain_seeds)
             for scorer in masks:
                 gains[name, scorer] = Comparison.of(accuracy[scorer], accuracy[RANDOM])
                 own_loss[name, scorer] = Comparison.of(accuracy[scorer], accuracy[name])
@@ -66,22 +66,20 @@ class Transfer(Experiment):
         others = [key for key in gains if key[0] != key[1]]
         better = [key for key in others if gains[key].is_above() == "yes"]
         worst = min(others, key=lambda key: own_loss[key].mean)
-        claims = (
-            Claim(
-                "scores transfer: another network's or recipe's ranking beats random",
-                "transfers across architectures and hyperparameters",
-                f"better than random beyond its error in {len(better)} of {len(others)} pairs, gains "
-                f"{100 * min(gains[k].mean for k in others):+.2f} to "
-                f"{100 * max(gains[k].mean for k in others):+.2f} points; most lost against own scores: "
-                f"{own_loss[worst].text()} (train {worst[0]}, scores of {worst[1]})",
-                "yes" if len(better) == len(others) else "no" if not better else "unclear",
-            ),
+        gained = [100 * gains[key].mean for key in others]
+        claim = Claim(
+            "scores transfer: another network's or recipe's ranking beats random",
+            "transfers across architectures and hyperparameters",
+            f"better than random beyond its error in {len(better)} of {len(others)} pairs, gains "
+            f"{min(gained):+.2f} to {max(gained):+.2f} points; most lost against own scores: "
+            f"{own_loss[worst].text()} (train {worst[0]}, scores of {worst[1]})",
+            "yes" if len(better) == len(others) else "no" if not better else "unclear",
         )
         return Outcome(
             title="Transfer of scores: gain over a random subset",
             note=f"Scores averaged over {networks(self.score_seeds)}, final test accuracy of "
             f"{networks(self.retrain_seeds)}.",
             chart={"kind": "matrix", "panels": [panel]},
-            claims=claims,
+            claims=(claim,),
             facts={"standard_errors": {f"{a} by {b}": c.error for (a, b), c in gains.items()}},
         )

@@ -13,16 +13,17 @@ from diet_jax.experiments.reproduction.outcome import (
     Claim,
     Outcome,
     Published,
-    lacking_note,
-    level,
+    accuracy_panel,
+    against,
     percent,
-    seeds_note,
+    pruning_note,
     series,
     with_published,
 )
-from diet_jax.experiments.reproduction.store import Store, random_masks, window
+from diet_jax.experiments.reproduction.store import Store, tie_key
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 from diet_jax.selection.masks import num_kept
+from diet_jax.selection.ranks import keep_window
 from diet_jax.selection.window_tuning import best_window, held_out
 from diet_jax.training.seeds import seed_keys
 
@@ -47,67 +48,56 @@ class Windows(Experiment):
 
     def run(self, store: Store, published: Published | None) -> Outcome:
         """Scores once and retrains on every window."""
-        task, at = self.task, self.score
-        count = len(store.setup(task).splits.train)
+        task, at, seeds = self.task, self.score, self.retrain_seeds
+        setup = store.setup(task)
         scores = store.mean_scores(task, [at], self.score_seeds)[at]
-        masks: dict[str, np.ndarray | None] = {
-            FULL: None,
-            RANDOM: random_masks(task, count, self.fraction, self.retrain_seeds),
-        }
-        names = {offset: f"{offset:g}" for offset in self.offsets}
-        masks |= {names[o]: window(task, scores, self.fraction, o) for o in self.offsets}
-        usable, left_out = store.trainable(task, masks)
-        accuracy = store.accuracies(task, usable, self.retrain_seeds)
-        panel = {
-            "title": f"{task.name}: {self._labels(store)}, {at.label}",
-            "x_label": "offset: share of the lowest scores that is left out",
-            "y_label": "final accuracy",
-            "percent": True,
-            "series": [series(at.name, self.offsets, [accuracy.get(names[o]) for o in self.offsets])],
-            "levels": [level(name, accuracy[name]) for name in (FULL, RANDOM) if name in accuracy],
-        }
-        if len(accuracy) - (RANDOM in accuracy) < 2:
+        windows = {o: keep_window(scores, self.fraction, offset=o, key=tie_key(task)) for o in self.offsets}
+        masks = {FULL: None, RANDOM: store.random_masks(task, self.fraction, seeds), **windows}
+        accuracy = store.accuracies(task, masks, seeds)
+        if not accuracy.keys() & windows.keys():
             raise InputError(
                 f"every window of {self.fraction:g} lacks a class of {task.name}; keep a larger fraction"
             )
-        facts: dict[str, Any] = {"changed_share": float(store.setup(task).changed.mean())}
+        changed = float(setup.changed.mean())
+        labels = f"{changed:.1%} of the labels wrong" if changed else "clean labels"
+        lines = [series(at.name, self.offsets, [accuracy.get(o) for o in self.offsets])]
+        facts: dict[str, Any] = {"changed_share": changed}
         if self.tune:
-            facts["tuned"] = self._tuned(store, scores, accuracy)
-            panel["series"].append(self._tuning_line(facts["tuned"]))
+            drawn = {o: window for o, window in windows.items() if o in accuracy}
+            facts["tuned"] = tuned = self._tuned(store, drawn)
+            label = "of other networks, on held-out train examples by their labels"
+            lines.append(series("held_out", tuned["offsets"], tuned["held_out_accuracy"], label=label))
+        x_label = "offset: share of the lowest scores that is left out"
+        title = f"{task.name}: {labels}, {at.label}"
+        panel = accuracy_panel(title, x_label, lines, accuracy, "final accuracy")
+        kept = num_kept(len(setup.splits.train), self.fraction)
+        lacking = [f"{name:g}" if name in windows else name for name in masks if name not in accuracy]
         return Outcome(
-            title=f"Accuracy against the window's offset; {num_kept(count, self.fraction):,} examples kept",
-            note=seeds_note(self.score_seeds, self.retrain_seeds) + lacking_note(left_out),
+            title=f"Accuracy against the window's offset; {kept:,} examples kept",
+            note=pruning_note(self.score_seeds, seeds, lacking),
             chart={"kind": "lines", "panels": with_published(panel, published)},
-            claims=self._claims(accuracy, names, published, facts),
+            claims=self._claims(accuracy, published or Published(""), facts),
             facts=facts,
         )
 
-    def _labels(self, store: Store) -> str:
-        changed = store.setup(self.task).changed.mean()
-        return f"{changed:.1%} of the labels wrong" if changed else "clean labels"
-
     def _claims(
-        self,
-        accuracy: dict[str, np.ndarray],
-        names: dict[float, str],
-        published: Published | None,
-        facts: dict[str, Any],
+        self, accuracy: dict[Any, np.ndarray], published: Published, facts: dict[str, Any]
     ) -> tuple[Claim, ...]:
-        drawn = [offset for offset in self.offsets if names[offset] in accuracy]
         top = max(self.offsets)
-        if top not in drawn:
+        if top not in accuracy:
             return ()
-        best = max(drawn, key=lambda offset: accuracy[names[offset]].mean())
-        gain = Comparison.of(accuracy[names[best]], accuracy[names[top]])
-        to_full = Comparison.of(accuracy[names[best]], accuracy[FULL])
-        said = dict(published.series.get(self.score.name, ())) if published else {}
-        where = max(said, key=lambda x: said[x]) if said else None
+        drawn = [offset for offset in self.offsets if offset in accuracy]
+        best = max(drawn, key=lambda offset: accuracy[offset].mean())
+        gain = Comparison.of(accuracy[best], accuracy[top])
+        said = dict(published.series.get(self.score.name, ()))
+        where = max(said, key=lambda x: said[x], default=None)
         ours = (
-            f"offset {best:g}: {percent(accuracy[names[best]])}, the top window (offset {top:g}) "
-            f"{percent(accuracy[names[top]])}, difference {gain.text()}"
+            f"offset {best:g}: {percent(accuracy[best])}, the top window (offset {top:g}) "
+            f"{percent(accuracy[top])}, difference {gain.text()}"
         )
-        theirs = "" if where is None else f"offset {where:g}: {100 * said[where]:.1f}, the top window "
-        theirs += f"{100 * said[max(said)]:.1f}" if said else ""
+        theirs = ""
+        if where is not None:
+            theirs = f"offset {where:g}: {100 * said[where]:.1f}, the top window {100 * said[max(said)]:.1f}"
         if self.top_is_best:
             text = f"keeping {self.fraction:g}, the top window is as good as any"
             claims = [Claim(text, theirs or "the penalty disappears", ours, (-gain).is_no_loss())]
@@ -115,52 +105,33 @@ class Windows(Experiment):
             not_top = "no" if best == top else gain.is_above()
             claims = [Claim("the best window is not the top one", theirs, ours, not_top)]
         if facts["changed_share"]:
-            claims.append(
-                Claim(
-                    "with wrong labels the best window beats training on everything",
-                    f"{100 * said[where]:.1f} against {100 * published.levels[FULL]:.1f}"
-                    if where is not None and published and FULL in published.levels
-                    else "",
-                    f"{percent(accuracy[names[best]])} against {percent(accuracy[FULL])}, difference "
-                    f"{to_full.text()}",
-                    to_full.is_above(),
-                )
-            )
+            text = "with wrong labels the best window beats training on everything"
+            theirs = ""
+            if where is not None and FULL in published.levels:
+                theirs = f"{100 * said[where]:.1f} against {100 * published.levels[FULL]:.1f}"
+            to_full = Comparison.of(accuracy[best], accuracy[FULL])
+            claims.append(Claim(text, theirs, against(accuracy[best], accuracy[FULL]), to_full.is_above()))
         if "tuned" in facts:
             tuned = facts["tuned"]["offset"]
-            lost = Comparison.of(accuracy[names[tuned]], accuracy[names[best]])
-            claims.append(
-                Claim(
-                    "an offset chosen on held-out train examples, by their labels, is as good as the best",
-                    "suggested, not measured",
-                    f"chose offset {tuned:g}: {percent(accuracy[names[tuned]])}, difference {lost.text()}",
-                    lost.is_no_loss(),
-                )
-            )
+            lost = Comparison.of(accuracy[tuned], accuracy[best])
+            text = "an offset chosen on held-out train examples, by their labels, is as good as the best"
+            ours = f"chose offset {tuned:g}: {percent(accuracy[tuned])}, difference {lost.text()}"
+            claims.append(Claim(text, "suggested, not measured", ours, lost.is_no_loss()))
         return tuple(claims)
 
-    def _tuned(self, store: Store, scores: np.ndarray, accuracy: dict[str, np.ndarray]) -> dict[str, Any]:
+    def _tuned(self, store: Store, windows: dict[float, np.ndarray]) -> dict[str, Any]:
         """Chooses the offset without test split and without clean labels."""
         task, labels = self.task, store.setup(self.task).splits.train.labels
         out = held_out(seed_keys(task.seed, "held_out", 1)[0], labels, self.held_out)
-        offsets = [offset for offset in self.offsets if f"{offset:g}" in accuracy]
-        masks: dict[str, np.ndarray | None] = {
-            f"{offset:g}": window(task, scores, self.fraction, offset) & ~out for offset in offsets
-        }
-        masks, left_out = store.trainable(task, masks)
-        offsets = [offset for offset in offsets if f"{offset:g}" not in left_out]
-        if not masks:
-            raise InputError(f"without the held-out examples every window lacks a class of {task.name}")
+        masks = {offset: window & ~out for offset, window in windows.items()}
         predicted = store.predictions(task, masks, self.retrain_seeds, split="train")
-        correct = np.stack([(predicted[name][:, out] == labels[out]).mean(axis=1) for name in masks])
-        chosen = best_window(correct)
+        if not predicted:
+            raise InputError(f"without the held-out examples every window lacks a class of {task.name}")
+        correct = np.stack([(p[:, out] == labels[out]).mean(axis=1) for p in predicted.values()])
+        offsets = list(predicted)
         return {
-            "offset": offsets[chosen.best],
+            "offset": offsets[best_window(correct).best],
             "offsets": offsets,
             "held_out_examples": int(out.sum()),
             "held_out_accuracy": correct.tolist(),
         }
-
-    def _tuning_line(self, tuned: dict[str, Any]) -> dict[str, Any]:
-        label = "of other networks, on held-out train examples by their labels"
-        return series("held_out", tuned["offsets"], tuned["held_out_accuracy"], label=label)
