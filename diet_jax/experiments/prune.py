@@ -21,7 +21,7 @@ from diet_jax.experiments.selecting import Selection, select_stage
 from diet_jax.experiments.setup import Setup, prepare, save_noise
 from diet_jax.experiments.train_one import train_with_records
 from diet_jax.files.arrays import write_atomically
-from diet_jax.plotting import accuracy_figure, examples_figure, histogram_figure
+from diet_jax.plotting import draw_accuracy, draw_examples, draw_histogram, save_figure
 from diet_jax.scores.file import ScoreFile
 from diet_jax.training.recipe import steps_per_epoch
 from diet_jax.training.seeds import seed_keys
@@ -155,10 +155,11 @@ def _judge(setup: Setup, folder: RunFolder, selection: Selection, program: Progr
 def draw(folder: Path, setup: Setup, files: list[ScoreFile], rows: list[dict[str, Any]]) -> None:
     """Draws the figures of a run from its scores and rows."""
     folder.mkdir(exist_ok=True)
-    accuracy_figure(rows, folder / "accuracy.png", title=_title(setup))
+    train = setup.splits.train
+    save_figure(draw_accuracy(rows, title=_title(setup)), folder / "accuracy.png")
     for file in files:
-        histogram_figure(file, setup.splits.train.class_names, folder / f"scores_{file.name}.png")
-        examples_figure(setup.splits.train, file, folder / f"examples_{file.name}.png")
+        save_figure(draw_histogram(file, train.class_names), folder / f"scores_{file.name}.png")
+        save_figure(draw_examples(train, file), folder / f"examples_{file.name}.png")
 
 
 def _title(setup: Setup) -> str:

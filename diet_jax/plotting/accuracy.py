@@ -1,6 +1,5 @@
 """Accuracy against keep fraction, with everything and random to compare."""
 
-import os
 from typing import Any
 
 import numpy as np
@@ -9,27 +8,12 @@ from matplotlib.figure import Figure
 from diet_jax.analysis.results import FULL
 from diet_jax.errors import InputError
 from diet_jax.plotting.result import draw_result
-from diet_jax.plotting.style import save_figure
 
 COLUMNS = {"mean": "accuracy", "low": "accuracy_p16", "high": "accuracy_p84"}
 
 
-def accuracy_figure(rows: list[dict[str, Any]], path: str | os.PathLike[str], *, title: str) -> None:
-    """Draws final test accuracy against keep fraction, a line per selection, as PNG.
-
-    Args:
-        rows: what `results.to_rows` returns.
-        path: where to write, whole or not at all.
-        title: what was trained on what.
-
-    Raises:
-        InputError: there are no rows, or the file cannot be written.
-    """
-    save_figure(draw_accuracy(rows, title=title), path)
-
-
 def draw_accuracy(rows: list[dict[str, Any]], *, title: str) -> Figure:
-    """Builds the figure of `accuracy_figure`.
+    """Draws final test accuracy against keep fraction, a line per selection.
 
     Args:
         rows: what `results.to_rows` returns.

@@ -1,8 +1,8 @@
 """The easiest and the hardest examples of every class."""
 
 import math
-import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +14,6 @@ from diet_jax.plotting.style import (
     DPI,
     MAX_CLASSES,
     NOTE,
-    save_figure,
     shorten,
     styles_of,
     text_width,
@@ -24,22 +23,8 @@ from diet_jax.scores.file import ScoreFile
 PER_SIDE = 5
 
 
-def examples_figure(dataset: Dataset, file: ScoreFile, path: str | os.PathLike[str]) -> None:
-    """Draws the easiest and the hardest examples of each class by mean score, as PNG.
-
-    Args:
-        dataset: images `[n h w ch]` that were scored.
-        file: scores `[n]` of exactly these examples, in this order.
-        path: where to write, whole or not at all.
-
-    Raises:
-        InputError: the ids of file and dataset differ, or the file cannot be written.
-    """
-    save_figure(draw_examples(dataset, file), path)
-
-
 def draw_examples(dataset: Dataset, file: ScoreFile) -> Figure:
-    """Builds the figure of `examples_figure`.
+    """Draws the easiest and the hardest examples of each class by mean score.
 
     Args:
         dataset: images `[n h w ch]` that were scored.
@@ -65,7 +50,8 @@ def draw_examples(dataset: Dataset, file: ScoreFile) -> Figure:
     names = [shorten(dataset.class_names[c], 16) for c in classes]
     left = math.ceil(DPI * (0.28 + max(text_width(name) for name in names))) / DPI
     middle = 45 / DPI
-    width = left + 2 * PER_SIDE * (cell + gap) + middle + 0.15
+    row_width = PER_SIDE * (cell + gap)
+    width = left + 2 * row_width + middle + 0.15
     height = 0.8 + step * len(classes) + 0.32
     figure = Figure(figsize=(width, height))
     # One axes whose unit is the inch, in place of a hundred: it is drawn ten times as fast.
@@ -73,49 +59,29 @@ def draw_examples(dataset: Dataset, file: ScoreFile) -> Figure:
     axes.set_axis_off()
     show = _image_drawer(axes, dataset, cell)
 
-    starts = (left, left + PER_SIDE * (cell + gap) + middle)
+    starts = (left, left + row_width + middle)
     style = styles_of([file.name])[file.name]
-    axes.text(
-        0.15,
-        height - 0.2,
-        f"Easiest and hardest examples of {shorten(file.dataset, 40)} by {style.label}, step {file.step:,}",
-        fontsize=10.5,
-        va="center",
-        parse_math=False,
-    )
-    for start, heading in zip(
-        starts, ("easiest (lowest score)", "hardest (highest score), the last is hardest"), strict=True
-    ):
-        axes.text(start, height - 0.52, heading, fontsize=9, va="center")
-        axes.plot(
-            [start, start + PER_SIDE * (cell + gap) - gap], [height - 0.66] * 2, color="#999999", lw=0.8
-        )
+
+    def write(x: float, y: float, text: str, size: float, **look: Any) -> None:
+        axes.text(x, y, text, **{"fontsize": size, "va": "center", "parse_math": False, **look})
+
+    what = f"Easiest and hardest examples of {shorten(file.dataset, 40)} by {style.label}, step {file.step:,}"
+    write(0.15, height - 0.2, what, 10.5)
+    headings = ("easiest (lowest score)", "hardest (highest score), the last is hardest")
+    for start, heading in zip(starts, headings, strict=True):
+        write(start, height - 0.52, heading, 9)
+        axes.plot([start, start + row_width - gap], [height - 0.66] * 2, color="#999999", lw=0.8)
     for line, (c, name) in enumerate(zip(classes, names, strict=True)):
         bottom = height - 0.76 - cell - line * step
-        axes.text(left - 0.12, bottom + cell / 2, name, fontsize=9, ha="right", va="center", parse_math=False)
+        write(left - 0.12, bottom + cell / 2, name, 9, ha="right")
         for start, rows in zip(starts, easiest_and_hardest(file.scores, dataset.labels, int(c)), strict=True):
             for place, row in enumerate(rows):
                 x = start + place * (cell + gap)
                 show(int(row), x, bottom)
-                axes.text(
-                    x + cell / 2,
-                    bottom - 0.03,
-                    _number(float(file.scores[row])),
-                    fontsize=7,
-                    ha="center",
-                    va="top",
-                )
+                below: Any = {"ha": "center", "va": "top"}
+                write(x + cell / 2, bottom - 0.03, _number(float(file.scores[row])), 7, **below)
                 identity = shorten(str(dataset.ids[row]), 13, keep_end=True)
-                axes.text(
-                    x + cell / 2,
-                    bottom - 0.15,
-                    identity,
-                    fontsize=5,
-                    ha="center",
-                    va="top",
-                    color="#777777",
-                    parse_math=False,
-                )
+                write(x + cell / 2, bottom - 0.15, identity, 5, color="#777777", **below)
     seeds = len(file.per_seed)
     note = f"Below each image: {f'mean score over {seeds} seeds' if seeds > 1 else 'score'}, and id."
     if dataset.num_classes > len(classes):

@@ -1,7 +1,6 @@
 """The distribution of a score, over all examples and in every class."""
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,27 +10,13 @@ from matplotlib.ticker import MaxNLocator
 
 from diet_jax.errors import InputError
 from diet_jax.plotting.result import draw_result
-from diet_jax.plotting.style import MAX_CLASSES, save_figure, shorten, styles_of
+from diet_jax.plotting.style import MAX_CLASSES, shorten, styles_of
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import SCORES
 
 
-def histogram_figure(file: ScoreFile, class_names: Sequence[str], path: str | os.PathLike[str]) -> None:
-    """Draws the distribution of a score over all examples, and its median in each class, as PNG.
-
-    Args:
-        file: scores `[n]` with labels `[n]`.
-        class_names: one name per class.
-        path: where to write, whole or not at all.
-
-    Raises:
-        InputError: a label has no class name, or the file cannot be written.
-    """
-    save_figure(draw_histogram(file, class_names), path)
-
-
 def draw_histogram(file: ScoreFile, class_names: Sequence[str]) -> Figure:
-    """Builds the figure of `histogram_figure`.
+    """Draws the distribution of a score over all examples, and its median in each class.
 
     Args:
         file: scores `[n]` with labels `[n]`.

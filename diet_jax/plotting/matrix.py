@@ -14,6 +14,7 @@ from diet_jax.errors import InputError
 from diet_jax.plotting.style import (
     LINE,
     Entry,
+    Seen,
     dress_panel,
     numbers,
     panel_title,
@@ -44,47 +45,35 @@ def matrix_size(panels: Sequence[Mapping[str, Any]]) -> tuple[float, float, int]
     return width, max(height, 1.8), max(1, min(3, int(13 // width)))
 
 
-def draw_matrices(axes: Sequence[Axes], panels: Sequence[Mapping[str, Any]], width: float) -> list[Entry]:
-    """Draws matrices as coloured cells with the value in each, a panel per axes.
+def draw_matrix(ax: Axes, panel: Mapping[str, Any], series: Seen, levels: Seen, width: float) -> list[Entry]:
+    """Draws a matrix as coloured cells with the value in each, and a bar of its colours in place of a legend.
 
-    Args:
-        axes: one per panel.
-        panels: `{"title", "rows", "columns", "values", "format", "low", "high", "value_label"}`, and if
-            wanted `"published"`. `values` is a list per row; None is hatched.
-        width: of a panel, in inches.
-
-    Returns:
-        Nothing for a legend: the colours have a bar of their own.
-
-    Raises:
-        InputError: a key is missing, or the shapes or the format are wrong.
+    A panel is `{"title", "rows", "columns", "values", "format", "low", "high", "value_label"}`, and if wanted
+    `"published"`. `values` is a list per row; None is hatched.
     """
-    for ax, panel in zip(axes, panels, strict=True):
-        rows, columns, values, spec = _contents(panel)
-        low, high = numbers([require(panel, key, "a matrix") for key in ("low", "high")], "low and high")
-        if not low < high:
-            raise InputError(f"low must be below high, got {low:g} and {high:g}")
-        # Two colours around zero only where there are two sides.
-        colors = matplotlib.colormaps["RdBu_r" if low < 0 < high else "viridis"]
-        norm = Normalize(low, high, clip=True)
-        ax.imshow(np.ma.masked_invalid(values), cmap=colors, norm=norm, aspect="auto")
-        _write_values(ax, values, spec, colors, norm)
-
-        cell = _cell_width(values, spec)
-        ax.set_yticks(range(len(rows)), _row_labels(rows), fontsize=8)
-        slanted = _slanted(columns, cell)
-        look = {"rotation": SLANT, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
-        ax.set_xticks(range(len(columns)), _column_labels(columns), fontsize=8, **look)
-        for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):
-            label.set_parse_math(False)
-        ax.spines[:].set_visible(False)
-        dress_panel(ax, panel, _title_width(rows, width))
-        ax.tick_params(length=0, labelsize=8)
-        bar = ax.figure.colorbar(ScalarMappable(norm, colors), ax=ax, aspect=22, pad=0.02)
-        bar.outline.set_visible(False)
-        bar.ax.tick_params(labelsize=7.5)
-        label = wrap(require(panel, "value_label", "a matrix"), int(13 * (CELL_HEIGHT * len(rows) + 1)))
-        bar.set_label(label, fontsize=8, parse_math=False)
+    rows, columns, values, spec = _contents(panel)
+    low, high = numbers([require(panel, key, "a matrix") for key in ("low", "high")], "low and high")
+    if not low < high:
+        raise InputError(f"low must be below high, got {low:g} and {high:g}")
+    # Two colours around zero only where there are two sides.
+    colors = matplotlib.colormaps["RdBu_r" if low < 0 < high else "viridis"]
+    norm = Normalize(low, high, clip=True)
+    ax.imshow(np.ma.masked_invalid(values), cmap=colors, norm=norm, aspect="auto")
+    _write_values(ax, values, spec, colors, norm)
+    ax.set_yticks(range(len(rows)), _row_labels(rows))
+    slanted = _slanted(columns, _cell_width(values, spec))
+    look = {"rotation": SLANT, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+    ax.set_xticks(range(len(columns)), _column_labels(columns), **look)
+    for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):
+        label.set_parse_math(False)
+    dress_panel(ax, panel, _title_width(rows, width), ())
+    ax.spines[:].set_visible(bool(panel.get("published")))
+    ax.tick_params(length=0, labelsize=8)
+    bar = ax.figure.colorbar(ScalarMappable(norm, colors), ax=ax, aspect=22, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=7.5)
+    label = wrap(require(panel, "value_label", "a matrix"), int(13 * (CELL_HEIGHT * len(rows) + 1)))
+    bar.set_label(label, fontsize=8, parse_math=False)
     return []
 
 
@@ -109,17 +98,8 @@ def _contents(panel: Mapping[str, Any]) -> tuple[list[str], list[str], np.ndarra
 def _write_values(ax: Axes, values: np.ndarray, spec: str, colors: Colormap, norm: Normalize) -> None:
     for (row, column), value in np.ndenumerate(values):
         if np.isnan(value):
-            ax.add_patch(
-                Rectangle(
-                    (column - 0.5, row - 0.5),
-                    1,
-                    1,
-                    facecolor="#E8E8E8",
-                    edgecolor="#AAAAAA",
-                    hatch="////",
-                    linewidth=0,
-                )
-            )
+            gap: Any = {"facecolor": "#E8E8E8", "edgecolor": "#AAAAAA", "hatch": "////", "linewidth": 0}
+            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **gap))
             continue
         color = "black" if _luminance(colors(norm(value))[:3]) > 0.179 else "white"
         text = format(value, spec)

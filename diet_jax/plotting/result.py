@@ -1,7 +1,6 @@
 """The picture of a result: title, panels, one legend for all of them, note."""
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,16 +13,19 @@ from matplotlib.text import Text
 from diet_jax.errors import InputError
 from diet_jax.plotting.distributions import draw_bars, draw_distributions
 from diet_jax.plotting.lines import draw_lines, draw_points
-from diet_jax.plotting.matrix import draw_matrices, matrix_size
+from diet_jax.plotting.matrix import draw_matrix, matrix_size
 from diet_jax.plotting.style import (
+    BORDER,
     DPI,
     LINE,
     NOTE,
     TITLE,
     Entry,
+    Seen,
+    looks_of,
+    names_of,
     panel_title,
     require,
-    save_figure,
     without_glyph_warnings,
     wrap,
 )
@@ -34,27 +36,21 @@ GAP = 0.08
 
 
 class _Kind(NamedTuple):
-    """How to draw the panels of a chart, and `(width, height, panels per row)` in inches."""
+    """How panels of a kind are drawn and sized.
 
-    draw: Callable[[Sequence[Axes], Panels, float], list[Entry]]
-    size: Callable[[Panels], tuple[float, float, int]]
-
-
-def result_figure(result: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Draws a result as PNG; the same result gives the same bytes.
-
-    Args:
-        result: as for `draw_result`.
-        path: where to write, whole or not at all.
-
-    Raises:
-        InputError: the chart is of no known kind or lacks a key, or the file cannot be written.
+    `draw(ax, panel, series, levels, width)` is given what the panel lists with its looks, and the panel's
+    width in inches; it returns what the legend has to list, levels first.
     """
-    save_figure(draw_result(result), path)
+
+    draw: Callable[[Axes, Mapping[str, Any], Seen, Seen, float], list[Entry]]
+    lists: str | None
+    """Key of the panel's series."""
+    size: Callable[[Panels], tuple[float, float, int]]
+    """Width and height of a panel in inches, and panels per row."""
 
 
 def draw_result(result: Mapping[str, Any]) -> Figure:
-    """Builds the figure of `result_figure`.
+    """Builds the picture of a result; the same result gives the same bytes.
 
     Args:
         result: `{"title", "chart"}`, and if wanted `"note"` and `"scale"`, which are written below. A chart
@@ -82,11 +78,25 @@ def draw_result(result: Mapping[str, Any]) -> Figure:
     axes = [figure.add_subplot(rows, columns, place + 1) for place in range(len(panels))]
     entries = []
     for each in dict.fromkeys(kinds):
-        places = [place for place, own in enumerate(kinds) if own == each]
-        entries += KINDS[each].draw([axes[p] for p in places], [panels[p] for p in places], width)
+        chosen = [place for place, own in enumerate(kinds) if own == each]
+        entries += _draw_panels(KINDS[each], [axes[p] for p in chosen], [panels[p] for p in chosen], width)
     with without_glyph_warnings():
         _compose(figure, (columns * width, rows * height), title, _note(result), _legend_entries(entries))
     return figure
+
+
+def _draw_panels(kind: _Kind, axes: Sequence[Axes], panels: Panels, width: float) -> list[Entry]:
+    """Draws panels of one kind, in which the same series looks the same; returns levels before series."""
+    series = [require(panel, kind.lists, "a panel") if kind.lists else [] for panel in panels]
+    levels = [panel.get("levels") or [] for panel in panels]
+    names = names_of([item for items in (*levels, *series) for item in items])
+    first, last = [], []
+    looks = looks_of(series, names), looks_of(levels, names)
+    for ax, panel, listed, across in zip(axes, panels, *looks, strict=True):
+        entries = kind.draw(ax, panel, listed, across, width)
+        first += entries[: len(across)]
+        last += entries[len(across) :]
+    return first + last
 
 
 def _usual_size(panels: Panels) -> tuple[float, float, int]:
@@ -98,16 +108,16 @@ def _usual_size(panels: Panels) -> tuple[float, float, int]:
     wrapped = 0
     for panel in panels:
         label = wrap(panel.get("x_label") or "", int((width - 0.6) * 15))
-        wrapped = max(wrapped, panel_title(panel, width - 0.9).count("\n") + label.count("\n"))
+        wrapped = max(wrapped, panel_title(panel, width - BORDER).count("\n") + label.count("\n"))
     return width, height + LINE * wrapped, per_row
 
 
 KINDS = {
-    "lines": _Kind(draw_lines, _usual_size),
-    "matrix": _Kind(draw_matrices, matrix_size),
-    "distributions": _Kind(draw_distributions, _usual_size),
-    "points": _Kind(draw_points, _usual_size),
-    "bars": _Kind(draw_bars, _usual_size),
+    "lines": _Kind(draw_lines, "series", _usual_size),
+    "matrix": _Kind(draw_matrix, None, matrix_size),
+    "distributions": _Kind(draw_distributions, "groups", _usual_size),
+    "points": _Kind(draw_points, "groups", _usual_size),
+    "bars": _Kind(draw_bars, "series", _usual_size),
 }
 
 
@@ -121,7 +131,7 @@ def _note(result: Mapping[str, Any]) -> str:
 
 def _legend_entries(entries: Sequence[Entry]) -> list[tuple[Any, str]]:
     """Each look once, ordered ones by their order; series that no panel could draw say so."""
-    ranked = sorted(entries, key=lambda entry: -math.inf if entry.order is None else entry.order)
+    ranked = sorted(entries, key=lambda e: -math.inf if e.look.order is None else e.look.order)
     chosen: dict[Any, Entry] = {}
     for entry in ranked:
         # Filled markers stand for hollow ones as well, and something drawn for something empty.
@@ -135,12 +145,19 @@ def _compose(
 ) -> None:
     """Sizes the figure and places its parts by their measured extents: none can cover another."""
     width, height = size
-    beside = _legend(figure, entries, 1, 30) if len(figure.axes) == 1 and entries else None
-    if beside and _extent(figure, beside)[1] > height - 0.3:
-        beside.remove()
-        beside = None
+    beside = below = None
+    if entries and len(figure.axes) == 1:
+        beside = _legend(figure, entries, 1, 30)
+        if _extent(figure, beside)[1] > height - 0.3:
+            beside.remove()
+            beside = None
+    # Below, a legend has as many columns as the width holds.
+    for columns in range(len(entries), 0, -1) if not beside else ():
+        below = _legend(figure, entries, columns, 44)
+        if columns == 1 or _extent(figure, below)[0] <= width - 2 * GAP:
+            break
+        below.remove()
     right = _extent(figure, beside)[0] + GAP if beside else 0.0
-    below = _legend_below(figure, entries, width - 2 * GAP) if entries and not beside else None
     total = width + right
 
     heading = figure.suptitle("", **TITLE)
@@ -178,16 +195,6 @@ def _legend(figure: Figure, entries: Sequence[tuple[Any, str]], columns: int, le
     for text in legend.get_texts():
         text.set_parse_math(False)
     return legend
-
-
-def _legend_below(figure: Figure, entries: Sequence[tuple[Any, str]], width: float) -> Legend:
-    """A legend with as many columns as the width holds."""
-    for columns in range(len(entries), 0, -1):
-        legend = _legend(figure, entries, columns, 44)
-        if columns == 1 or _extent(figure, legend)[0] <= width:
-            return legend
-        legend.remove()
-    raise AssertionError
 
 
 def _fit(figure: Figure, text: Text, words: str, width: float, letters_per_inch: float) -> float:

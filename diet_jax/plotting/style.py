@@ -14,33 +14,45 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from diet_jax.analysis.results import FULL
 from diet_jax.errors import InputError
 from diet_jax.files.arrays import write_atomically
-from diet_jax.scores.score import SCORES, Score
+from diet_jax.scores.score import SCORES
 
 
-class Style(NamedTuple):
-    """How a selection or score is written and drawn, the same in every figure."""
+class Look(NamedTuple):
+    """How a selection, a score or a series is written and drawn, the same in every panel and figure."""
 
     label: str
     color: str
     marker: str
     baseline: bool = False
     """Goes behind what is compared with it."""
+    dash: str = "-"
+    order: float | None = None
+    """A number that the colours of a figure follow."""
+
+
+class Entry(NamedTuple):
+    """One line of a legend; `empty` where the panel had nothing to draw for it."""
+
+    look: Look
+    handle: Any
+    empty: bool
 
 
 # What is no score. Scores bring their own styles; together they are told apart by all common kinds of colour
 # vision (palettes of Okabe and Ito, and of Tol), and markers differ for print in grey.
 STYLES = {
-    FULL: Style("everything", "#000000", ""),
-    "grand_at_init": Style("GraNd at initialization", "#332288", "X"),
-    "lowest": Style("lowest scores", "#44AA99", "D"),
-    "highest": Style("highest scores", "#CC3311", "^"),
-    "infinite": Style("not finite", "#555555", ""),
-    "clean": Style("label kept", "#4477AA", "o"),
-    "corrupted": Style("label changed", "#EE7733", "s"),
+    FULL: Look("everything", "#000000", ""),
+    "grand_at_init": Look("GraNd at initialization", "#332288", "X"),
+    "lowest": Look("lowest scores", "#44AA99", "D"),
+    "highest": Look("highest scores", "#CC3311", "^"),
+    "infinite": Look("not finite", "#555555", ""),
+    "clean": Look("label kept", "#4477AA", "o"),
+    "corrupted": Look("label changed", "#EE7733", "s"),
 }
 OTHER_STYLES = (
     ("#CC79A7", "P"),
@@ -57,71 +69,55 @@ DASHES = ("-", "--", ":", "-.")
 DPI = 150
 MAX_CLASSES = 10
 PUBLISHED = " (published)"
-# Height in inches of a line of a panel's title or label.
-LINE = 0.16
+# Height in inches of a line of a panel's title or label, and what of a panel's width belongs to axis labels.
+LINE, BORDER = 0.16, 0.9
 TITLE = {"x": 0.01, "ha": "left", "fontsize": 10.5, "parse_math": False}
 NOTE = {"fontsize": 7.5, "color": "#555555", "parse_math": False}
 
 
-def styles_of(names: Sequence[str]) -> dict[str, Style]:
-    """Styles of names: of `STYLES`, of the registered scores, and free ones for all others.
+def styles_of(names: Sequence[str]) -> dict[str, Look]:
+    """Looks of names: of `STYLES`, of the registered scores, and free ones for all others.
 
     A registered score that brings no colour has the same one in all figures, unless it is taken there.
     """
     scores = {score.name: score for score in SCORES}
     colorless = [name for name, score in scores.items() if score.color is None]
     styles = {name: STYLES[name] for name in names if name in STYLES}
+
+    def add(name: str, color: str, marker: str) -> None:
+        if name in scores:
+            score = scores[name]
+            color, marker = score.color or color, score.marker or marker
+            styles[name] = Look(score.label, color, marker, score.reads == "nothing")
+        else:
+            styles[name] = Look(name, color, marker)
+
     for name in set(names) & set(scores) - set(colorless):
-        styles[name] = _score_style(scores[name], "", "o")
+        add(name, "", "o")
     used = Counter(style.color for style in styles.values())
     for name in sorted(set(names) - set(styles)):
         first = colorless.index(name) % len(OTHER_STYLES) if name in scores else 0
-        others = OTHER_STYLES[first:] + OTHER_STYLES[:first]
-        color, marker = min(others, key=lambda other: used[other[0]])
+        color, marker = min(OTHER_STYLES[first:] + OTHER_STYLES[:first], key=lambda other: used[other[0]])
         used[color] += 1
-        styles[name] = (
-            _score_style(scores[name], color, marker) if name in scores else Style(name, color, marker)
-        )
+        add(name, color, marker)
     return styles
 
 
-def _score_style(score: Score, color: str, marker: str) -> Style:
-    baseline = score.reads == "nothing"
-    return Style(score.label, score.color or color, score.marker or marker, baseline)
+Series = Mapping[str, Any]
+Seen = list[tuple[Series, Look]]
+"""The series of a panel with their looks."""
 
 
-class Look(NamedTuple):
-    """How one series of a result is written and drawn, the same in every panel of its figure."""
-
-    label: str
-    color: str
-    marker: str
-    dash: str
-    baseline: bool
-    """Goes behind what is compared with it."""
-
-
-class Entry(NamedTuple):
-    """One line of a legend; `empty` where the panel had nothing to draw for it."""
-
-    look: Look
-    handle: Any
-    empty: bool
-    order: float | None = None
-
-
-def looks_of(
-    panels: Sequence[Sequence[Mapping[str, Any]]], names: Sequence[str] | None = None
-) -> list[list[Look]]:
-    """Looks of the series of each panel: by name, or by rank if they have an `order`.
+def looks_of(panels: Sequence[Sequence[Series]], names: Sequence[str]) -> list[Seen]:
+    """The series of each panel with their looks: by name, or by rank if they have an `order`.
 
     Series of one colour, which a repeated name or many unknown names lead to, differ in their dashes.
-    `names` are all names of the figure, where these series are not all of it.
+    `names` are all names of the figure.
     """
     every = [item for items in panels for item in items]
-    styles = styles_of(names if names is not None else names_of(every))
+    styles = styles_of(names)
     orders = sorted({item["order"] for item in every if item.get("order") is not None})
-    drawn: dict[tuple[Any, ...], tuple[str, str, str]] = {}
+    drawn: dict[tuple[Any, ...], Look] = {}
     uses: Counter[str] = Counter()
     looks = []
     for items in panels:
@@ -132,15 +128,17 @@ def looks_of(
             key = (name, order, seen[name, order])
             seen[name, order] += 1
             if key not in drawn:
-                color, marker = _ordered(orders, order) if order is not None else styles[name][1:3]
-                drawn[key] = (color, marker, DASHES[uses[color] % len(DASHES)])
-                uses[color] += 1
-            style = styles.get(name, Style(name, "", ""))
-            looks[-1].append(Look(item.get("label") or style.label, *drawn[key], style.baseline))
+                look = styles.get(name, Look(name, "", ""))
+                if order is not None:
+                    color, marker = _ordered(orders, order)
+                    look = look._replace(color=color, marker=marker, order=order)
+                drawn[key] = look._replace(dash=DASHES[uses[look.color] % len(DASHES)])
+                uses[look.color] += 1
+            looks[-1].append((item, drawn[key]._replace(label=item.get("label") or drawn[key].label)))
     return looks
 
 
-def names_of(items: Sequence[Mapping[str, Any]]) -> list[str]:
+def names_of(items: Sequence[Series]) -> list[str]:
     """Names of the series that get their colour by name."""
     return [require(item, "name", "a series") for item in items if item.get("order") is None]
 
@@ -181,12 +179,51 @@ def numbers(values: Any, what: str, count: int | None = None) -> np.ndarray:
     return array
 
 
-def dress_panel(axes: Axes, panel: Mapping[str, Any], width: float) -> None:
-    """Writes a panel's title, at most `width` inches wide, and frames a panel of published numbers.
+def column(
+    item: Series, key: str, what: str, count: int | None = None, *, optional: bool = False
+) -> np.ndarray:
+    """The numbers of a key of a series; NaN where it may be missing and is.
+
+    Raises:
+        InputError: as `require` and `numbers`.
+    """
+    if optional and item.get(key) is None:
+        return np.full(count or 0, np.nan)
+    name = f"{what} {item['name']!r}"
+    return numbers(require(item, key, name), f"{key} of {name}", count)
+
+
+def dress_panel(
+    axes: Axes, panel: Mapping[str, Any], width: float, labels: Sequence[str], grid: str | None = None
+) -> None:
+    """Finishes a panel: title, labels, grid, and the frame of a panel of published numbers.
 
     Its `"x_ticks"` and `"y_ticks"`, pairs of a place and a text, replace those of numbers, and `"x_range"`
     its own ends of the x axis.
+
+    Args:
+        axes: with everything drawn; without anything it says so.
+        panel: see the function that draws it.
+        width: of the panel without labels, in inches.
+        labels: keys of the panel that label its axes, of "x_label" and "y_label".
+        grid: of which axis, "x", "y" or "both", behind the data.
     """
+    for key in labels:
+        text = require(panel, key, "a panel")
+        percent = " (%)" if key == "y_label" and panel.get("percent") and "%" not in text else ""
+        letters = 38 if key == "y_label" else int((width + 0.3) * 15)
+        axes.set(**{key[0] + "label": wrap(text + percent, letters)})
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set(fontsize=9, parse_math=False)
+    if isinstance(axes.yaxis.get_major_formatter(), ScalarFormatter):
+        axes.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 6))
+    if not axes.has_data():
+        look: Any = {"ha": "center", "va": "center", "color": "#777777", "fontsize": 9}
+        axes.text(0.5, 0.5, "no values", transform=axes.transAxes, **look)
+        axes.set_yticks([])
+    plain(axes)
+    if grid is not None:
+        axes.grid(axis=grid, color="#E5E5E5", linewidth=0.7)  # type: ignore[arg-type]
     axes.set_title(panel_title(panel, width), loc="left", fontsize=9.5, parse_math=False)
     axes.tick_params(labelsize=8.5)
     for key, axis in (("x_ticks", axes.xaxis), ("y_ticks", axes.yaxis)):
@@ -205,14 +242,6 @@ def panel_title(panel: Mapping[str, Any], width: float) -> str:
     if panel.get("published") and not title.endswith(PUBLISHED):
         title += PUBLISHED
     return wrap(title, max(int(width * 12.5), 12))
-
-
-def nothing_to_draw(axes: Axes) -> None:
-    """Says that a panel is empty, where its values would be."""
-    axes.text(
-        0.5, 0.5, "no values", transform=axes.transAxes, ha="center", va="center", color="#777777", fontsize=9
-    )
-    axes.set_yticks([])
 
 
 def text_width(text: str) -> float:

@@ -12,7 +12,7 @@ from matplotlib.patches import StepPatch
 from PIL import Image
 
 from diet_jax.errors import InputError
-from diet_jax.plotting import draw_result, result_figure
+from diet_jax.plotting import draw_result, save_figure
 from diet_jax.plotting.style import DPI, OTHER_STYLES, STYLES, styles_of
 from diet_jax.scores.score import SCORES
 
@@ -519,8 +519,8 @@ class TestSaving:
     def test_equal_bytes_from_a_file(self, kind, tmp_path):
         settings = dict(matplotlib.rcParams)
         plain = result(kind, ONE_OF_EACH[kind])
-        result_figure(plain, tmp_path / "a.png")
-        result_figure(json.loads(json.dumps(plain)), str(tmp_path / "b.png"))
+        save_figure(draw_result(plain), tmp_path / "a.png")
+        save_figure(draw_result(json.loads(json.dumps(plain))), str(tmp_path / "b.png"))
         assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
         assert dict(matplotlib.rcParams) == settings
         with Image.open(tmp_path / "a.png") as image:
@@ -529,9 +529,8 @@ class TestSaving:
             assert "Software" not in image.info
 
     def test_a_name_in_a_script_without_font(self, tmp_path):
-        result_figure(
-            result("lines", lines_panel(series("el2n", label="猫")), title="猫"), tmp_path / "a.png"
-        )
+        figure = draw_result(result("lines", lines_panel(series("el2n", label="猫")), title="猫"))
+        save_figure(figure, tmp_path / "a.png")
         assert (tmp_path / "a.png").stat().st_size > 1000
 
 

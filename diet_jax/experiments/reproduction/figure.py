@@ -16,7 +16,7 @@ from diet_jax.experiments.reproduction.store import Store
 from diet_jax.experiments.run_folder import environment
 from diet_jax.files.arrays import write_atomically
 from diet_jax.options.plain import plain
-from diet_jax.plotting.style import save_figure
+from diet_jax.plotting import save_figure
 
 Scale = Literal["smoke", "small", "paper"]
 
