@@ -3,17 +3,15 @@
 import contextlib
 import io
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diet_jax.data.sources.archives import Contents
+from diet_jax.data.sources.tfds.archives import Contents
+from diet_jax.data.threads import in_threads
 from diet_jax.devices.progress import Progress
-
-_BATCH = 1024
 
 
 def write_prepared(name: str, contents: Contents, has_ids: bool, folder: Path, progress: Progress) -> Path:
@@ -34,7 +32,8 @@ def write_prepared(name: str, contents: Contents, has_ids: bool, folder: Path, p
     parent: Any = tfds.builder_cls(name)
 
     def examples(split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        for i, image in enumerate(_encoded(contents.images[split])):
+        # TFDS encodes arrays with TensorFlow, but takes encoded bytes as they are.
+        for i, image in enumerate(in_threads(_png, contents.images[split])):
             ids = {"id": f"{split}_{i:05d}"} if has_ids else {}
             labels = {key: int(values[i]) for key, values in contents.labels[split].items()}
             yield i, {**ids, "image": image, **labels}
@@ -76,14 +75,6 @@ def _silent_tfds() -> Iterator[None]:
             yield
     finally:
         tfds.enable_progress_bar()
-
-
-def _encoded(images: Sequence[np.ndarray] | np.ndarray) -> Iterator[bytes]:
-    """PNG bytes: TFDS encodes arrays with TensorFlow, but takes encoded bytes as they are."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        # In batches, so that an interrupt does not wait for a whole data set.
-        for start in range(0, len(images), _BATCH):
-            yield from pool.map(_png, images[start : start + _BATCH])
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -26,25 +26,36 @@ _FORMAT = 1
 _ARRAYS = ("images", "labels", "ids")
 
 
-class Source(NamedTuple):
-    """What a data set is decoded from: its name, its folder and the files in it."""
+class SourceFiles(NamedTuple):
+    """What a data set is read from: its name, its folder and the files in it."""
 
     name: str
     directory: Path
     files: Sequence[Path]
 
+    def entry_name(self) -> str:
+        """The name of what is kept of the data set: of its name and its folder."""
+        name_hash = _sha256(f"{self.name}\n{self.directory.resolve()}")[:16]
+        return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', self.name)}-{name_hash}"
 
-def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of decoded copies: `cache_dir`, `DIET_JAX_CACHE`, or the user's cache folder."""
-    folder = cache_dir or os.environ.get("DIET_JAX_CACHE")
-    if folder:
-        return Path(folder).expanduser().absolute()
-    import platformdirs
+    def state(self) -> str:
+        """A hash of the names, sizes and modification times of the files.
 
-    return platformdirs.user_cache_path("diet_jax", appauthor=False)
+        Raises:
+            InputError: one cannot be read.
+        """
+        files = [self._file_state(file) for file in self.files]
+        return _sha256(json.dumps([_FORMAT, self.name, str(self.directory.resolve()), files]))
+
+    def _file_state(self, file: Path) -> tuple[str, int, int]:
+        try:
+            stat = file.stat()
+        except OSError as error:
+            raise InputError(f"cannot read {file}: {error.strerror or error}; repair or remove it") from error
+        return file.relative_to(self.directory).as_posix(), stat.st_size, stat.st_mtime_ns
 
 
-def cached(source: Source, build: Callable[[], Splits], folder: Path) -> Splits:
+def cached(source: SourceFiles, build: Callable[[], Splits], folder: Path) -> Splits:
     """Reads the decoded copy of a data set, or builds it and leaves a copy.
 
     A damaged copy is rebuilt, and a folder that cannot be written is done without, with one line on stderr.
@@ -62,7 +73,7 @@ def cached(source: Source, build: Callable[[], Splits], folder: Path) -> Splits:
     """
     from filelock import FileLock
 
-    entry, state = folder / entry_name(source), source_state(source)
+    entry, state = folder / source.entry_name(), source.state()
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -83,19 +94,6 @@ def cached(source: Source, build: Callable[[], Splits], folder: Path) -> Splits:
                     f"warning: no decoded copy of {source.name} kept in {folder}: {error}; set DIET_JAX_CACHE"
                 )
         return splits
-
-
-def entry_name(source: Source) -> str:
-    """The name of what is kept of a data set: of its name and its folder."""
-    name_hash = _sha256(f"{source.name}\n{source.directory.resolve()}")[:16]
-    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', source.name)}-{name_hash}"
-
-
-def source_state(source: Source) -> str:
-    """A hash of the names, sizes and modification times of the source files."""
-    directory = str(source.directory.resolve())
-    files = [_file_state(f, source) for f in source.files]
-    return _sha256(json.dumps([_FORMAT, source.name, directory, files]))
 
 
 def _read_or_warn(entry: Path, state: str) -> Splits | None:
@@ -160,14 +158,6 @@ def _write(entry: Path, state: str, splits: Splits) -> None:
         os.replace(temporary, entry)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _file_state(file: Path, source: Source) -> tuple[str, int, int]:
-    try:
-        stat = file.stat()
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror or error}; repair or remove it") from error
-    return file.relative_to(source.directory).as_posix(), stat.st_size, stat.st_mtime_ns
 
 
 def _checksum(meta: dict[str, Any]) -> str:
