@@ -88,7 +88,7 @@ def encoded_images(name: str, data_dir: Path | None, dataset: dj.Dataset) -> Seq
         return [Path(name.removeprefix("folder:"), file).expanduser().read_bytes() for file in dataset.ids]
     if name in ("digits", "cinic10"):
         return None
-    from diet_jax.data.sources.tfds.records import stored_records
+    from diet_jax.data.sources.tfds import stored_records
 
     readers = stored_records(name, data_dir, {}).open().readers
     reader = next(reader for reader in readers if reader.split == dataset.split)
@@ -126,8 +126,7 @@ def _unpacked(packed: Any, prefix: str) -> dj.Dataset:
 
 def _decoded(encoded: np.ndarray, lengths: np.ndarray, channels: int) -> np.ndarray:
     from diet_jax.data.decode import decode
-    from diet_jax.data.reader import Record
-    from diet_jax.data.threads import in_threads
+    from diet_jax.data.reader import Record, in_threads
 
     content, ends = encoded.tobytes(), np.cumsum(lengths)
     records = (

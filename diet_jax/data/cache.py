@@ -24,6 +24,7 @@ from diet_jax.errors import InputError
 
 _FORMAT = 1
 _ARRAYS = ("images", "labels", "ids")
+_FACTS = ("name", "split", "class_names", "id_source")
 
 
 class SourceFiles(NamedTuple):
@@ -53,6 +54,16 @@ class SourceFiles(NamedTuple):
         except OSError as error:
             raise InputError(f"cannot read {file}: {error.strerror or error}; repair or remove it") from error
         return file.relative_to(self.directory).as_posix(), stat.st_size, stat.st_mtime_ns
+
+
+def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of decoded copies and indexes: `cache_dir`, `DIET_JAX_CACHE`, or the user's cache folder."""
+    folder = cache_dir or os.environ.get("DIET_JAX_CACHE")
+    if folder:
+        return Path(folder).expanduser().absolute()
+    import platformdirs
+
+    return platformdirs.user_cache_path("diet_jax", appauthor=False)
 
 
 def cached(source: SourceFiles, build: Callable[[], Splits], folder: Path) -> Splits:
@@ -116,17 +127,9 @@ def _read(entry: Path, state: str) -> Splits | None:
 
 
 def _read_split(entry: Path, prefix: str, meta: dict[str, Any]) -> Dataset:
-    images, labels, ids = (np.load(entry / f"{prefix}_{a}.npy", allow_pickle=False) for a in _ARRAYS)
-    dataset = Dataset.from_arrays(
-        images,
-        labels,
-        ids,
-        class_names=meta["class_names"],
-        name=meta["name"],
-        split=meta["split"],
-        normalization=Normalization(tuple(meta["mean"]), tuple(meta["std"])),
-        id_source=meta["id_source"],
-    )
+    arrays = (np.load(entry / f"{prefix}_{array}.npy", allow_pickle=False) for array in _ARRAYS)
+    normalization = Normalization(tuple(meta["mean"]), tuple(meta["std"]))
+    dataset = Dataset.from_arrays(*arrays, **{f: meta[f] for f in _FACTS}, normalization=normalization)
     if dataset.fingerprint != meta["fingerprint"]:
         raise ValueError(f"{prefix} does not match its fingerprint")
     return dataset
@@ -142,15 +145,8 @@ def _write(entry: Path, state: str, splits: Splits) -> None:
         for prefix, dataset in splits._asdict().items():
             for array in _ARRAYS:
                 np.save(temporary / f"{prefix}_{array}.npy", getattr(dataset, array), allow_pickle=False)
-            meta[prefix] = {
-                "name": dataset.name,
-                "split": dataset.split,
-                "class_names": dataset.class_names,
-                "mean": dataset.normalization.mean,
-                "std": dataset.normalization.std,
-                "id_source": dataset.id_source,
-                "fingerprint": dataset.fingerprint,
-            }
+            facts = {fact: getattr(dataset, fact) for fact in (*_FACTS, "fingerprint")}
+            meta[prefix] = {**facts, **dataset.normalization._asdict()}
         meta["checksum"] = _checksum(meta)
         (temporary / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
         if entry.exists():

@@ -1,14 +1,20 @@
-"""Encoded images by number: what a source offers of each split, and one pass over it."""
+"""Encoded images by number: what a source offers of each split, and one pass over it, in threads."""
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+import collections
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from diet_jax.data.threads import in_threads
 from diet_jax.devices.progress import Progress
 
 _PER_TASK = 64  # images of one task: enough to make the cost of a task small beside that of small images
+_AHEAD = 32  # tasks begun before the first result is taken: bounds memory, and what an interrupt waits for
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Record(NamedTuple):
@@ -57,6 +63,18 @@ def read_all(reader: ImageReader, work: Callable[[int, Record], None], progress:
 
     for count in in_threads(piece, chunks(np.arange(len(reader)), _PER_TASK)):
         progress.update(count)
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yields `work(item)` for each item, in the order of the items."""
+    pending: collections.deque[Future[Result]] = collections.deque()
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > _AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def chunks(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:

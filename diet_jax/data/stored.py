@@ -4,14 +4,14 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from diet_jax.data.cache import SourceFiles, cached
-from diet_jax.data.dataset import Dataset, Normalization, Splits
+from diet_jax.data.cache import SourceFiles, cache_folder, cached
+from diet_jax.data.dataset import Dataset, Normalization, Splits, check_label_range
 from diet_jax.data.decode import COLOUR, GREY, decode, different_sizes
-from diet_jax.data.folders import cache_folder
 from diet_jax.data.reader import ImageReader, Record, read_all
 from diet_jax.data.streaming.encoded import EncodedImages
 from diet_jax.data.streaming.index import Part, examine, indexed
@@ -20,21 +20,23 @@ from diet_jax.devices.progress import Progress
 from diet_jax.errors import InputError
 
 
+def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
+    """The folder of prepared data sets: `data_dir`, or TFDS's own default."""
+    if data_dir is None:
+        data_dir = os.environ.get("TFDS_DATA_DIR") or Path("~", "tensorflow_datasets")
+    return Path(data_dir).expanduser().absolute()
+
+
 class StoredSplits(NamedTuple):
     """The encoded images of both splits, and what is known of them before one is read."""
 
-    train: ImageReader
-    test: ImageReader
+    readers: tuple[ImageReader, ImageReader]
+    """Of the train and the test split."""
     class_names: Sequence[str]
     channels: int | None
     """Of every image; None: 3 if any image of the two splits is in colour, else 1."""
     normalization: Normalization | None
     """None: measured on the train split."""
-
-    @property
-    def readers(self) -> tuple[ImageReader, ImageReader]:
-        """Of the two splits."""
-        return self.train, self.test
 
 
 Rows = tuple[Any, np.ndarray, np.ndarray, str]
@@ -81,14 +83,9 @@ class StoredDataset:
         return self._splits(stored, _encoded(stored, parts, image_size), make)
 
     def _splits(self, stored: StoredSplits, contents: Iterable[Rows], make: Callable[..., Dataset]) -> Splits:
-        classes, made = len(stored.class_names), []
+        made: list[Dataset] = []
         for reader, (images, labels, ids, id_source) in zip(stored.readers, contents, strict=True):
-            wrong = np.flatnonzero((labels < 0) | (labels >= classes))
-            if len(wrong):
-                raise InputError(
-                    f"labels must lie in 0..{classes - 1}: {reader.name(int(wrong[0]))} has label "
-                    f"{labels[wrong[0]]}, {len(wrong)} of {len(labels)} are outside; is it labelled?"
-                )
+            check_label_range(labels, len(stored.class_names), reader.name)
             dataset = make(
                 images,
                 labels,
@@ -107,7 +104,7 @@ def _decoded(name: str, stored: StoredSplits, quiet: bool) -> Iterator[Rows]:
     channels = stored.channels
     if channels is None:
         channels = _channels(stored, [examine(r, Progress("", quiet=True)) for r in stored.readers])
-    (first,) = stored.train.records(np.arange(1))
+    (first,) = stored.readers[0].records(np.arange(1))
     for reader in stored.readers:
         about = f"decoding {name} {reader.split} (once)"
         with Progress(about, len(reader), quiet=quiet) as progress:
@@ -136,7 +133,7 @@ def _encoded(stored: StoredSplits, parts: Sequence[Part], image_size: int | None
         other = np.flatnonzero((part.sizes != (height, width)).any(axis=1))
         if len(other) and image_size is None:
             row = int(other[0])
-            first, size = stored.train.name(0), part.sizes[row].tolist()
+            first, size = stored.readers[0].name(0), part.sizes[row].tolist()
             raise different_sizes(first, (height, width), reader.name(row), size)
         shape, rows = (height, width, channels), np.arange(len(part.labels))
         images = EncodedImages(reader, rows, part.digests, shape, resized=image_size is not None)

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diet_jax.data.cache import SourceFiles, cached
+from diet_jax.data.cache import SourceFiles, cache_folder, cached
 from diet_jax.data.dataset import Dataset, Normalization, Splits
-from diet_jax.data.folders import cache_folder
 from diet_jax.data.sources import load_dataset
 
 REPOSITORY = Path(__file__).parents[2]

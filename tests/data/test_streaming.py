@@ -16,7 +16,7 @@ from diet_jax.data.noise import flip_labels
 from diet_jax.data.published import IMAGENET
 from diet_jax.data.reader import chunks
 from diet_jax.data.sources import load_dataset, load_streamed
-from diet_jax.data.sources.tfds.records import RecordReader
+from diet_jax.data.sources.tfds import RecordReader
 from diet_jax.data.streaming import streamed as streamed_file
 from diet_jax.data.streaming.crops import central_crop, random_box, random_resized_crop
 from diet_jax.data.streaming.encoded import EncodedImages
@@ -210,7 +210,7 @@ def test_labels_out_of_range_are_refused(image_records, monkeypatch):
         return [record._replace(label=label) for record in records(self, numbers)]
 
     monkeypatch.setattr(RecordReader, "records", unlabelled)
-    with pytest.raises(dj.InputError, match=r"0 of .* test has label -1"):
+    with pytest.raises(dj.InputError, match=r"12 of 12 do not, the first is -1 in 0 of .* test"):
         load_streamed("mnist", data_dir=image_records)
 
 

@@ -4,11 +4,10 @@ import os
 from typing import Any
 
 from diet_jax.data.dataset import Splits
-from diet_jax.data.folders import data_folder
 from diet_jax.data.published import PAPER_NORMALIZATIONS
 from diet_jax.data.sources.folder import stored_folder
 from diet_jax.data.sources.source import SOURCES, Source
-from diet_jax.data.stored import StoredDataset
+from diet_jax.data.stored import StoredDataset, data_folder
 from diet_jax.errors import NotOnDiskError
 
 

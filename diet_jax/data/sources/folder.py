@@ -1,9 +1,9 @@
 """Image folders: train/CLASS/*.png and test/CLASS/*.png."""
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,13 +56,7 @@ class FolderReader:
         return Record(name, content, int(self.labels[number]), str(self.paths[number]))
 
 
-def load_folder(
-    path: str,
-    *,
-    data_dir: str | os.PathLike[str] | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-    quiet: bool = False,
-) -> Splits:
+def load_folder(path: str, *, data_dir: Any = None, **options: Any) -> Splits:
     """Loads the image folders `train/CLASS` and `test/CLASS` under a path.
 
     A folder `valid`, `validation` or `val` beside them joins the train split. Ids are relative paths such as
@@ -73,19 +67,12 @@ def load_folder(
         InputError: a folder is missing or empty, the splits have different classes, an image is damaged, or
             images differ in size.
     """
-    return _stored_path(path).load(cache_dir=cache_dir, quiet=quiet)
+    return _stored(path).load(**options)
 
 
-def stream_folder(
-    path: str,
-    *,
-    data_dir: str | os.PathLike[str] | None,
-    cache_dir: str | os.PathLike[str] | None,
-    image_size: int | None,
-    workers: int,
-) -> Splits:
+def stream_folder(path: str, *, data_dir: Any = None, **options: Any) -> Splits:
     """Loads the same with its images on disk."""
-    return _stored_path(path).stream(cache_dir=cache_dir, image_size=image_size, workers=workers)
+    return _stored(path).stream(**options)
 
 
 SOURCES.register(
@@ -99,7 +86,7 @@ SOURCES.register(
 )
 
 
-def _stored_path(path: str) -> StoredDataset:
+def _stored(path: str) -> StoredDataset:
     root = Path(path).expanduser().absolute()
     return stored_folder(root, f"folder:{root.name}")
 
@@ -126,7 +113,7 @@ def stored_folder(root: Path, name: str, normalization: Normalization | None = N
             FolderReader(split, root, np.asarray(found), np.asarray([label_of[_class_of(p)] for p in found]))
             for split, found in paths.items()
         )
-        return StoredSplits(train, test, class_names, channels=None, normalization=normalization)
+        return StoredSplits((train, test), class_names, channels=None, normalization=normalization)
 
     return StoredDataset(SourceFiles(name, root, [root / p for f in paths.values() for p in f]), open_splits)
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diet_jax.data.folders import data_folder
 from diet_jax.data.sources.tfds.archives import RECIPES
 from diet_jax.data.sources.tfds.names import PREPARABLE, parse_name, tensorflow_route, tfds_names, unknown
 from diet_jax.data.sources.tfds.prepared import check_readable, find_prepared
 from diet_jax.data.sources.tfds.write import write_prepared
+from diet_jax.data.stored import data_folder
 from diet_jax.devices.progress import Progress, say
 from diet_jax.errors import InputError
 
@@ -38,17 +38,7 @@ def prepare_tfds(
 ) -> Path:
     """Downloads a public data set and writes it as a TFDS directory; see `prepare_dataset`.
 
-    Args:
-        name: cifar10, cifar100, mnist or fashion_mnist.
-        data_dir: folder of prepared data sets; by default TFDS's own.
-        quiet: print nothing.
-        archives: where the files are and their checksums, for a mirror; by default those that TFDS lists.
-
-    Returns:
-        The folder of the prepared version, such as `data_dir/cifar10/3.0.2`.
-
-    Raises:
-        InputError: the name cannot be prepared here, a download fails, or a folder cannot be written.
+    `archives` says where the files are and their checksums; by default those that TFDS lists.
     """
     folder = data_folder(data_dir)
     if name not in PREPARABLE:

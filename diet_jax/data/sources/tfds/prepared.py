@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 from diet_jax.data.cache import SourceFiles
-from diet_jax.data.folders import data_folder
 from diet_jax.data.sources.tfds.names import (
     PREPARABLE,
     not_prepared,
@@ -16,6 +15,7 @@ from diet_jax.data.sources.tfds.names import (
     tfds_names,
     unknown,
 )
+from diet_jax.data.stored import data_folder
 from diet_jax.errors import InputError
 
 
@@ -36,14 +36,7 @@ def prepared_files(name: str, data_dir: str | os.PathLike[str] | None) -> Source
 
 
 def find_prepared(name: str, folder: Path) -> Path | None:
-    """Finds the newest prepared version of a data set, without importing TFDS.
-
-    Args:
-        name: TFDS name.
-        folder: folder of prepared data sets.
-
-    Returns:
-        The folder of the version, or None.
+    """Returns the folder of the newest prepared version of a data set, or None.
 
     Raises:
         InputError: the name has several prepared configs and names none of them.

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from diet_jax.data.reader import in_threads
 from diet_jax.data.sources.tfds.archives import Contents
-from diet_jax.data.threads import in_threads
 from diet_jax.devices.progress import Progress
 
 

@@ -1,0 +1,83 @@
+"""CSV files that others wrote: their lines, and a column of values by the ids of examples."""
+
+import csv
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from diet_jax.data.dataset import Dataset
+from diet_jax.errors import InputError
+
+Value = TypeVar("Value")
+
+
+def read_column(
+    path: str | os.PathLike[str], column: str, dataset: Dataset, parse: Callable[[str], Value]
+) -> list[Value]:
+    """Reads a value for every example of a dataset, in its row order, from a file with the header id,COLUMN.
+
+    Args:
+        path: of a CSV file in UTF-8; after the header each line holds an id and a value, in any order.
+        column: its name in the header.
+        dataset: whose ids are looked up.
+        parse: makes the value out of a cell; raises InputError where it is none.
+
+    Raises:
+        InputError: the file cannot be read, an id is unknown, occurs twice or is missing, or a value is none:
+            the message names the line.
+    """
+    row_of = {str(name): row for row, name in enumerate(dataset.ids.tolist())}
+    values: dict[int, Value] = {}
+    first_line: dict[int, int] = {}
+    lines = read_lines(path)
+    number, header = next(lines, (1, []))
+    if [cell.strip() for cell in header] != ["id", column]:
+        fail(path, number, f"the first line must be 'id,{column}', got {','.join(header)!r}")
+    for number, cells in lines:
+        if len(cells) != 2:
+            problem = f"a line holds an id and a {column}, got {len(cells)} cells; quote commas in ids"
+            fail(path, number, problem)
+        name, cell = cells
+        if name not in row_of:
+            fail(
+                path,
+                number,
+                f"no example of {dataset.name}/{dataset.split} has the id {name!r}; its ids are like "
+                f"{str(dataset.ids[0])!r} ({dataset.id_source})",
+            )
+        row = row_of[name]
+        if row in values:
+            fail(path, number, f"the id {name!r} was in line {first_line[row]} already; keep one of the two")
+        first_line[row] = number
+        try:
+            values[row] = parse(cell)
+        except InputError as error:
+            fail(path, number, str(error))
+    if len(values) < len(dataset):
+        missing = next(row for row in range(len(dataset)) if row not in values)
+        raise InputError(
+            f"{path}: {len(dataset) - len(values)} of {len(dataset)} examples have no line, the first has "
+            f"the id {str(dataset.ids[missing])!r}; add a line for each"
+        )
+    return [values[row] for row in range(len(dataset))]
+
+
+def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yields the number and the cells of each line that is not empty."""
+    try:
+        # utf-8-sig: spreadsheets write a byte order mark, which would become part of the first cell.
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, skipinitialspace=True, strict=True)
+            for cells in reader:
+                if cells:
+                    yield reader.line_num, cells
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a CSV file in UTF-8: {error}; write it again as one") from error
+
+
+def fail(path: str | os.PathLike[str], number: int, problem: str) -> NoReturn:
+    """Raises InputError about a line."""
+    raise InputError(f"{path}, line {number}: {problem}")
