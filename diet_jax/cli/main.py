@@ -2,11 +2,12 @@
 
 import difflib
 import importlib.util
+import inspect
 import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from diet_jax.data.sources.source import SOURCES, Source, describe_sources
 from diet_jax.ensemble.scoring import ScoreName
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import RunConfig
@@ -101,10 +103,10 @@ class Select:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Download a dataset and write it as a TFDS directory, without TensorFlow."""
+    """Do what a dataset needs once before it can be loaded: download it, write it as TFDS would."""
 
     name: tyro.conf.Positional[str]
-    """cifar10, cifar100, mnist or fashion_mnist."""
+    """Of the dataset, as above."""
     data_dir: str | None = None
     """Where; by default TFDS's own folder."""
 
@@ -281,13 +283,20 @@ def _parse(arguments: list[str]) -> Any:
         raise InputError(f"unknown command {name!r}{hint}\n{usage}")
     command = COMMANDS[name]
     default: Any = {}
+    if name == "prepare":
+        default = {"description": _with_sources(command, [s for s in SOURCES if s.prepare is not None])}
     if "config" in command.__annotations__:
         has_file = bool(rest) and not rest[0].startswith("-")
         config = load_config(rest.pop(0)) if has_file else RunConfig()
-        default = {"default": command(config=config)}
+        default = {"default": command(config=config), "description": _with_sources(command, SOURCES)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return tyro.cli(command, args=rest, prog=f"diet-jax {name}", **default)
+
+
+def _with_sources(command: type, sources: Iterable[Source]) -> str:
+    """The description of a command, and where its datasets come from; the config file may have added some."""
+    return f"{inspect.cleandoc(command.__doc__ or '')}\n\nDatasets:\n{describe_sources(sources)}"
 
 
 _CONFIG_HELP = """\

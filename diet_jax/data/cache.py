@@ -71,14 +71,6 @@ def cached(source: SourceFiles, build: Callable[[], Splits], folder: Path) -> Sp
 
     A damaged copy is rebuilt, and a folder that cannot be written is done without, with one line on stderr.
 
-    Args:
-        source: what the data set is decoded from.
-        build: decodes it.
-        folder: where the copies lie; created if need be.
-
-    Returns:
-        The data set, the same whether read or built.
-
     Raises:
         InputError: a source file is not there, or from `build`.
     """

@@ -18,15 +18,9 @@ COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV
 
 
 def decode(record: Record, channels: int, cut: Callable[[Any], Any] | None = None) -> np.ndarray:
-    """Decodes an image.
+    """Returns the pixels of an image, uint8 `[h w channels]`; one of another kind is converted.
 
-    Args:
-        record: encoded.
-        channels: 1, 3 or 4; an image of another kind is converted.
-        cut: Pillow image to the part of it that is wanted; by default all.
-
-    Returns:
-        uint8 `[h w channels]`.
+    `cut` makes the part that is wanted out of a Pillow image; by default all is.
 
     Raises:
         InputError: it is damaged or no image.

@@ -15,7 +15,7 @@ from diet_jax.data.decode import COLOUR, GREY, decode, different_sizes
 from diet_jax.data.reader import ImageReader, Record, read_all
 from diet_jax.data.streaming.encoded import EncodedImages
 from diet_jax.data.streaming.index import Part, examine, indexed
-from diet_jax.data.streaming.streamed import StreamedDataset
+from diet_jax.data.streaming.streamed import StreamedDataset, measure
 from diet_jax.devices.progress import Progress
 from diet_jax.errors import InputError
 
@@ -79,21 +79,23 @@ class StoredDataset:
         stored = self.open()
         readers = dict(zip(Splits._fields, stored.readers, strict=True))
         parts = tuple(indexed(self.files, readers, cache_folder(cache_dir)).values())
-        make = functools.partial(StreamedDataset.from_images, workers=workers)
+        make = functools.partial(StreamedDataset, workers=workers)
         return self._splits(stored, _encoded(stored, parts, image_size), make)
 
     def _splits(self, stored: StoredSplits, contents: Iterable[Rows], make: Callable[..., Dataset]) -> Splits:
         made: list[Dataset] = []
         for reader, (images, labels, ids, id_source) in zip(stored.readers, contents, strict=True):
             check_label_range(labels, len(stored.class_names), reader.name)
+            known = made[0].normalization if made else stored.normalization
             dataset = make(
-                images,
-                labels,
-                ids,
-                class_names=stored.class_names,
+                images=images,
+                labels=labels,
+                ids=ids,
+                num_classes=len(stored.class_names),
+                class_names=tuple(stored.class_names),
                 name=self.files.name,
                 split=reader.split,
-                normalization=made[0].normalization if made else stored.normalization,
+                normalization=known or measure(images),
                 id_source=id_source,
             )
             made.append(dataset)

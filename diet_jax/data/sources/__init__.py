@@ -36,12 +36,8 @@ def load_dataset(
         InputError: the name is unknown, the data is not on disk, or it is no image classification data set.
 
     Example:
-        >>> import diet_jax as dj
         >>> load_dataset("digits").train.image_shape
         (8, 8, 1)
-        >>> for source in dj.SOURCES:
-        ...     if source.load.__module__.startswith("diet_jax."):
-        ...         print(f"{source.usage}: {source.about}")
     """
     source, arguments = find_source(name)
     return source.load(*arguments, data_dir=data_dir, cache_dir=cache_dir, quiet=quiet)

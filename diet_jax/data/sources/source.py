@@ -34,18 +34,15 @@ class Source:
     Example:
         >>> import numpy as np, diet_jax as dj
         >>> def load_blobs(*, data_dir, cache_dir, quiet):
-        ...     rng = np.random.default_rng(0)
-        ...     def split(name, count, normalization=None):
-        ...         labels = np.arange(count) % 2
-        ...         images = rng.normal(labels[:, None, None], 1, (count, 4, 4))
-        ...         about = {"name": "blobs", "split": name, "normalization": normalization}
-        ...         return dj.Dataset.from_arrays(images, labels, **about)
-        ...     train = split("train", 60)
-        ...     return dj.Splits(train, split("test", 20, train.normalization))
+        ...     labels = np.arange(60) % 2
+        ...     images = np.random.default_rng(0).normal(labels[:, None, None], 1, (60, 4, 4))
+        ...     train = dj.Dataset.from_arrays(images[:40], labels[:40], name="blobs")
+        ...     about = {"name": "blobs", "split": "test", "normalization": train.normalization}
+        ...     return dj.Splits(train, dj.Dataset.from_arrays(images[40:], labels[40:], **about))
         >>> source = dj.Source(name="blobs", about="two classes of noise around 0 and 1", load=load_blobs)
         >>> _ = dj.SOURCES.register(source)
         >>> len(dj.load_dataset("blobs").train)
-        60
+        40
     """
 
     name: str
@@ -90,9 +87,9 @@ def find_source(name: str) -> tuple[Source, tuple[str, ...]]:
     return SOURCES.find(ALL_OTHER_NAMES), (name,)
 
 
-def describe_sources() -> str:
+def describe_sources(sources: Iterable[Source]) -> str:
     """Returns a line for each source: what it answers to, and what it is."""
-    return "\n".join(f"  {source.usage}: {source.about}" for source in SOURCES)
+    return "\n".join(f"  {source.usage}: {source.about}" for source in sources)
 
 
 def unknown_name(name: str, known: Iterable[str]) -> InputError:
@@ -100,6 +97,6 @@ def unknown_name(name: str, known: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(name.lower(), sorted({*known, *SOURCES.names()}), n=3)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return InputError(
-        f"name {name!r} is not a known dataset.{hint} Supported:\n{describe_sources()}\n"
+        f"name {name!r} is not a known dataset.{hint} Supported:\n{describe_sources(SOURCES)}\n"
         "A source of your own must be registered first, in a module that the config file imports"
     )

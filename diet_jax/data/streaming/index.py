@@ -39,14 +39,6 @@ def indexed(files: SourceFiles, readers: dict[str, ImageReader], cache: Path) ->
     It is made again when the name, size or modification time of a source file has changed, or when it is
     damaged.
 
-    Args:
-        files: what the data set is read from.
-        readers: of each split.
-        cache: folder to keep it in.
-
-    Returns:
-        The part of each split.
-
     Raises:
         InputError: a file cannot be read, or is no image.
     """

@@ -2,20 +2,27 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from diet_jax.data.dataset import Dataset, Normalization, fingerprint, statistics_of_counts, value_counts
+from diet_jax.data.dataset import (
+    Dataset,
+    Normalization,
+    fingerprint,
+    pixel_statistics,
+    statistics_of_counts,
+    value_counts,
+)
 from diet_jax.data.reader import chunks
 from diet_jax.data.streaming.encoded import EncodedImages, not_as_a_whole
 from diet_jax.data.streaming.reading import read_ahead
 from diet_jax.types import Examples
 
 MEASURED_PIXELS = 2**28
-"""Normalisation is measured on evenly spaced rows with about so many pixels, or on the whole train split."""
+"""Normalisation is measured on all images with fewer pixels in all, else on evenly spaced ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,34 +53,6 @@ class StreamedDataset(Dataset):
         hashed = np.frombuffer(content.digest(), np.uint8)
         object.__setattr__(self, "fingerprint", fingerprint(hashed, self.labels, self.ids))
 
-    @classmethod
-    def from_images(
-        cls,
-        images: EncodedImages,
-        labels: np.ndarray,
-        ids: np.ndarray,
-        *,
-        class_names: Sequence[str],
-        name: str,
-        split: str,
-        normalization: Normalization | None,
-        id_source: str,
-        workers: int,
-    ) -> "StreamedDataset":
-        """Returns the dataset of encoded images with valid labels and ids; see `Dataset.from_arrays`."""
-        return cls(
-            images=images,
-            labels=labels,
-            ids=ids,
-            num_classes=len(class_names),
-            class_names=tuple(class_names),
-            name=name,
-            split=split,
-            normalization=normalization or measure(images),
-            id_source=id_source,
-            workers=workers,
-        )
-
     def examples(self) -> Examples:
         """Raises InputError: the images are not to be held at once."""
         raise not_as_a_whole()
@@ -93,8 +72,10 @@ class StreamedDataset(Dataset):
         return dataclasses.replace(self, labels=np.array(labels))
 
 
-def measure(images: EncodedImages) -> Normalization:
-    """Measures the normalisation on all rows, or on evenly spaced ones with about `MEASURED_PIXELS`."""
+def measure(images: Any) -> Normalization:
+    """Measures the normalisation: of images on disk on evenly spaced rows with about `MEASURED_PIXELS`."""
+    if not isinstance(images, EncodedImages):
+        return pixel_statistics(images)
     per_image = int(np.prod(images.shape[1:3]))
     count = min(len(images), max(1, MEASURED_PIXELS // per_image))
     rows = np.linspace(0, len(images) - 1, count).round().astype(np.int64)

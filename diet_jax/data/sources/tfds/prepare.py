@@ -120,7 +120,7 @@ def _download(name: str, archive: Archive, downloads: Path, quiet: bool) -> Path
 
 
 def _not_preparable(name: str, folder: Path) -> InputError:
-    if parse_name(name).dataset not in tfds_names():
+    if parse_name(name)[0] not in tfds_names():
         return unknown(name)
     return InputError(
         f"name {name!r} cannot be prepared without TensorFlow; only {', '.join(PREPARABLE)} can. "

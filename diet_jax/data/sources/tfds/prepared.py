@@ -7,14 +7,7 @@ import re
 from pathlib import Path
 
 from diet_jax.data.cache import SourceFiles
-from diet_jax.data.sources.tfds.names import (
-    PREPARABLE,
-    not_prepared,
-    parse_name,
-    tensorflow_route,
-    tfds_names,
-    unknown,
-)
+from diet_jax.data.sources.tfds.names import PREPARABLE, not_prepared, parse_name, tensorflow_route
 from diet_jax.data.stored import data_folder
 from diet_jax.errors import InputError
 
@@ -28,8 +21,7 @@ def prepared_files(name: str, data_dir: str | os.PathLike[str] | None) -> Source
     folder = data_folder(data_dir)
     directory = find_prepared(name, folder)
     if directory is None:
-        parsed = parse_name(name)
-        raise not_prepared(parsed, folder) if parsed.dataset in tfds_names() else unknown(name)
+        raise not_prepared(name, folder)
     check_readable(directory)
     dataset_name = directory.parent.relative_to(folder).as_posix()
     return SourceFiles(dataset_name, directory, sorted(f for f in directory.iterdir() if f.is_file()))

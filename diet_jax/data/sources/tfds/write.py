@@ -15,17 +15,10 @@ from diet_jax.devices.progress import Progress
 
 
 def write_prepared(name: str, contents: Contents, has_ids: bool, folder: Path, progress: Progress) -> Path:
-    """Writes a data set that TFDS defines, in the given order and without loss.
+    """Writes a data set that TFDS defines, in the given order and without loss; returns the version's folder.
 
-    Args:
-        name: TFDS name; name, version, features and citation are those of TFDS.
-        contents: images and labels.
-        has_ids: give each example the id `train_00000`, `train_00001`, ... .
-        folder: TFDS data folder to write to.
-        progress: told of each image.
-
-    Returns:
-        The folder of the written version.
+    Name, version, features and citation are those of TFDS. `has_ids` gives each example the id `train_00000`,
+    `train_00001`, ...; `progress` is told of each image.
     """
     import tensorflow_datasets as tfds
 
