@@ -99,12 +99,12 @@ def measure_cell(network: str, size: int, seeds: int, data_dir: str | None) -> l
     before = megabytes()
     result = []
     for what, step in {"pass": 0, "ensemble": size // config.batch_size}.items():
-        recorder = Recorder(program := scoring._score_program)
-        scoring._score_program = recorder
+        recorder = Recorder(program := scoring.score_program)
+        scoring.score_program = recorder
         run = partial(dj.score_ensemble, keys, model, data, config=config, step=step, names=("el2n", "grand"))
         first = _seconds(run)
         second = _seconds(run)
-        scoring._score_program = program
+        scoring.score_program = program
         result.append(
             {
                 "network": network,

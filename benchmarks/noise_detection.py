@@ -27,12 +27,11 @@ from sklearn.model_selection import StratifiedKFold
 import diet_jax as dj
 from diet_jax.data.noise import NoiseMode, NoisyLabels, flip_labels
 from diet_jax.ensemble.passes import map_dataset
-from diet_jax.ensemble.scoring import ScoreName
 from diet_jax.selection.detection import detection_quality
 from diet_jax.training.recipe import epoch_to_step, steps_per_epoch
 
 NOISES: tuple[tuple[float, NoiseMode], ...] = ((0.1, "permute"), (0.1, "different"), (0.2, "uniform"))
-SCORES: tuple[ScoreName, ...] = ("el2n", "grand", "forgetting")
+SCORES: tuple[str, ...] = ("el2n", "grand", "forgetting")
 HEADINGS = {
     "noise": "noise",
     "method": "method",
@@ -92,7 +91,7 @@ def timed(fn: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.perf_counter() - begin
 
 
-def mean_score(task: Task, name: ScoreName) -> np.ndarray:
+def mean_score(task: Task, name: str) -> np.ndarray:
     """Returns one score `[n]` after the early epochs, averaged over seeds."""
     keys = dj.seed_keys(task.draw, "score", task.options.seeds)
     result = dj.score_ensemble(

@@ -84,6 +84,7 @@ from .training.loop import train as train
 from .training.loop import train_from as train_from
 from .training.recipe import TrainConfig as TrainConfig
 from .training.seeds import seed_keys as seed_keys
+from .training.step import Program as Program
 from .training.step import TrainState as TrainState
 from .training.streaming import stream_between as stream_between
 from .types import Examples as Examples

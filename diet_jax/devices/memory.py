@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from diet_jax.errors import InputError
 
@@ -177,55 +175,3 @@ def halving(
         warn(f"memory ran out with {size} {what} at a time, going on with {size // 2}")
         size //= 2
     return done
-
-
-def run_seeds(
-    program: Any,
-    seeded: Any,
-    *shared: Any,
-    limit: int,
-    warn: Callable[[str], Any] = warnings.warn,
-    **static: Any,
-) -> Any:
-    """Calls a program of many seeds with as many of them at once as fit memory, and joins the results.
-
-    All seeds if the compiled program fits, else half of them, and so on; where memory runs out all the same,
-    the group is halved again, and groups that are done are kept. The last group is filled up with copies.
-
-    Args:
-        program: what `jax.jit` returns, of `(seeded, *shared, **static)`; results have a leading seed axis.
-        seeded: pytree of arrays `[s ...]`.
-        *shared: pytrees of arrays that all seeds use.
-        limit: bytes per device that the program may take beyond what is there.
-        warn: is told of every smaller group.
-        **static: options of the program.
-
-    Returns:
-        The results of all seeds, leading axis `s`.
-
-    Raises:
-        InputError: not even one seed fits.
-    """
-    count = len(jax.tree.leaves(seeded)[0])
-
-    def group(first: int, size: int) -> Any:
-        if size == count:
-            return seeded
-        places = np.arange(first, first + size).clip(max=count - 1)
-        return jax.tree.map(lambda leaf: leaf[places], seeded)
-
-    def compile_at(size: int) -> Any:
-        return program.lower(group(0, size), *shared, **static).compile()
-
-    def run(first: int, size: int) -> Any:
-        return jax.block_until_ready(program(group(first, size), *shared, **static))
-
-    plan = fit_batch(compile_at, count, limit=limit, resident=resident_bytes(seeded, shared))
-    if plan.batch_size < count:
-        warn(f"{count} seeds at a time do not fit memory, running {plan.batch_size} at a time")
-    remedy = "lower the batch size of the training, or choose a smaller model"
-    parts = halving(run, count, plan.batch_size, what="seeds", remedy=remedy, warn=warn)
-    if len(parts) == 1:
-        return parts[0][1]
-    trimmed = [jax.tree.map(lambda leaf: leaf[:taken], part) for taken, part in parts]  # noqa: B023
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trimmed)

@@ -7,6 +7,7 @@ import json
 import pickle
 import socket
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import jax
@@ -20,6 +21,8 @@ CONNECT_SECONDS = 120
 """For so long processes wait for each other at the start."""
 
 Result = TypeVar("Result")
+
+_inside: ContextVar[bool] = ContextVar("inside from_writer", default=False)
 
 
 def start(
@@ -92,15 +95,19 @@ def from_writer(action: Callable[[], Result]) -> Result:
     Raises:
         InputError: in the other processes, what `action` raised in process 0.
     """
-    if is_alone():
+    # What process 0 does inside of it is its own affair: the others wait for the whole.
+    if is_alone() or _inside.get():
         return action()
     result, error = None, None
     if is_writer():
+        token = _inside.set(True)
         try:
             with jax.set_mesh(jax.sharding.Mesh(np.asarray(jax.local_devices()[:1]), ("own",))):
                 result = action()
         except Exception as raised:
             error = raised
+        finally:
+            _inside.reset(token)
     text = None if error is None else str(error) or type(error).__name__
     sent = _broadcast(pickle.dumps((result, text)) if is_writer() else b"")
     if error is not None:

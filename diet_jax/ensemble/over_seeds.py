@@ -1,16 +1,21 @@
 """Many seeds: one leading axis, five ways to run it, the same numbers."""
 
 import functools
+import math
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.sharding import PartitionSpec
 
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.defaults import How, default_how, has_convolution, model_has_convolution
+from diet_jax.devices.free_memory import memory_to_plan_with
+from diet_jax.devices.memory import fit_batch, halving, resident_bytes
 from diet_jax.devices.mesh import SEED, axis_size, replicate
 from diet_jax.errors import InputError
 from diet_jax.types import Model
@@ -91,13 +96,14 @@ def over_seeds(fn: Callable[..., Any], *, how: AnyHow = "auto") -> Callable[...,
 def take_seed(stacked: Any, seed: int) -> Any:
     """Returns one seed's slice of a stacked pytree: every leaf `[s ...]` becomes `[...]`.
 
-    Raises:
-        InputError: there is no such seed.
+        Raises:
+            InputError: there is no such seed.
 
-    Example:
-        >>> import jax.numpy as jnp
-        >>> take_seed({"w": jnp.arange(6).reshape(3, 2)}, 2)["w"].tolist()
-        [4, 5]
+        Example:
+            >>> import jax.numpy as jnp
+    import numpy as np
+            >>> take_seed({"w": jnp.arange(6).reshape(3, 2)}, 2)["w"].tolist()
+            [4, 5]
     """
     num_seeds = count_seeds(stacked)
     if not 0 <= seed < num_seeds:
@@ -116,6 +122,75 @@ def resolve_how(how: AnyHow, model: Model, dataset: Dataset) -> How:
     if how == "mesh":
         check_seed_axis()
     return how
+
+
+def seeds_at_once(how: How, num_seeds: int) -> int:
+    """Returns how many networks one device works on at the same time, which then share its memory."""
+    if how == "mesh":
+        on_each = math.ceil(num_seeds / axis_size(SEED))
+        return on_each if jax.default_backend() != "cpu" else 1
+    return num_seeds if how == "vmap" else 1
+
+
+def run_seeds(
+    compiled: Any,
+    seeded: Any,
+    *shared: Any,
+    how: How,
+    one: Callable[[Any], Any],
+    warn: Callable[[str], Any] = warnings.warn,
+    **static: Any,
+) -> Any:
+    """Runs a program for many seeds in the way that `how` says, and joins the results.
+
+    One after the other with "loop". Else all seeds at once if the compiled program fits memory, or half of
+    them, and so on; where memory runs out all the same, the group is halved again, and groups that are done
+    are kept. The last group is filled up with copies.
+
+    Args:
+        compiled: what `jax.jit` returns, of `(seeded, *shared, how=..., **static)`; its results have a
+            leading seed axis.
+        seeded: pytree of arrays `[s ...]`.
+        *shared: pytrees of arrays that all seeds use.
+        how: as `resolve_how` returns it.
+        one: `one(slice of seeded)` does the same for one seed by other compiled calls, for "loop".
+        warn: is told of every smaller group.
+        **static: options of the program.
+
+    Returns:
+        The results of all seeds, leading axis `s`: on the host with "loop", else where the program leaves it.
+
+    Raises:
+        InputError: not even one seed fits.
+    """
+    count = count_seeds(seeded)
+    if how == "loop":
+        results = [one(take_seed(seeded, seed)) for seed in range(count)]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *results)
+    seeded, shared = replicate((seeded, shared))
+
+    def group(first: int, size: int) -> Any:
+        if size == count:
+            return seeded
+        places = np.arange(first, first + size).clip(max=count - 1)
+        return jax.tree.map(lambda leaf: leaf[places], seeded)
+
+    def compile_at(size: int) -> Any:
+        return compiled.lower(group(0, size), *shared, how=how, **static).compile()
+
+    def run(first: int, size: int) -> Any:
+        return jax.block_until_ready(compiled(group(first, size), *shared, how=how, **static))
+
+    limit = memory_to_plan_with()
+    plan = fit_batch(compile_at, count, limit=limit, resident=resident_bytes(seeded, shared))
+    if plan.batch_size < count:
+        warn(f"{count} seeds at a time do not fit memory, running {plan.batch_size} at a time")
+    remedy = "lower the batch size of the training, or choose a smaller model"
+    parts = halving(run, count, plan.batch_size, what="seeds", remedy=remedy, warn=warn)
+    if len(parts) == 1:
+        return parts[0][1]
+    trimmed = [jax.tree.map(lambda leaf: leaf[:taken], part) for taken, part in parts]  # noqa: B023
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trimmed)
 
 
 def check_seed_axis() -> None:

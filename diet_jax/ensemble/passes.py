@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -21,6 +21,9 @@ from diet_jax.types import Examples, Model, ScoreFn, Variables
 
 BatchSize = int | Literal["auto"]
 
+# Images of one compiled call.
+CALL_BYTES = 2**26
+
 SMALLER_CHUNKS = "choose a smaller model, or free memory that other processes hold"
 
 
@@ -30,9 +33,8 @@ def score_dataset(
     """Scores every example of a dataset on un-augmented, normalised images.
 
     Bring one `score_fn` object and use it again: it is compiled once for each object and shape. The last
-    batch is filled up with copies. On a CPU each batch is one call; on accelerators a call does up to 32, one
-    after the other, and a shorter last call is compiled once more. The result does not depend on the batch
-    size beyond rounding.
+    call is filled up with copies. On a CPU each batch is one call; on accelerators a call does up to 32, one
+    after the other. The result does not depend on the batch size beyond rounding.
 
     Args:
         score_fn: `(variables, images, labels) -> float32 [b]`, such as
@@ -64,61 +66,110 @@ def map_dataset(
     fn: Callable[..., Any], variables: Variables, dataset: Dataset, *, batch_size: BatchSize = "auto"
 ) -> Any:
     """Applies `fn(variables, images, labels)` to normalised batches and joins the results as NumPy arrays."""
-    count = len(dataset)
-    stats = _stats(dataset)
-    variables = replicate(variables)
+    return next(map_ranges(fn, variables, dataset, [(0, len(dataset))], batch_size=batch_size))
+
+
+def map_ranges(
+    fn: Callable[..., Any],
+    variables: Variables,
+    dataset: Dataset,
+    ranges: Sequence[tuple[int, int]],
+    *,
+    batch_size: BatchSize = "auto",
+    longest: int | None = None,
+) -> Iterator[Any]:
+    """Yields `fn(variables, images, labels)` of the rows of each range, as NumPy arrays.
+
+    All calls have one shape, which follows from the batch size and `longest` alone: whichever ranges are
+    asked for, a row's result comes from the same program. Images are read ahead; at no time more than a
+    few calls' images are in memory. Where memory runs out, the calls are halved with a warning, and what is
+    done is kept.
+
+    Args:
+        fn: returns a pytree of arrays `[b ...]`; bring one object and use it again.
+        variables: of one model.
+        dataset: any split, in memory or on disk.
+        ranges: first row and last row (exclusive) of each.
+        batch_size: examples per batch; "auto" takes as many as are fast and fit.
+        longest: rows of the longest range that there can be; by default the whole dataset.
+
+    Yields:
+        The results of one range, joined.
+
+    Raises:
+        InputError: a batch size below 1, or memory that does not suffice for one example at a time.
+    """
+    if not ranges:
+        return
+    longest = len(dataset) if longest is None else longest
+    stats, variables = _stats(dataset), replicate(variables)
     if batch_size == "auto":
-        batch_size = chunk_plan(fn, variables, dataset).batch_size
+        batch_size = chunk_plan(fn, variables, dataset, longest=longest).batch_size
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size must be an integer of at least 1 or 'auto', got {batch_size!r}")
-    chunks = default_chunks_per_call()
+    batch, per_call = _call_shape(batch_size, longest, dataset)
+    chunks = per_call // batch
     images: Iterator[np.ndarray] = iter(())
     expected: tuple[int, int] | None = None
 
-    def run(first: int, size: int) -> Any:
+    def run(start: int, stop: int, number: int, size: int) -> Any:
         nonlocal images, expected
-        if expected != (first, size):  # The first call, or the first one of a smaller size.
-            starts = range(first, count, size)
-            images = dataset.read_batches([_call_rows(at, size, chunks, count)[0] for at in starts])
-        rows, batch = _call_rows(first, size, chunks, count)
+        if expected != (start, size):  # The first call, or the first one of a smaller size.
+            left = [(start, stop), *ranges[number + 1 :]]
+            starts = [(at, end) for first, end in left for at in range(first, end, size)]
+            images = dataset.read_batches([_rows(at, end, size) for at, end in starts])
+        rows = _rows(start, stop, size)
         arrays = replicate((next(images), dataset.labels[rows], *stats))
-        expected = (first + size, size)
-        return fetch(_mapped(variables, *arrays, fn=fn, batch_size=batch))
+        following = [start + size] if start + size < stop else [first for first, _ in ranges[number + 1 :]]
+        expected = (following[0], size) if following else None
+        return fetch(mapped_batches(variables, *arrays, fn=fn, batch_size=_parted(size / chunks)))
 
-    parts = halving(run, count, min(batch_size, count) * chunks, what="examples", remedy=SMALLER_CHUNKS)
-    trimmed = [jax.tree.map(lambda a: a[:size], part) for size, part in parts]  # noqa: B023
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *trimmed)
+    size = per_call
+    for number, (first, stop) in enumerate(ranges):
+        parts = halving(
+            lambda at, size: run(first + at, stop, number, size),  # noqa: B023
+            stop - first,
+            size,
+            what="examples",
+            remedy=SMALLER_CHUNKS,
+        )
+        size = expected[1] if expected is not None else size
+        trimmed = [jax.tree.map(lambda a: a[:taken], part) for taken, part in parts]  # noqa: B023
+        yield jax.tree.map(lambda *arrays: np.concatenate(arrays), *trimmed)
 
 
-def chunk_plan(fn: Callable[..., Any], variables: Variables, dataset: Dataset) -> BatchPlan:
-    """Returns how many examples `map_dataset` takes at a time: the most within budget whose program fits.
+def chunk_plan(
+    fn: Callable[..., Any], variables: Variables, dataset: Dataset, *, longest: int | None = None
+) -> BatchPlan:
+    """Returns how many examples `map_ranges` takes at a time: the most within budget whose program fits.
 
-    The program is compiled for the check, and is the one that `map_dataset` then runs.
+    The program is compiled for the check, and is the one that `map_ranges` then runs.
 
     Args:
         fn: `(variables, images, labels) -> pytree` of arrays `[b ...]`.
         variables: of one model, or their shapes.
         dataset: any split.
+        longest: see `map_ranges`.
 
     Returns:
         The batch size, with the bytes of its program and what was free.
     """
+    longest = len(dataset) if longest is None else longest
     variables = jax.tree.map(_as_on_device, variables)
     leaves, structure = jax.tree.flatten(variables)
     shapes = tuple((leaf.shape, jnp.dtype(leaf.dtype)) for leaf in leaves)
     candidate = _candidate(fn, structure, shapes, dataset.image_shape, chunk_budget())
-    chunks, count = default_chunks_per_call(), len(dataset)
 
     def compile_at(size: int) -> Any:
-        rows, batch = _call_rows(0, size * chunks, chunks, count)
-        images = replicated_shape((len(rows), *dataset.image_shape), dataset.images.dtype)
-        labels = replicated_shape((len(rows),), dataset.labels.dtype)
+        batch, per_call = _call_shape(size, longest, dataset)
+        images = replicated_shape((per_call, *dataset.image_shape), dataset.images.dtype)
+        labels = replicated_shape((per_call,), dataset.labels.dtype)
         stats = (replicated_shape(values.shape, values.dtype) for values in _stats(dataset))
-        return _mapped.lower(variables, images, labels, *stats, fn=fn, batch_size=batch).compile()
+        return mapped_batches.lower(variables, images, labels, *stats, fn=fn, batch_size=batch).compile()
 
     return fit_batch(
         compile_at,
-        min(candidate, count),
+        min(candidate, longest),
         limit=memory_to_plan_with(),
         resident=resident_bytes(variables),
     )
@@ -137,12 +188,24 @@ def _as_on_device(leaf: Any) -> Any:
     return leaf if isinstance(leaf, jax.Array) else replicated_shape(leaf.shape, leaf.dtype)
 
 
-def _call_rows(first: int, size: int, chunks: int, count: int) -> tuple[np.ndarray, int]:
-    """The rows of a call that takes `size` from `first` on, whole batches of them, and the batch size."""
-    # Every device that shares a batch has the same share of it.
-    batch = batch_parts() * math.ceil(size / chunks / batch_parts())
-    filled = first + batch * math.ceil((count - first) / batch)
-    return np.arange(first, min(first + size, filled)).clip(max=count - 1), batch
+def _call_shape(batch_size: int, longest: int, dataset: Dataset) -> tuple[int, int]:
+    """Examples of each batch and of each call, which does some batches one after the other."""
+    fitting = max(1, CALL_BYTES // (math.prod(dataset.image_shape) * dataset.images.dtype.itemsize))
+    batch = _parted(min(batch_size, longest, fitting))
+    batches = math.ceil(longest / batch)
+    most = max(1, min(default_chunks_per_call(), fitting // batch))
+    # As few calls as can be, and all of one length: the last one has hardly more to fill up than a batch.
+    return batch, batch * math.ceil(batches / math.ceil(batches / most))
+
+
+def _parted(size: float) -> int:
+    """A batch of at least this size of which every device that shares it has the same share."""
+    return batch_parts() * math.ceil(size / batch_parts())
+
+
+def _rows(start: int, stop: int, size: int) -> np.ndarray:
+    """The rows of a call, filled up with copies of the last one."""
+    return np.arange(start, start + size).clip(max=stop - 1)
 
 
 def _stats(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +247,7 @@ def batch_shapes(dataset: Dataset) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtype
 
 
 @functools.partial(jax.jit, static_argnames=("fn", "batch_size"))
-def _mapped(
+def mapped_batches(
     variables: Any, images: Any, labels: Any, mean: Any, std: Any, *, fn: Callable[..., Any], batch_size: int
 ) -> Any:
     return map_examples_of(fn, variables, Examples(images, labels, mean, std), batch_size=batch_size)

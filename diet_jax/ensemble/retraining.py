@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -10,15 +11,21 @@ from jaxtyping import Int, Key
 
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.defaults import How
-from diet_jax.devices.free_memory import memory_to_plan_with
-from diet_jax.devices.memory import run_seeds
 from diet_jax.devices.mesh import fetch, replicate
-from diet_jax.ensemble.over_seeds import AnyHow, count_seeds, over_seeds, resolve_how
+from diet_jax.ensemble.over_seeds import (
+    AnyHow,
+    count_seeds,
+    over_seeds,
+    resolve_how,
+    run_seeds,
+    seeds_at_once,
+)
 from diet_jax.ensemble.passes import map_dataset, map_examples_of, model_batch_size
+from diet_jax.ensemble.shards import JUDGED, score_streamed
 from diet_jax.errors import InputError
-from diet_jax.training.loop import check_classes, check_keep, put_examples, train
-from diet_jax.training.recipe import TrainConfig, total_steps
-from diet_jax.training.step import StepMetrics, advance_in_one_program, init_state, predictions
+from diet_jax.training.loop import check_classes, check_keep, program_of, put_examples, start, train_between
+from diet_jax.training.recipe import TrainConfig
+from diet_jax.training.step import Program, StepMetrics, advance_in_one_program, init_state, predictions
 from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, Variables
 
 
@@ -87,31 +94,30 @@ def train_ensemble(
         raise InputError(
             f"every seed's keep mask must keep equally many examples, got {[len(r) for r in kept]}"
         )
-    num_steps = total_steps(config, len(dataset), len(kept[0]))
+    program = program_of(model, dataset, config, num_kept=len(kept[0]))
     chosen = resolve_how(how, model, dataset)
-    if chosen == "loop":
-        results = []
-        for seed, mask in enumerate(masks):
-            state, history = train(keys[seed], model, dataset, keep=mask, config=config)
-            predicted, loss = predict_dataset(model, state.variables, test)
-            results.append((predicted, loss, fetch(state.variables), history))
-        predicted, loss, variables, history = jax.tree.map(lambda *leaves: np.stack(leaves), *results)
-        return EnsembleTraining(predicted, loss, replicate(variables), history)
-    size = model_batch_size(prediction_function(model), model, test)
+    at_once = seeds_at_once(chosen, len(masks))
+    size = model_batch_size(prediction_function(model), model, test, at_once=at_once)
+    examples = put_examples(dataset)
+
+    def one(seeded: tuple[PRNGKey, np.ndarray]) -> tuple[np.ndarray, np.ndarray, Variables, StepMetrics]:
+        key, rows = seeded
+        state = start(key, dataset, program=program)
+        state, history = next(train_between(state, examples, rows, [program.num_steps], program=program))
+        return (*predict_dataset(model, state.variables, test), fetch(state.variables), history)
+
     predicted, loss, variables, history = run_seeds(
-        _train_program,
-        replicate((keys, np.stack(kept))),
-        put_examples(dataset),
-        put_examples(test),
-        limit=memory_to_plan_with(),
-        model=model,
-        config=config,
-        num_steps=num_steps,
-        batch_size=size,
+        train_program,
+        (keys, np.stack(kept)),
+        examples,
+        put_examples(test) if chosen != "loop" else None,
         how=chosen,
+        one=one,
+        program=program,
+        batch_size=size,
     )
     predicted, loss, history = fetch((predicted, loss, history))
-    return EnsembleTraining(predicted, loss, variables, history)
+    return EnsembleTraining(predicted, loss, replicate(variables), history)
 
 
 def train_one_seed(
@@ -119,25 +125,35 @@ def train_one_seed(
     examples: Examples,
     test: Examples,
     *,
-    model: Model,
-    config: TrainConfig,
-    num_steps: int,
+    program: Program,
     batch_size: int,
 ) -> tuple[Array, Array, Variables, StepMetrics]:
     """Trains one network on its kept rows and predicts the test split: what `train_ensemble` compiles."""
     key, kept = seeded
-    static: Any = {"model": model, "config": config, "num_steps": num_steps}
-    state = init_state(key, examples.image_shape, len(examples.labels), **static)
-    state, history = advance_in_one_program(state, examples, kept, num_updates=num_steps, **static)
-    predicted, loss = map_examples_of(
-        prediction_function(model), state.variables, test, batch_size=batch_size
+    state = init_state(key, examples.image_shape, len(examples.labels), program=program)
+    state, history = advance_in_one_program(
+        state, examples, kept, num_updates=program.num_steps, program=program
     )
+    fn = prediction_function(program.model)
+    predicted, loss = map_examples_of(fn, state.variables, test, batch_size=batch_size)
     return predicted, loss, state.variables, history
 
 
-def predict_dataset(model: Model, variables: Variables, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the predicted class int32 `[n]` and the loss float32 `[n]` of every example, in eval mode."""
-    return map_dataset(prediction_function(model), variables, dataset)
+def predict_dataset(
+    model: Model, variables: Variables, dataset: Dataset, *, shards: Path | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the predicted class int32 `[n]` and the loss float32 `[n]` of every example, in eval mode.
+
+    Args:
+        model: what was trained.
+        variables: of one network.
+        dataset: any split.
+        shards: folder of shard files, for datasets larger than memory; see `score_state`.
+    """
+    if shards is None:
+        return map_dataset(prediction_function(model), variables, dataset)
+    found = score_streamed(model, variables, dataset, names=JUDGED, folder=shards, replace=True)
+    return found["predicted"], found["loss"]
 
 
 @functools.lru_cache(maxsize=64)
@@ -146,8 +162,8 @@ def prediction_function(model: Model) -> Callable[..., Any]:
     return functools.partial(predictions, model.predict)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "config", "num_steps", "batch_size", "how"))
-def _train_program(seeded: Any, examples: Examples, test: Examples, *, how: How, **static: Any) -> Any:
+@functools.partial(jax.jit, static_argnames=("program", "batch_size", "how"))
+def train_program(seeded: Any, examples: Examples, test: Examples, *, how: How, **static: Any) -> Any:
     return over_seeds(functools.partial(train_one_seed, **static), how=how)(seeded, examples, test)
 
 

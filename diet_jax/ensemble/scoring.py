@@ -2,10 +2,10 @@
 
 import functools
 import itertools
-import math
 import operator
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,29 +14,40 @@ from jaxtyping import Int, Key
 
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.defaults import How
-from diet_jax.devices.free_memory import memory_to_plan_with
-from diet_jax.devices.memory import run_seeds
-from diet_jax.devices.mesh import SEED, axis_size, fetch, replicate
-from diet_jax.ensemble.over_seeds import AnyHow, count_seeds, over_seeds, resolve_how
+from diet_jax.devices.mesh import fetch, replicate
+from diet_jax.ensemble.over_seeds import (
+    AnyHow,
+    count_seeds,
+    over_seeds,
+    resolve_how,
+    run_seeds,
+    seeds_at_once,
+)
 from diet_jax.ensemble.passes import BatchSize, map_dataset, map_examples_of, model_batch_size
+from diet_jax.ensemble.shards import score_streamed
 from diet_jax.errors import InputError
-from diet_jax.scores.dynamics import forgetting_scores
-from diet_jax.scores.gradients import grand, grand_last_layer
-from diet_jax.scores.logits import el2n
+from diet_jax.scores.dynamics import FORGETTING_FOLD
+from diet_jax.scores.score import Score, folds_of, resolve_scores
 from diet_jax.training.loop import (
     check_classes,
     check_keep,
     check_updates,
+    program_of,
     put_examples,
     start,
     train_between,
 )
-from diet_jax.training.recipe import TrainConfig, total_steps
-from diet_jax.training.step import StepMetrics, TrainState, batch_rows, init_state, run_keys, train_steps
-from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, ScoreFn, Variables
-
-ScoreName = Literal["el2n", "grand", "grand_last_layer", "forgetting"]
-SCORE_NAMES: tuple[ScoreName, ...] = ("el2n", "grand", "grand_last_layer", "forgetting")
+from diet_jax.training.recipe import TrainConfig
+from diet_jax.training.step import (
+    Program,
+    StepMetrics,
+    TrainState,
+    batch_rows,
+    init_state,
+    run_keys,
+    train_steps,
+)
+from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, Variables
 
 
 class EnsembleScores(NamedTuple):
@@ -50,128 +61,6 @@ class EnsembleScores(NamedTuple):
     """Loss and accuracy of every step's batch, float32 `[s t]`."""
 
 
-@functools.lru_cache(maxsize=64)
-def score_function(name: str, model: Model) -> ScoreFn:
-    """Returns `(variables, images, labels) -> float32 [b]` for a score that a model's variables define.
-
-    The same object for the same name and model, so that compiled programs are found again.
-    """
-    if name == "el2n":
-        return functools.partial(el2n, model.predict)
-    if name == "grand":
-        return functools.partial(grand, model.predict)
-    if name == "grand_last_layer":
-        features = getattr(model, "features", None)
-        if features is None:
-            raise InputError("grand_last_layer needs a model with `features`; see from_linen")
-        return functools.partial(grand_last_layer, features)
-    raise InputError(f"score names are {', '.join(SCORE_NAMES)}; got {name!r}")
-
-
-def score_one_seed(
-    key: PRNGKey,
-    examples: Examples,
-    kept: Int[AnyArray, "k"],
-    *,
-    model: Model,
-    config: TrainConfig,
-    num_steps: int,
-    steps: tuple[int, ...],
-    batch_sizes: tuple[tuple[str, int], ...],
-    never_learned: float,
-) -> tuple[dict[str, Array], Variables, StepMetrics]:
-    """Initialises, trains and scores all examples at each step: the program that `score_ensemble` compiles.
-
-    Training and scoring are compiled once, however many steps there are.
-
-    Args:
-        key: of the run.
-        examples: all rows of the dataset, on the device.
-        kept: int `[k]`, the rows to train on; all rows are scored.
-        model: what is trained.
-        config: how.
-        num_steps: length of the whole training, which the schedule needs.
-        steps: score after so many updates, ascending.
-        batch_sizes: pairs (score name, examples per chunk).
-        never_learned: forgetting score of rows that were never correct.
-
-    Returns:
-        Scores float32 `[p n]` by name, the variables at the last of the `p` steps, the metrics of all steps.
-    """
-    static: Any = {"model": model, "config": config, "num_steps": num_steps}
-    state = init_state(key, examples.image_shape, len(examples.labels), **static)
-    counts = np.diff((0, *steps)).astype(np.int32)
-    longest = int(counts.max())
-    # Every stretch of training has the rows of the longest one, and does as many updates as it should.
-    rows = batch_rows(
-        run_keys(key).order, kept, 0, num_steps=steps[-1] + longest, batch_size=config.batch_size
-    )
-
-    def stretch(
-        carry: tuple[TrainState, StepMetrics], bounds: tuple[Array, Array]
-    ) -> tuple[tuple[TrainState, StepMetrics], dict[str, Array]]:
-        (state, history), (first, count) = carry, bounds
-        batches = jax.lax.dynamic_slice_in_dim(rows, first, longest)
-        state, new = train_steps(state, examples, batches, count, **static)
-        # What a stretch leaves empty, the next one fills.
-        history = jax.tree.map(
-            lambda all_, part: jax.lax.dynamic_update_slice_in_dim(all_, part, first, 0), history, new
-        )
-        scores = _scores_inside(
-            state, examples, kept, model=model, batch_sizes=batch_sizes, never_learned=never_learned
-        )
-        return (state, history), scores
-
-    empty = StepMetrics(*(jnp.zeros(len(rows), jnp.float32) for _ in StepMetrics._fields))
-    bounds = jnp.asarray((0, *steps[:-1]), jnp.int32), jnp.asarray(counts)
-    (state, history), scores = jax.lax.scan(stretch, (state, empty), bounds)
-    return scores, state.variables, jax.tree.map(lambda values: values[: steps[-1]], history)
-
-
-def _scores_inside(
-    state: TrainState,
-    examples: Examples,
-    kept: Int[AnyArray, "k"],
-    *,
-    model: Model,
-    batch_sizes: tuple[tuple[str, int], ...],
-    never_learned: float,
-) -> dict[str, Array]:
-    """`score_state` inside a program."""
-    scores = {}
-    for name, batch_size in batch_sizes:
-        if name == "forgetting":
-            keep = jnp.zeros(len(examples.labels), bool).at[kept].set(True)
-            scores[name] = forgetting_scores(state.forgetting, never_learned=never_learned, keep=keep)
-        else:
-            score_fn = score_function(name, model)
-            scores[name] = map_examples_of(score_fn, state.variables, examples, batch_size=batch_size)
-    return scores
-
-
-def score_batch_sizes(
-    names: Sequence[str],
-    model: Model,
-    dataset: Dataset,
-    batch_size: BatchSize = "auto",
-    *,
-    at_once: int = 1,
-) -> tuple[tuple[str, int], ...]:
-    """Returns pairs (score name, examples per chunk); "auto" bounds the memory of `at_once` networks."""
-    if batch_size != "auto" and batch_size < 1:
-        raise InputError(f"batch_size must be at least 1 or 'auto', got {batch_size}")
-
-    def size(name: str) -> int:
-        if name == "forgetting":
-            return len(dataset)
-        score_fn = score_function(name, model)
-        if batch_size != "auto":
-            return batch_size
-        return model_batch_size(score_fn, model, dataset, at_once=at_once)
-
-    return tuple((name, size(name)) for name in names)
-
-
 def score_ensemble(
     keys: Key[Array, "s"],
     model: Model,
@@ -179,17 +68,16 @@ def score_ensemble(
     *,
     config: TrainConfig,
     step: int | tuple[int, ...],
-    names: tuple[ScoreName, ...] = ("el2n", "grand"),
+    names: Sequence[str | Score] = ("el2n", "grand"),
     keep: Any = None,
     how: AnyHow = "auto",
     batch_size: BatchSize = "auto",
-    never_learned: float = float("inf"),
 ) -> EnsembleScores:
     """Trains one network for each key up to `step` and scores every example with each.
 
-    Initialisation, training, GraNd, EL2N and the forgetting fold of all seeds are one compiled program,
-    except with `how="loop"`, where the seeds run one after the other through compiled steps. The result
-    is that of one seed at a time. Average over the seed axis for the paper's scores.
+    Initialisation, training, GraNd, EL2N and the fold of training dynamics of all seeds are one compiled
+    program, except with `how="loop"`, where the seeds run one after the other through compiled steps. The
+    result is that of one seed at a time. Average over the seed axis for the paper's scores.
 
     The dataset goes to the device, or to each device of the current mesh, once; the scores come back once,
     whole in every process.
@@ -201,11 +89,11 @@ def score_ensemble(
         config: the whole training, of which the first `step` updates are done.
         step: score after so many updates; 0 scores at initialisation. A tuple, ascending, scores at each of
             its steps in one pass through the training.
-        names: of "el2n", "grand", "grand_last_layer" and "forgetting".
-        keep: bool `[n]`, train on these only; all examples are scored, but forgetting is NaN elsewhere.
+        names: names of registered scores (`SCORES.names()`), or `Score` objects of your own.
+        keep: bool `[n]`, train on these only; all examples are scored, but scores of training dynamics are
+            NaN elsewhere.
         how: see `over_seeds`.
         batch_size: examples per scoring chunk; "auto" bounds the memory of the intermediate arrays.
-        never_learned: forgetting score of examples that were never correct.
 
     Returns:
         Scores float32 `[s n]` by name, or `[p s n]` for a tuple of `p` steps; stacked variables at the last
@@ -226,59 +114,193 @@ def score_ensemble(
         >>> result.scores["el2n"].shape
         (2, 1078)
     """
-    num_seeds = count_seeds(keys)
+    scores = resolve_scores(names)
     check_classes(model, dataset.image_shape, dataset.num_classes)
     keep = None if keep is None else np.asarray(keep)
     kept = check_keep(dataset, keep, config)
-    num_steps = total_steps(config, len(dataset), len(kept))
-    steps = _checked_steps(step, num_steps)
+    program = program_of(model, dataset, config, num_kept=len(kept), folds=all_folds(scores))
+    steps = _checked_steps(step, program.num_steps)
     chosen = resolve_how(how, model, dataset)
-    # Seeds that one device runs side by side share its memory.
-    at_once = num_seeds if chosen == "vmap" else 1
-    if chosen == "mesh" and jax.default_backend() != "cpu":
-        at_once = math.ceil(num_seeds / axis_size(SEED))
-    sizes = score_batch_sizes(names, model, dataset, batch_size, at_once=at_once)
-    static: Any = {"model": model, "config": config, "num_steps": num_steps}
-    if chosen == "loop":
-        examples, results = put_examples(dataset), []
-        for key in keys:
-            state = start(key, model, dataset, config=config, num_steps=num_steps)
-            at_steps, parts = [], []
-            for reached, part in train_between(state, examples, kept, steps, **static):
-                scored = score_state(
-                    reached,
-                    model,
-                    dataset,
-                    names=names,
-                    batch_size=batch_size,
-                    keep=keep,
-                    never_learned=never_learned,
-                )
-                at_steps.append(scored)
-                parts.append(part)
-                variables = reached.variables
-            history = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-            scores = jax.tree.map(lambda *arrays: np.stack(arrays), *at_steps)
-            results.append((scores, fetch(variables), history))
-        scores, variables, history = jax.tree.map(lambda *leaves: np.stack(leaves), *results)
-        variables = replicate(variables)
-    else:
-        scores, variables, history = run_seeds(
-            _score_program,
-            *replicate((keys, put_examples(dataset), kept)),
-            limit=memory_to_plan_with(),
-            **static,
-            batch_sizes=sizes,
-            never_learned=never_learned,
-            steps=steps,
-            how=chosen,
-        )
-        scores, history = fetch((scores, history))
+    at_once = seeds_at_once(chosen, count_seeds(keys))
+    sizes = score_batch_sizes(scores, model, dataset, batch_size, at_once=at_once)
+    examples = put_examples(dataset)
+
+    def one(key: PRNGKey) -> tuple[dict[str, np.ndarray], Variables, StepMetrics]:
+        state, at_steps, parts = start(key, dataset, program=program), [], []
+        for reached, part in train_between(state, examples, kept, steps, program=program):
+            state = reached
+            at_steps.append(
+                score_state(state, model, dataset, scores=scores, batch_size=batch_size, keep=keep)
+            )
+            parts.append(part)
+        joined = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+        return jax.tree.map(lambda *arrays: np.stack(arrays), *at_steps), fetch(state.variables), joined
+
+    found, variables, history = run_seeds(
+        score_program,
+        keys,
+        examples,
+        kept,
+        how=chosen,
+        one=one,
+        program=program,
+        steps=steps,
+        batch_sizes=sizes,
+    )
+    found, history = fetch((found, history))
     # In the order of `names`: a program returns dicts sorted.
-    by_step = {name: np.swapaxes(scores[name], 0, 1) for name in names}
+    by_step = {score.name: np.swapaxes(found[score.name], 0, 1) for score in scores}
     if not isinstance(step, tuple):
         by_step = {name: values[0] for name, values in by_step.items()}
-    return EnsembleScores(by_step, variables, history)
+    return EnsembleScores(by_step, replicate(variables), history)
+
+
+def all_folds(scores: Sequence[Score]) -> tuple[Any, ...]:
+    """Returns the folds of a training that some scores need, beside the one that every training has."""
+    return (FORGETTING_FOLD, *(fold for fold in folds_of(scores) if fold != FORGETTING_FOLD))
+
+
+def score_one_seed(
+    key: PRNGKey,
+    examples: Examples,
+    kept: Int[AnyArray, "k"],
+    *,
+    program: Program,
+    steps: tuple[int, ...],
+    batch_sizes: tuple[tuple[Score, int], ...],
+) -> tuple[dict[str, Array], Variables, StepMetrics]:
+    """Initialises, trains and scores all examples at each step: the program that `score_ensemble` compiles.
+
+    Training and scoring are compiled once, however many steps there are.
+
+    Args:
+        key: of the run.
+        examples: all rows of the dataset, on the device.
+        kept: int `[k]`, the rows to train on; all rows are scored.
+        program: of the training.
+        steps: score after so many updates, ascending.
+        batch_sizes: pairs (score, examples per chunk).
+
+    Returns:
+        Scores float32 `[p n]` by name, the variables at the last of the `p` steps, the metrics of all steps.
+    """
+    state = init_state(key, examples.image_shape, len(examples.labels), program=program)
+    counts = np.diff((0, *steps)).astype(np.int32)
+    longest = int(counts.max())
+    # Every stretch of training has the rows of the longest one, and does as many updates as it should.
+    rows = batch_rows(
+        run_keys(key).order, kept, 0, num_steps=steps[-1] + longest, batch_size=program.config.batch_size
+    )
+    keep = jnp.zeros(len(examples.labels), bool).at[kept].set(True)
+
+    def of_examples(score: Score, variables: Variables, size: int) -> Array:
+        return map_examples_of(score.function(program.model), variables, examples, batch_size=size)
+
+    def stretch(
+        carry: tuple[TrainState, StepMetrics], bounds: tuple[Array, Array]
+    ) -> tuple[tuple[TrainState, StepMetrics], dict[str, Array]]:
+        (state, history), (first, count) = carry, bounds
+        batches = jax.lax.dynamic_slice_in_dim(rows, first, longest)
+        state, new = train_steps(state, examples, batches, count, program=program)
+        # What a stretch leaves empty, the next one fills.
+        history = jax.tree.map(
+            lambda all_, part: jax.lax.dynamic_update_slice_in_dim(all_, part, first, 0), history, new
+        )
+        scores = {
+            score.name: of_examples(score, state.variables, size)
+            if score.of_examples
+            else score_from_state(score, state, keep)
+            for score, size in batch_sizes
+        }
+        return (state, history), scores
+
+    empty = StepMetrics(*(jnp.zeros(len(rows), jnp.float32) for _ in StepMetrics._fields))
+    bounds = jnp.asarray((0, *steps[:-1]), jnp.int32), jnp.asarray(counts)
+    (state, history), scores = jax.lax.scan(stretch, (state, empty), bounds)
+    return scores, state.variables, jax.tree.map(lambda values: values[: steps[-1]], history)
+
+
+def score_from_state(score: Score, state: TrainState, keep: Any) -> Array:
+    """Returns a score float32 `[n]` that needs no pass over the examples.
+
+    Args:
+        score: of training dynamics, or of nothing.
+        state: of one seed.
+        keep: bool `[n]`, the rows that were trained on; None for all.
+    """
+    if score.fold is not None:
+        return score.function()(state.dynamics[score.fold.name], keep)
+    num_examples = len(jax.tree.leaves(state.dynamics)[0])
+    return score.function()(run_keys(state.key).score, num_examples)
+
+
+def score_state(
+    state: TrainState,
+    model: Model,
+    dataset: Dataset,
+    *,
+    scores: Sequence[Score],
+    batch_size: BatchSize = "auto",
+    keep: Any = None,
+    shards: Path | None = None,
+) -> dict[str, np.ndarray]:
+    """Scores every example with one trained state, batch by batch.
+
+    Args:
+        state: of one seed, with the folds that the scores need.
+        model: what was trained.
+        dataset: the full train split.
+        scores: which.
+        batch_size: examples per batch.
+        keep: bool `[n]`, the rows that were trained on; by default all.
+        shards: folder of shard files, for datasets larger than memory: one pass for all scores, which goes on
+            where it was stopped. Shards of another state of the same training are computed again.
+
+    Returns:
+        float32 `[n]` by name.
+    """
+    on_examples = tuple(score for score in scores if score.of_examples)
+    found = {}
+    if shards is not None and on_examples:
+        found = score_streamed(
+            model,
+            state.variables,
+            dataset,
+            names=on_examples,
+            folder=shards,
+            batch_size=batch_size,
+            replace=True,
+        )
+    for score in scores:
+        if not score.of_examples:
+            found[score.name] = np.asarray(fetch(score_from_state(score, state, keep)))
+        elif shards is None:
+            fn = score.function(model)
+            found[score.name] = map_dataset(fn, state.variables, dataset, batch_size=batch_size)
+    return {score.name: found[score.name] for score in scores}
+
+
+def score_batch_sizes(
+    scores: Sequence[Score],
+    model: Model,
+    dataset: Dataset,
+    batch_size: BatchSize = "auto",
+    *,
+    at_once: int = 1,
+) -> tuple[tuple[Score, int], ...]:
+    """Returns pairs (score, examples per chunk); "auto" bounds the memory of `at_once` networks."""
+    if batch_size != "auto" and batch_size < 1:
+        raise InputError(f"batch_size must be at least 1 or 'auto', got {batch_size}")
+
+    def size(score: Score) -> int:
+        if not score.of_examples:
+            return len(dataset)
+        fn = score.function(model)
+        if batch_size != "auto":
+            return batch_size
+        return model_batch_size(fn, model, dataset, at_once=at_once)
+
+    return tuple((score, size(score)) for score in scores)
 
 
 def _checked_steps(step: int | tuple[int, ...], num_steps: int) -> tuple[int, ...]:
@@ -292,31 +314,6 @@ def _checked_steps(step: int | tuple[int, ...], num_steps: int) -> tuple[int, ..
     return steps
 
 
-def score_state(
-    state: TrainState,
-    model: Model,
-    dataset: Dataset,
-    *,
-    names: Sequence[str],
-    batch_size: BatchSize,
-    keep: Any,
-    never_learned: float,
-) -> dict[str, np.ndarray]:
-    """Scores every example with one trained state, chunk by chunk; forgetting is read off the state."""
-    scores = {}
-    for name in names:
-        if name == "forgetting":
-            values = forgetting_scores(state.forgetting, never_learned=never_learned, keep=keep)
-            scores[name] = np.asarray(values)
-        else:
-            score_fn = score_function(name, model)
-            scores[name] = map_dataset(score_fn, state.variables, dataset, batch_size=batch_size)
-    return scores
-
-
-@functools.partial(
-    jax.jit,
-    static_argnames=("model", "config", "num_steps", "steps", "batch_sizes", "never_learned", "how"),
-)
-def _score_program(keys: Any, examples: Examples, kept: Any, *, how: How, **static: Any) -> Any:
+@functools.partial(jax.jit, static_argnames=("program", "steps", "batch_sizes", "how"))
+def score_program(keys: Any, examples: Examples, kept: Any, *, how: How, **static: Any) -> Any:
     return over_seeds(functools.partial(score_one_seed, **static), how=how)(keys, examples, kept)

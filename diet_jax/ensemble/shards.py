@@ -1,32 +1,31 @@
-"""Scores of a dataset larger than memory: shard after shard on disk, resumed at the first one missing."""
+"""Passes over a dataset that outlive their process: shards on disk, resumed at the first that is missing."""
 
 import functools
 import hashlib
-import math
+import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, Mesh
 
 from diet_jax.data.dataset import Dataset
-from diet_jax.devices.defaults import default_chunks_per_call
-from diet_jax.devices.mesh import fetch
+from diet_jax.devices.mesh import DATA, SEED, fetch
+from diet_jax.devices.processes import from_writer, gather, is_alone, is_writer, together
 from diet_jax.devices.progress import say
-from diet_jax.ensemble.passes import BatchSize, map_examples_of, model_batch_size
-from diet_jax.ensemble.scoring import score_function
+from diet_jax.ensemble.passes import BatchSize, map_ranges
 from diet_jax.errors import InputError
-from diet_jax.files.arrays import load_arrays, save_arrays
+from diet_jax.files.arrays import load_arrays, save_arrays, write_atomically
+from diet_jax.scores.score import Score, resolve_scores
 from diet_jax.training.step import predictions
-from diet_jax.types import Array, Examples, Model, Variables
+from diet_jax.types import Array, Model, Variables
 
 KIND = "score shard"
 SHARD_EXAMPLES = 16_384
-# Images of one compiled call.
-CALL_BYTES = 2**26
+JUDGED = ("predicted", "loss")
 
 
 def score_streamed(
@@ -34,28 +33,35 @@ def score_streamed(
     variables: Variables,
     dataset: Dataset,
     *,
-    names: tuple[str, ...],
+    names: tuple[str | Score, ...],
     folder: Path,
     batch_size: BatchSize = "auto",
     shard_size: int = SHARD_EXAMPLES,
-    part: tuple[int, int] = (0, 1),
+    part: tuple[int, int] | None = None,
+    replace: bool = False,
 ) -> dict[str, np.ndarray]:
     """Scores every example in one pass over the images, and keeps what is done in shard files.
 
     A call that was stopped goes on at the first shard that is missing. A damaged shard is computed again, one
     of other variables, another dataset or other scores is refused. Images are read ahead, each once for all
-    scores; at no time more than a few calls' images are in memory.
+    scores; at no time more than a few calls' images are in memory. Every shard comes from one program on one
+    shape, so a result does not depend on which process computed it, to the last digit on one kind of machine;
+    "auto" may choose another batch size, and then other roundings, where less memory is free.
+
+    Of several processes each does its part of the shards, on its own devices, and all get the whole result.
 
     Args:
         model: what is scored with.
         variables: of one trained network.
         dataset: any split, streamed or not.
-        names: of "el2n", "grand" and "grand_last_layer" (scores), "predicted" (class) and "loss" (nats).
+        names: of scores that batches of examples define, "predicted" (class) and "loss" (nats).
         folder: of the shard files, `rows_FIRST_STOP.npz`, each with its ids; nothing else belongs in it.
-        batch_size: examples per chunk; "auto" bounds the memory of the intermediate arrays.
+        batch_size: examples per batch; "auto" bounds the memory of the intermediate arrays.
         shard_size: examples per file.
-        part: `(index, count)`, this process does part `index` of `count` contiguous parts of the shards. The
-            result is read from the shards of all; wait for the others before `merge_shards` in that case.
+        part: `(index, count)` does part `index` of `count` contiguous parts of the shards in this process
+            alone, for processes that do not know of each other.
+        replace: compute shards of a network that differs in its numbers alone again, with a warning, instead
+            of refusing them.
 
     Returns:
         float32 `[n]` by name, int32 for "predicted"; empty if other parts are still missing.
@@ -73,23 +79,63 @@ def score_streamed(
         >>> scores["el2n"].shape
         (719,)
     """
-    index, count = part
-    if shard_size < 1 or not 0 <= index < count:
-        raise InputError(f"shard_size must be at least 1 and part (index, count); got {shard_size}, {part}")
-    fn = _all_scores(names, model)
+    scores = tuple(name if name in JUDGED else resolve_scores([name])[0] for name in names)
+    fn = _all_scores(scores, model)
+    names = tuple(score if isinstance(score, str) else score.name for score in scores)
     facts = shard_facts(variables, dataset, names)
-    shards = shard_ranges(len(dataset), shard_size)
+    if replace:
+        from_writer(functools.partial(_discard_other_networks, folder, dataset, facts))
+    compute = functools.partial(
+        _compute_shards,
+        fn,
+        dataset=dataset,
+        folder=folder,
+        facts=facts,
+        batch_size=batch_size,
+        size=shard_size,
+    )
+    merge = functools.partial(merge_shards, folder, dataset, names=names, facts=facts, shard_size=shard_size)
+    if part is not None or is_alone():
+        complete = compute(variables, part=part or (0, 1))
+        return merge() if complete else {}
+    variables = fetch(variables)
+
+    def own() -> None:
+        # Each process has other rows: its devices work on them without those of the others.
+        devices = np.asarray(jax.local_devices()).reshape(1, -1)
+        with jax.set_mesh(Mesh(devices, (SEED, DATA), axis_types=(AxisType.Auto, AxisType.Auto))):
+            compute(variables, part=(jax.process_index(), jax.process_count()))
+
+    together(own)
+    _collect(folder)
+    return from_writer(merge)
+
+
+def _compute_shards(
+    fn: Callable[..., Any],
+    variables: Variables,
+    *,
+    dataset: Dataset,
+    folder: Path,
+    facts: dict[str, Any],
+    batch_size: BatchSize,
+    size: int,
+    part: tuple[int, int],
+) -> bool:
+    """Writes the shards of a part that are missing; returns whether those of all parts are there."""
+    index, count = part
+    if size < 1 or not 0 <= index < count:
+        raise InputError(f"shard_size must be at least 1 and part (index, count); got {size}, {part}")
+    shards = shard_ranges(len(dataset), size)
     own = shards[index * len(shards) // count : (index + 1) * len(shards) // count]
-    missing = [shard for shard in own if not _is_there(folder, shard, dataset, names, facts)]
-    if missing and batch_size == "auto":
-        batch_size = model_batch_size(fn, model, dataset)
-    results = _mapped_shards(fn, variables, dataset, missing, batch_size)
+    missing = [shard for shard in own if not _is_there(folder, shard, dataset, facts)]
+    results = map_ranges(
+        fn, variables, dataset, missing, batch_size=batch_size, longest=min(size, len(dataset))
+    )
     for (first, stop), arrays in zip(missing, results, strict=True):
         arrays = {**arrays, "ids": dataset.ids[first:stop]}
         save_arrays(_path(folder, first, stop), KIND, arrays, {**facts, "first": first, "stop": stop})
-    if count > 1 and any(not _path(folder, *shard).is_file() for shard in shards):
-        return {}
-    return merge_shards(folder, dataset, names=names, facts=facts, shard_size=shard_size)
+    return all(_path(folder, *shard).is_file() for shard in shards)
 
 
 def merge_shards(
@@ -116,13 +162,11 @@ def merge_shards(
         InputError: a shard is missing, damaged or of something else.
     """
     shards = shard_ranges(len(dataset), shard_size)
-    parts = [_load(folder, shard, dataset, names, facts) for shard in shards]
+    parts = [_load(folder, shard, dataset, facts) for shard in shards]
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
-def discard_other_networks(
-    folder: Path, dataset: Dataset, names: tuple[str, ...], facts: dict[str, Any]
-) -> None:
+def _discard_other_networks(folder: Path, dataset: Dataset, facts: dict[str, Any]) -> None:
     """Removes shards that differ from what `facts` says in the network's numbers alone, with a warning.
 
     A training done again on other devices, or by programs that add in no fixed order, differs by rounding.
@@ -138,9 +182,10 @@ def discard_other_networks(
             path.unlink()
 
 
-def remove_shards(folder: Path) -> None:
-    """Removes the folder of the shards, once what they hold is kept elsewhere."""
-    shutil.rmtree(folder, ignore_errors=True)
+def remove_shards(folder: Path | None) -> None:
+    """Removes the shards of this process, once what they hold is kept elsewhere."""
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def shard_ranges(count: int, size: int) -> list[tuple[int, int]]:
@@ -162,9 +207,7 @@ def _path(folder: Path, first: int, stop: int) -> Path:
     return folder / f"rows_{first:09d}_{stop:09d}.npz"
 
 
-def _is_there(
-    folder: Path, shard: tuple[int, int], dataset: Dataset, names: tuple[str, ...], facts: dict[str, Any]
-) -> bool:
+def _is_there(folder: Path, shard: tuple[int, int], dataset: Dataset, facts: dict[str, Any]) -> bool:
     path = _path(folder, *shard)
     if not path.is_file():
         return False
@@ -173,12 +216,12 @@ def _is_there(
     except InputError as error:
         say(f"warning: {error}: computing it again")
         return False
-    _load(folder, shard, dataset, names, facts)
+    _load(folder, shard, dataset, facts)
     return True
 
 
 def _load(
-    folder: Path, shard: tuple[int, int], dataset: Dataset, names: tuple[str, ...], facts: dict[str, Any]
+    folder: Path, shard: tuple[int, int], dataset: Dataset, facts: dict[str, Any]
 ) -> dict[str, np.ndarray]:
     first, stop = shard
     path = _path(folder, first, stop)
@@ -188,7 +231,7 @@ def _load(
     ids = dataset.ids[first:stop]
     if not np.array_equal(arrays.get("ids", ()), ids):
         wrong.append("ids")
-    wrong += [name for name in names if arrays.get(name, np.zeros(0)).shape != ids.shape]
+    wrong += [name for name in facts["names"] if arrays.get(name, np.zeros(0)).shape != ids.shape]
     if wrong:
         raise InputError(
             f"{path} is a shard of something else (other {', '.join(dict.fromkeys(wrong))}); "
@@ -198,58 +241,35 @@ def _load(
 
 
 @functools.lru_cache(maxsize=64)
-def _all_scores(names: tuple[str, ...], model: Model) -> Callable[..., dict[str, Array]]:
-    scores = {name: score_function(name, model) for name in names if name not in ("predicted", "loss")}
-    judged = {"predicted", "loss"} & set(names)
+def _all_scores(scores: tuple[str | Score, ...], model: Model) -> Callable[..., dict[str, Array]]:
+    wrong = [score.name for score in scores if isinstance(score, Score) and not score.of_examples]
+    if wrong:
+        raise InputError(f"{', '.join(wrong)}: no batch of examples defines them; leave them out")
 
     def all_scores(variables: Variables, images: Any, labels: Any) -> dict[str, Array]:
-        results = {name: score(variables, images, labels) for name, score in scores.items()}
-        if judged:
+        results = {
+            score.name: score.function(model)(variables, images, labels)
+            for score in scores
+            if isinstance(score, Score)
+        }
+        if len(results) < len(scores):
             predicted, loss = predictions(model.predict, variables, images, labels)
-            results.update(predicted=predicted, loss=loss)
-        return {name: results[name] for name in names}
+            judged = {"predicted": predicted, "loss": loss}
+            results |= {score: judged[score] for score in scores if isinstance(score, str)}
+        return results
 
     return all_scores
 
 
-def _mapped_shards(
-    fn: Callable[..., Any],
-    variables: Variables,
-    dataset: Dataset,
-    shards: list[tuple[int, int]],
-    batch_size: Any,
-) -> Iterator[dict[str, np.ndarray]]:
-    """Yields `fn` of the rows of each shard, while the images of what follows are read."""
-    if not shards:
-        return
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"batch_size must be an integer of at least 1 or 'auto', got {batch_size!r}")
-    longest = max(stop - first for first, stop in shards)
-    fitting = max(1, CALL_BYTES // math.prod(dataset.image_shape))
-    batch_size = min(batch_size, longest, fitting)
-    per_call = batch_size * max(1, min(default_chunks_per_call(), fitting // batch_size))
-    per_call = min(per_call, batch_size * math.ceil(longest / batch_size))
-    # Calls of one shape: the last one of a shard is filled up with copies of its last row.
-    calls = [
-        (shard, np.arange(first, first + per_call).clip(max=shard[1] - 1))
-        for shard in shards
-        for first in range(*shard, per_call)
-    ]
-    mean, std = (jnp.asarray(values, jnp.float32) for values in dataset.normalization)
-    images = dataset.read_batches([rows for _, rows in calls])
-    parts: list[Any] = []
-    for number, ((shard, rows), pixels) in enumerate(zip(calls, images, strict=True)):
-        if parts:  # Else calls would pile up on a device that is slower than the disk.
-            jax.block_until_ready(parts[-1])
-        parts.append(_call(variables, pixels, dataset.labels[rows], mean, std, fn=fn, batch_size=batch_size))
-        if number + 1 == len(calls) or calls[number + 1][0] != shard:
-            count = shard[1] - shard[0]
-            yield jax.tree.map(lambda *a: np.concatenate(a)[:count], *fetch(parts))  # noqa: B023
-            parts = []
+def _collect(folder: Path) -> None:
+    """Brings the shard files of all processes to process 0, whose folder the others need not see."""
+    own = {} if is_writer() else {path.name: path.read_bytes() for path in folder.glob("rows_*.npz")}
+    sent = gather(pickle.dumps(own))
 
+    def write() -> None:
+        for files in map(pickle.loads, sent):
+            for name, content in files.items():
+                if not (folder / name).is_file():
+                    write_atomically(folder / name, content)
 
-@functools.partial(jax.jit, static_argnames=("fn", "batch_size"))
-def _call(
-    variables: Any, images: Any, labels: Any, mean: Any, std: Any, *, fn: Callable[..., Any], batch_size: int
-) -> Any:
-    return map_examples_of(fn, variables, Examples(images, labels, mean, std), batch_size=batch_size)
+    from_writer(write)

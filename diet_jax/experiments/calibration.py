@@ -17,8 +17,8 @@ from diet_jax.devices.mesh import replicate
 from diet_jax.devices.progress import say
 from diet_jax.ensemble import passes
 from diet_jax.ensemble.over_seeds import over_seeds
-from diet_jax.ensemble.retraining import _train_program, prediction_function
-from diet_jax.ensemble.scoring import _score_program, score_batch_sizes, score_function
+from diet_jax.ensemble.retraining import prediction_function, train_program
+from diet_jax.ensemble.scoring import score_batch_sizes, score_function, score_program
 from diet_jax.experiments.setup import Setup
 from diet_jax.training import loop
 from diet_jax.training.seeds import seed_keys
@@ -119,9 +119,9 @@ def _one_by_one(setup: Setup, train: Dataset, costs: Costs, seconds: float) -> C
     again, _ = _timed(draw)
     began = time.monotonic()
     if per_call > 1:
-        lowered = loop._many_steps.lower(state, examples, jnp.asarray(rows), 1, **static)
+        lowered = loop.many_steps.lower(state, examples, jnp.asarray(rows), 1, **static)
     else:
-        lowered = loop._one_step.lower(state, examples, rows[0], **static)
+        lowered = loop.one_step.lower(state, examples, rows[0], **static)
     compiled = lowered.compile()
     costs.compile["train"] = time.monotonic() - began
     costs.compile["initialise"] = max(first_start - start, 0.0)
@@ -150,7 +150,7 @@ def _together(setup: Setup, train: Dataset, test: Dataset, costs: Costs, seconds
     examples = loop.put_examples(train)
     began = time.monotonic()
     fn = prediction_function(setup.model)
-    compiled = _train_program.lower(
+    compiled = train_program.lower(
         replicate((keys, np.stack([kept] * len(keys)))),
         examples,
         loop.put_examples(test),
@@ -184,7 +184,7 @@ def _compile_scoring(setup: Setup, train: Dataset, costs: Costs) -> None:
     keys = seed_keys(config.seed, "score", config.score.num_seeds)
     kept = np.arange(len(train), dtype=np.int32)
     began = time.monotonic()
-    compiled = _score_program.lower(
+    compiled = score_program.lower(
         *replicate((keys, loop.put_examples(train), kept)),
         model=setup.model,
         config=config.train,

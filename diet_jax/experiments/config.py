@@ -2,15 +2,20 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Any, Literal
 
+import tyro
+
+from diet_jax.analysis.results import FULL, RANDOM
 from diet_jax.ensemble.over_seeds import AnyHow
 from diet_jax.ensemble.passes import BatchSize
-from diet_jax.ensemble.scoring import ScoreName
 from diet_jax.errors import InputError
+from diet_jax.experiments.choices import choices_of, chosen, take_options
+from diet_jax.options.plain import to_json
 from diet_jax.options.typed import check_types
+from diet_jax.scores.score import SCORES, Score, resolve_scores
 from diet_jax.selection.masks import num_kept
-from diet_jax.selection.ranks import check_window
+from diet_jax.selection.rule import RULES, Rule
 from diet_jax.training.recipe import TrainConfig
 from diet_jax.training.seeds import check_seed
 
@@ -62,8 +67,11 @@ class ModelConfig:
 class ScoreConfig:
     """How examples are scored."""
 
-    names: tuple[ScoreName, ...] = ("el2n", "grand")
-    """Of el2n, grand, grand_last_layer and forgetting."""
+    names: Annotated[tuple[Any, ...], tyro.conf.arg(constructor_factory=choices_of(SCORES, several=True))] = (
+        "el2n",
+        "grand",
+    )
+    """Which scores; in Python also Score objects of your own."""
     epoch: float = 5.0
     """Score after this epoch of training (0 is at initialisation)."""
     num_seeds: int = 10
@@ -72,20 +80,37 @@ class ScoreConfig:
     """How seeds are batched: vmap, unroll, map, loop, or mesh (over devices); auto picks what is fastest."""
     batch_size: BatchSize = "auto"
     """Examples per scoring chunk; auto bounds the memory."""
-    never_learned: float = math.inf
-    """Forgetting score of examples that were never correct (authors: inf; Toneva et al.: the epochs)."""
+    options: Annotated[dict[str, Any], tyro.conf.arg(name="")] = field(default_factory=dict)
+    """Options that single scores have, by score name: an object like `Score.options`, or a dict."""
+
+    def __post_init__(self) -> None:
+        take_options(self, "names", SCORES)
+        resolve_scores(self.names)
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """The scores with their options."""
+        return tuple(chosen(SCORES, name, self.options) for name in self.names)
 
 
 @dataclass(frozen=True)
 class SelectConfig:
     """What is kept."""
 
-    method: Literal["highest", "lowest", "window"] = "highest"
-    """Keep the highest or lowest scores, or a window of ranks."""
+    method: Annotated[Any, tyro.conf.arg(constructor_factory=choices_of(RULES))] = "highest"
+    """Selection rule; in Python also a Rule object of your own."""
     fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.7)
     """Keep fractions."""
-    offset: float = 0.0
-    """Window: share of the lowest-scored examples to skip."""
+    options: Annotated[dict[str, Any], tyro.conf.arg(name="")] = field(default_factory=dict)
+    """Options that single rules have, by rule name: an object like `Rule.options`, or a dict."""
+
+    def __post_init__(self) -> None:
+        take_options(self, "method", RULES)
+
+    @property
+    def rule(self) -> Rule:
+        """The rule with its options."""
+        return chosen(RULES, self.method, self.options)
 
 
 @dataclass(frozen=True)
@@ -144,10 +169,17 @@ class RunConfig:
                 raise InputError(f"{name} must be at least 1, got {value}")
         check_seed(self.seed)
         self._check_data()
-        if not self.score.names or len(set(self.score.names)) != len(self.score.names):
-            raise InputError(f"score.names must name at least one score, each once; got {self.score.names}")
-        if not self.score.never_learned > -math.inf:
-            raise InputError(f"score.never_learned must be a number or inf, got {self.score.never_learned}")
+        taken = {FULL, RANDOM} & set(self.score.names)
+        if taken:
+            raise InputError(
+                f"score.names: {taken.pop()!r} is part of every comparison as it is; leave it out"
+            )
+        rule = self.select.rule
+        if rule.num_scores not in (1, len(self.score.names)):
+            raise InputError(
+                f"the rule {rule.name} reads {rule.num_scores} scores, score.names has "
+                f"{len(self.score.names)}"
+            )
         if not 0 <= self.score.epoch < math.inf:
             raise InputError(f"score.epoch must be a finite number of at least 0, got {self.score.epoch}")
         fractions = self.select.fractions
@@ -155,10 +187,7 @@ class RunConfig:
             raise InputError(f"select.fractions must hold at least one fraction, each once; got {fractions}")
         for fraction in fractions:
             num_kept(10**9, fraction)
-        if self.select.method != "window" and self.select.offset != 0:
-            raise InputError(f"select.offset {self.select.offset} needs select.method window")
-        for fraction in fractions if self.select.method == "window" else ():
-            check_window(fraction, self.select.offset)
+            rule.check_fraction(fraction)
         if any(not 0 <= epoch < math.inf for epoch in self.checkpoint_epochs):
             raise InputError(f"checkpoint_epochs must be finite and at least 0, got {self.checkpoint_epochs}")
         for name, how in {"score.how": self.score.how, "retrain.how": self.retrain.how}.items():
@@ -203,6 +232,14 @@ class RunConfig:
         """Returns the run folder: `run_dir`, or one named after data and model."""
         name = self.data.name.replace(":", "-").replace("/", "-").strip("-")
         return self.run_dir or f"runs/{name}-{self.model.name}"
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the config as JSON values; options of scores and rules that take no part are left out."""
+        values = to_json(self)
+        for section, used in (("score", self.score.names), ("select", (self.select.method,))):
+            options = values[section]["options"]
+            values[section]["options"] = {name: options[name] for name in used if name in options}
+        return values
 
 
 # Where things are kept or computed, and not what: two runs that differ only here are the same run.

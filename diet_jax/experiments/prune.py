@@ -12,19 +12,23 @@ from diet_jax.analysis.results import Result, to_csv, to_markdown, to_rows
 from diet_jax.devices.processes import from_writer, together
 from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.retraining import predict_dataset, train_ensemble
+from diet_jax.ensemble.shards import remove_shards
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.run_folder import RunFolder, open_run
-from diet_jax.experiments.scoring import score_stage, seed_groups
+from diet_jax.experiments.scoring import score_stage, seed_groups, shards_beside
 from diet_jax.experiments.selecting import Selection, select_stage
 from diet_jax.experiments.setup import Setup, prepare, save_noise
-from diet_jax.experiments.streamed import forget_shards, predict_streamed
 from diet_jax.experiments.train_one import train_with_records
-from diet_jax.files.arrays import load_checked, save_arrays, write_atomically
+from diet_jax.files.arrays import write_atomically
 from diet_jax.plotting import accuracy_figure, examples_figure, histogram_figure
 from diet_jax.scores.file import ScoreFile
-from diet_jax.training.recipe import steps_per_epoch, total_steps
+from diet_jax.training.recipe import steps_per_epoch
 from diet_jax.training.seeds import seed_keys
+from diet_jax.training.step import Program
+
+PREDICTIONS = "predictions"
+"""Kind of the files that hold what a network says of the test split."""
 
 
 def run_prune(config: RunConfig) -> tuple[RunFolder, list[dict[str, Any]]]:
@@ -41,7 +45,7 @@ def run_prune(config: RunConfig) -> tuple[RunFolder, list[dict[str, Any]]]:
     """
     setup = together(lambda: prepare(config))
     with config_mesh(config), open_run(config, setup.resolved()) as folder:
-        from_writer(lambda: save_noise(setup, folder.path / "noise.npz"))
+        save_noise(setup, folder)
         with _timed(folder, "scoring"):
             files = score_stage(setup, folder)
         selections = select_stage(setup, folder, files)
@@ -62,116 +66,89 @@ def _write(folder: RunFolder, setup: Setup, files: list[ScoreFile], rows: list[d
 def retrain_stage(setup: Setup, folder: RunFolder, selections: list[Selection]) -> list[Result]:
     """Retrains fresh networks on every selection and judges their last step: retrain/SELECTION/seed_R.npz."""
     config, train = setup.config, setup.splits.train
-    steps = [total_steps(config.train, len(train), s.size(len(train))) for s in selections]
-    missing = from_writer(
-        lambda: [
-            [r for r in range(config.retrain.num_seeds) if not _result_path(folder, s, r).is_file()]
-            for s in selections
-        ]
-    )
-    work = sum(n * len(seeds) for n, seeds in zip(steps, missing, strict=True))
+    programs = [setup.program(s.size(len(train))) for s in selections]
+    seeds = range(config.retrain.num_seeds)
+    missing = [folder.missing([_place(s, seed) for seed in seeds]) for s in selections]
+    work = sum(program.num_steps * len(left) for program, left in zip(programs, missing, strict=True))
     if work:
         how = setup.how(config.retrain.how)
         say(f"retraining {config.retrain.num_seeds} networks on each of {len(selections)} selections ({how})")
     with Progress("retraining", total=work, quiet=not work) as progress:
-        for selection, num_steps, seeds in zip(selections, steps, missing, strict=True):
-            if seeds:
-                _retrain(setup, folder, selection, num_steps, seeds, progress)
-    for selection in selections if setup.splits.test.streamed else ():
-        for seed in range(config.retrain.num_seeds):
-            forget_shards(_result_path(folder, selection, seed).with_suffix(".shards"))
-    return [_judge(setup, folder, s, num_steps) for s, num_steps in zip(selections, steps, strict=True)]
+        for selection, program, left in zip(selections, programs, missing, strict=True):
+            if left:
+                _retrain(setup, folder, selection, program, left, progress)
+    for selection in selections:
+        for seed in seeds:
+            remove_shards(shards_beside(folder.path / _place(selection, seed), setup.splits.test))
+    return [_judge(setup, folder, s, program) for s, program in zip(selections, programs, strict=True)]
 
 
 def _retrain(
     setup: Setup,
     folder: RunFolder,
     selection: Selection,
-    num_steps: int,
-    seeds: list[int],
+    program: Program,
+    missing: list[int],
     progress: Progress,
 ) -> None:
     config, (train, test) = setup.config, setup.splits
     keys = seed_keys(config.seed, "retrain", config.retrain.num_seeds)
     how = setup.how(config.retrain.how)
+    units = [f"retrain/{selection.name}/seed_{seed:02d}" for seed in range(len(keys))]
+
+    def save(seed: int, predicted: np.ndarray, loss: np.ndarray) -> None:
+        facts = _result_facts(setup, selection, program, seed)
+        folder.save(_place(selection, seed), PREDICTIONS, {"predicted": predicted, "loss": loss}, facts)
+
     if how == "loop":
-        for seed in seeds:
-            state = train_with_records(
-                setup,
-                folder,
-                f"retrain/{selection.name}/seed_{seed:02d}",
-                keys[seed],
-                keep=selection.mask(seed),
-                progress=progress,
-            )
-            shards = _result_path(folder, selection, seed).with_suffix(".shards")
-            if test.streamed:
-                predicted, loss = predict_streamed(setup.model, state.variables, test, shards)
-            else:
-                predicted, loss = predict_dataset(setup.model, state.variables, test)
-            _save_result(setup, folder, selection, num_steps, seed, predicted, loss)
+        for seed in missing:
+            keep = selection.mask(seed)
+            state = train_with_records(setup, folder, units[seed], keys[seed], keep=keep, progress=progress)
+            shards = shards_beside(folder.path / _place(selection, seed), test)
+            save(seed, *predict_dataset(setup.model, state.variables, test, shards=shards))
         return
     per_epoch = steps_per_epoch(selection.size(len(train)), config.train.batch_size)
-    for group, filled in seed_groups(seeds, len(keys), how):
-        keep = (
-            selection.keep if selection.keep is None or selection.keep.ndim == 1 else selection.keep[filled]
-        )
+    for group, filled in seed_groups(missing, len(keys), how):
+        keep = selection.masks(filled)
         trained = train_ensemble(
             keys[filled], setup.model, train, test, config=config.train, keep=keep, how=how
         )
-        units = [f"retrain/{selection.name}/seed_{seed:02d}" for seed in group]
-        folder.log_histories(units, trained.history, per_epoch)
+        folder.log_histories([units[seed] for seed in group], trained.history, per_epoch)
         for place, seed in enumerate(group):
-            predicted, loss = trained.predicted[place], trained.loss[place]
-            _save_result(setup, folder, selection, num_steps, seed, predicted, loss)
-        progress.update(num_steps * len(set(group) & set(seeds)))
+            save(seed, trained.predicted[place], trained.loss[place])
+        progress.update(program.num_steps * len(set(group) & set(missing)))
 
 
-def _result_path(folder: RunFolder, selection: Selection, seed: int) -> Path:
-    return folder.path / "retrain" / selection.name / f"seed_{seed:02d}.npz"
+def _place(selection: Selection, seed: int) -> str:
+    """Where in the run folder a network's predictions are."""
+    return f"retrain/{selection.name}/seed_{seed:02d}.npz"
 
 
-def _result_facts(setup: Setup, selection: Selection, num_steps: int, seed: int) -> dict[str, Any]:
-    size = selection.size(len(setup.splits.train))
-    fingerprint = setup.splits.test.fingerprint
+def _result_facts(setup: Setup, selection: Selection, program: Program, seed: int) -> dict[str, Any]:
     return {
-        "fingerprint": fingerprint,
+        "fingerprint": setup.splits.test.fingerprint,
         "mask": selection.digest(seed),
-        "steps": num_steps,
-        "num_kept": size,
+        "steps": program.num_steps,
+        "num_kept": selection.size(len(setup.splits.train)),
         "seed": seed,
     }
 
 
-def _save_result(
-    setup: Setup,
-    folder: RunFolder,
-    selection: Selection,
-    num_steps: int,
-    seed: int,
-    predicted: np.ndarray,
-    loss: np.ndarray,
-) -> None:
-    facts = _result_facts(setup, selection, num_steps, seed)
-    arrays = {"predicted": predicted, "loss": loss}
-    path = _result_path(folder, selection, seed)
-    from_writer(lambda: save_arrays(path, "predictions", arrays, facts))
-
-
-def _judge(setup: Setup, folder: RunFolder, selection: Selection, num_steps: int) -> Result:
-
-    def load() -> list[np.ndarray]:
-        predicted = []
-        for seed in range(setup.config.retrain.num_seeds):
-            facts = _result_facts(setup, selection, num_steps, seed)
-            path = _result_path(folder, selection, seed)
-            predicted.append(load_checked(path, "predictions", ("predicted",), facts)["predicted"])
-        return predicted
-
-    predicted = from_writer(load)
+def _judge(setup: Setup, folder: RunFolder, selection: Selection, program: Program) -> Result:
+    predicted = []
+    for seed in range(setup.config.retrain.num_seeds):
+        facts = _result_facts(setup, selection, program, seed)
+        predicted.append(
+            folder.load(_place(selection, seed), PREDICTIONS, ("predicted",), facts)["predicted"]
+        )
     size = selection.size(len(setup.splits.train))
     return Result.from_predictions(
-        selection.kept_by, selection.fraction, size, num_steps, np.stack(predicted), setup.splits.test.labels
+        selection.kept_by,
+        selection.fraction,
+        size,
+        program.num_steps,
+        np.stack(predicted),
+        setup.splits.test.labels,
     )
 
 
@@ -192,14 +169,10 @@ def _title(setup: Setup) -> str:
 
 def _unusual(setup: Setup) -> list[str]:
     """What a reader of the result must know beside data and model."""
-    select, facts = setup.config.select, []
-    if select.method == "window":
-        facts.append(f"windows that leave out the lowest {select.offset:g}")
-    elif select.method == "lowest":
-        facts.append("the lowest scores kept")
+    facts = [setup.config.select.rule.describe()]
     if setup.changed.any():
         facts.append(f"{setup.changed.mean():.1%} of the train labels changed")
-    return facts
+    return [fact for fact in facts if fact]
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -21,10 +21,10 @@ from diet_jax.devices.processes import agree, from_writer, is_writer
 from diet_jax.ensemble.over_seeds import take_seed
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import LOCATIONS, RunConfig
-from diet_jax.files.arrays import write_atomically
-from diet_jax.options.plain import differences, from_json, plain, to_json
+from diet_jax.files.arrays import load_checked, save_arrays, write_atomically
+from diet_jax.options.plain import differences, from_json, plain
 
-FORMAT = "diet_jax run 1"
+FORMAT = "diet_jax run 2"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
 
@@ -48,10 +48,17 @@ class RunFolder:
             raise InputError(f"{self.path} is not a run folder: it has no config.json")
         try:
             header = json.loads(file.read_text())
+            if header["format"] == "diet_jax run 1":
+                raise InputError(
+                    f"{self.path} was begun by a diet_jax whose scores and rules had no options yet, "
+                    f"and can be continued by that version only; choose another folder with --run-dir"
+                )
             if header["format"] != FORMAT:
                 raise KeyError(header["format"])
             if not isinstance(header["config"], dict) or not isinstance(header["resolved"], dict):
                 raise TypeError("config and resolved must be objects")
+        except InputError:
+            raise
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file} is damaged or of another version ({error})") from error
         return header
@@ -59,6 +66,20 @@ class RunFolder:
     def config(self) -> RunConfig:
         """Returns the config that the run was started with."""
         return from_json(RunConfig, self.header()["config"])
+
+    def missing(self, names: Sequence[str]) -> list[int]:
+        """Returns the places in a list of those files, by paths in the folder, that are not there."""
+        return from_writer(lambda: [i for i, name in enumerate(names) if not (self.path / name).is_file()])
+
+    def save(self, name: str, kind: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
+        """Writes arrays and what they belong to, whole or not at all, at a path in the folder."""
+        from_writer(lambda: save_arrays(self.path / name, kind, arrays, facts))
+
+    def load(
+        self, name: str, kind: str, arrays: tuple[str, ...], facts: dict[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """Reads arrays at a path in the folder, which must belong to these facts."""
+        return from_writer(lambda: load_checked(self.path / name, kind, arrays, facts))
 
     def log(self, unit: str, **values: Any) -> None:
         """Appends one line to metrics.jsonl: which training or stage, and its numbers."""
@@ -117,7 +138,7 @@ def open_run(config: RunConfig, resolved: dict[str, Any]) -> Iterator[RunFolder]
         InputError: the folder cannot be written, is in use by another process, holds something else, or
             belongs to another config or dataset. Nothing in it was changed.
     """
-    shared = to_json(config)
+    shared = config.facts()
     for options, name in ((shared, "run_dir"), (shared["data"], "data_dir")):
         del options[name]
     agree(shared, "config")
@@ -158,7 +179,7 @@ def _take(
         ) from error
     try:
         if not (path / "config.json").is_file():
-            header = {"format": FORMAT, "config": to_json(config), "resolved": resolved}
+            header = {"format": FORMAT, "config": config.facts(), "resolved": resolved}
             write_atomically(path / "config.json", json.dumps(header, indent=2) + "\n")
         else:
             _check_same(folder, config, resolved)
@@ -226,7 +247,7 @@ def _append(path: Path, line: str) -> None:
 
 def _check_same(folder: RunFolder, config: RunConfig, resolved: dict[str, Any]) -> None:
     header = folder.header()
-    changed = differences(header["config"], to_json(config), leaving_out=LOCATIONS)
+    changed = differences(header["config"], config.facts(), leaving_out=LOCATIONS)
     if changed:
         raise InputError(
             f"run folder {folder.path} belongs to another config ({'; '.join(changed)}); choose another "

@@ -1,46 +1,49 @@
 """The scoring stage: an ensemble's scores of every example, seed by seed on disk, and their means."""
 
-import functools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from diet_jax.data.dataset import Dataset
 from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import SEED, axis_size
-from diet_jax.devices.processes import from_writer, is_alone
+from diet_jax.devices.processes import is_alone
 from diet_jax.devices.progress import Progress, say
+from diet_jax.ensemble.over_seeds import seeds_at_once
 from diet_jax.ensemble.scoring import score_batch_sizes, score_ensemble, score_state
+from diet_jax.ensemble.shards import remove_shards
+from diet_jax.errors import InputError
 from diet_jax.experiments.run_folder import RunFolder, environment
 from diet_jax.experiments.setup import Setup
-from diet_jax.experiments.streamed import forget_shards, score_streamed_state
 from diet_jax.experiments.train_one import train_with_records
-from diet_jax.files.arrays import load_checked, save_arrays
-from diet_jax.options.plain import to_json
 from diet_jax.scores.file import ScoreFile
+from diet_jax.scores.score import Score
 from diet_jax.selection.detection import detection_quality
+from diet_jax.training.checkpoints import Checkpoints
+from diet_jax.training.loop import start
 from diet_jax.training.seeds import seed_keys
-from diet_jax.training.step import TrainState
 
 KIND = "scores of one seed"
 
 
 def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
     """Scores every seed that is not scored yet and writes one score file per score, scores/NAME.npz."""
-    config, train = setup.config, setup.splits.train
-    names, count = config.score.names, config.score.num_seeds
-    paths = [folder.path / "scores" / "per_seed" / f"seed_{r:02d}.npz" for r in range(count)]
+    config, train, scores = setup.config, setup.splits.train, setup.scores
+    count, names = config.score.num_seeds, tuple(score.name for score in setup.scores)
+    paths = [f"scores/per_seed/seed_{seed:02d}.npz" for seed in range(count)]
     keys = seed_keys(config.seed, "score", count)
     how = setup.how(config.score.how)
-    missing = from_writer(lambda: [r for r in range(count) if not paths[r].is_file()])
+    missing = folder.missing(paths)
     facts = {"fingerprint": train.fingerprint, "step": setup.score_step}
 
-    def save(seed: int, scores: dict[str, np.ndarray]) -> None:
-        arrays = {n: scores[n] for n in names}
-        from_writer(lambda: save_arrays(paths[seed], KIND, arrays, {**facts, "seed": seed}))
+    def save(seed: int, found: dict[str, np.ndarray]) -> None:
+        folder.save(paths[seed], KIND, {name: found[name] for name in names}, {**facts, "seed": seed})
 
     if missing:
         say(f"scoring {len(train):,} examples with {count} networks at step {setup.score_step:,} ({how})")
-        _say_batch_sizes(setup)
+        _say_batch_sizes(setup, seeds_at_once(how, count))
     if missing and how != "loop":
         for seeds, filled in seed_groups(missing, count, how):
             result = score_ensemble(
@@ -49,10 +52,9 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
                 train,
                 config=config.train,
                 step=setup.score_step,
-                names=names,
+                names=scores,
                 how=how,
                 batch_size=config.score.batch_size,
-                never_learned=config.score.never_learned,
             )
             units = [f"score/seed_{seed:02d}" for seed in seeds]
             folder.log_histories(units, result.history, setup.per_epoch)
@@ -65,80 +67,109 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
                 state = train_with_records(
                     setup, folder, unit, keys[seed], stop=setup.score_step, progress=progress
                 )
-                save(seed, _score(setup, state, paths[seed].with_suffix(".shards")))
-    loaded = from_writer(
-        lambda: [load_checked(path, KIND, names, {**facts, "seed": r}) for r, path in enumerate(paths)]
-    )
-    for path in paths if train.streamed else ():
-        forget_shards(path.with_suffix(".shards"))
+                shards = shards_beside(folder.path / paths[seed], train)
+                options: Any = {"scores": scores, "batch_size": config.score.batch_size}
+                save(seed, score_state(state, setup.model, train, **options, shards=shards))
+    loaded = [folder.load(path, KIND, names, {**facts, "seed": seed}) for seed, path in enumerate(paths)]
+    for path in paths:
+        remove_shards(shards_beside(folder.path / path, train))
     files = []
-    for name in names:
-        file = ScoreFile.from_seeds(
-            name,
-            np.stack([arrays[name] for arrays in loaded]),
-            train,
-            step=setup.score_step,
-            provenance={
-                "config": to_json(config),
-                "epoch": config.score.epoch,
-                "id_source": train.id_source,
-                "versions": environment()["versions"],
-            },
-        )
-        from_writer(functools.partial(file.save, folder.path / "scores" / f"{name}.npz"))
-        report_infinite(file)
+    for score in scores:
+        per_seed = np.stack([arrays[score.name] for arrays in loaded])
+        provenance = {
+            "config": config.facts(),
+            "epoch": config.score.epoch,
+            "id_source": train.id_source,
+            "versions": environment()["versions"],
+        }
+        file = _save(folder.path / "scores", score, per_seed, train, setup.score_step, provenance)
         if 0 < setup.changed.sum() < len(train):
             quality = detection_quality(file.scores, setup.changed)
             say(
-                f"{name} finds the changed labels with ROC AUC {quality.roc_auc:.3f}, precision "
+                f"{file.name} finds the changed labels with ROC AUC {quality.roc_auc:.3f}, precision "
                 f"{quality.precision_at_share:.3f} among as many examples as were changed"
             )
-            folder.log(f"changed_labels/{name}", **quality._asdict())
+            folder.log(f"changed_labels/{file.name}", **quality._asdict())
         files.append(file)
     return files
 
 
-def _score(setup: Setup, state: TrainState, shards: Path) -> dict[str, np.ndarray]:
-    config, train = setup.config.score, setup.splits.train
-    if train.streamed:
-        return score_streamed_state(
-            state,
-            setup.model,
-            train,
-            names=config.names,
-            folder=shards,
-            batch_size=config.batch_size,
-            never_learned=config.never_learned,
+def score_checkpoints(setup: Setup, folder: RunFolder, step: int, scores: Sequence[Score]) -> list[Path]:
+    """Scores the checkpoints of one step of all scoring seeds of a run and writes scores/step_STEP/NAME.npz.
+
+    Args:
+        setup: of the run.
+        folder: with the checkpoints.
+        step: of the checkpoints.
+        scores: which.
+
+    Returns:
+        The score files.
+
+    Raises:
+        InputError: a file is there already, there are no such checkpoints, or one of them is damaged.
+    """
+    config, train = setup.config, setup.splits.train
+    target = folder.path / "scores" / f"step_{step}"
+    there = [str(target / f"{score.name}.npz") for score in scores if (target / f"{score.name}.npz").exists()]
+    if there:
+        raise InputError(f"already there: {', '.join(there)}; move or delete them to score again")
+    seeds = sorted((folder.path / "checkpoints" / "score").glob("seed_*"))
+    if not seeds:
+        raise InputError(
+            f"{folder.path} has no checkpoints of scoring seeds; make them with "
+            f"diet-jax train --purpose score --checkpoint-epochs EPOCH ..."
         )
-    return score_state(
-        state,
-        setup.model,
-        train,
-        names=config.names,
-        batch_size=config.batch_size,
-        keep=None,
-        never_learned=config.never_learned,
-    )
+    program = setup.program()
+    strange = [score.name for score in scores if score.fold is not None and score.fold not in program.folds]
+    if strange:
+        raise InputError(
+            f"the trainings of {folder.path} did not count what {', '.join(strange)} needs; train with these "
+            f"among --score.names"
+        )
+    like = start(seed_keys(config.seed, "score", 1)[0], train, program=program)
+    # All are read before anything is computed: a missing one is told at once.
+    states = [Checkpoints(path).restore(step, like) for path in seeds]
+    options: Any = {"scores": scores, "batch_size": config.score.batch_size}
+    found = []
+    for path, state in zip(seeds, states, strict=True):
+        shards = shards_beside(target / path.name, train)
+        found.append(score_state(state, setup.model, train, **options, shards=shards))
+    provenance = {"checkpoints_of": str(folder.path), "seeds": len(seeds)}
+    for score in scores:
+        _save(target, score, np.stack([one[score.name] for one in found]), train, step, provenance)
+    for path in seeds:
+        remove_shards(shards_beside(target / path.name, train))
+    return [target / f"{score.name}.npz" for score in scores]
 
 
-def _say_batch_sizes(setup: Setup) -> None:
-    """Says how many examples are scored at a time where that was left to the library."""
-    config = setup.config.score
-    names = [name for name in config.names if name != "forgetting"]
-    if config.batch_size == "auto" and names:
-        sizes = score_batch_sizes(names, setup.model, setup.splits.train)
-        say(", ".join(f"{name}: at most {size:,} examples at a time" for name, size in sizes))
+def shards_beside(path: Path, dataset: Dataset) -> Path | None:
+    """Returns the folder for shards of what a file will hold; None for a dataset in memory."""
+    return path.with_suffix(".shards") if dataset.streamed else None
 
 
-def report_infinite(file: ScoreFile) -> None:
-    """Says how many examples have an infinite mean score, if any."""
+def _save(
+    folder: Path, score: Score, per_seed: np.ndarray, train: Dataset, step: int, provenance: dict[str, Any]
+) -> ScoreFile:
+    """Writes the score file of all seeds; says how many examples have an infinite mean, if any."""
+    file = ScoreFile.from_seeds(score, per_seed, train, step=step, provenance=provenance)
+    file.save(folder / f"{score.name}.npz")
     if file.num_infinite:
         seeds = int(np.isinf(file.per_seed).sum())
         say(
             f"{file.name}: {file.num_infinite:,} of {len(file.scores):,} examples have an infinite mean "
-            f"({seeds:,} of {file.per_seed.size:,} single scores are: never learned by that seed); they rank "
-            f"highest, tied"
+            f"({seeds:,} of {file.per_seed.size:,} single scores are: {score.infinite_means} by that seed); "
+            f"they rank highest, tied"
         )
+    return file
+
+
+def _say_batch_sizes(setup: Setup, at_once: int) -> None:
+    """Says how many examples are scored at a time where that was left to the library."""
+    scores = [score for score in setup.scores if score.of_examples]
+    if setup.config.score.batch_size == "auto" and scores:
+        sizes = score_batch_sizes(scores, setup.model, setup.splits.train, at_once=at_once)
+        say(", ".join(f"{score.name}: at most {size:,} examples at a time" for score, size in sizes))
 
 
 def seed_groups(missing: list[int], count: int, how: How) -> list[tuple[list[int], np.ndarray]]:

@@ -1,6 +1,6 @@
 """The selection stage: masks from scores, and the random masks they are compared with."""
 
-import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,15 +8,15 @@ import numpy as np
 
 from diet_jax.analysis.results import FULL, RANDOM
 from diet_jax.data.dataset import fingerprint
-from diet_jax.devices.processes import from_writer
 from diet_jax.devices.progress import say
-from diet_jax.errors import InputError
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup
+from diet_jax.options.plain import plain
 from diet_jax.scores.file import ScoreFile
 from diet_jax.selection.file import KeepFile
 from diet_jax.selection.masks import num_kept, tie_mass
-from diet_jax.selection.ranks import keep_highest, keep_lowest, keep_random, keep_window
+from diet_jax.selection.ranks import keep_random
+from diet_jax.selection.rule import Rule
 from diet_jax.training.loop import check_keep
 from diet_jax.training.seeds import seed_keys
 from diet_jax.types import PRNGKey
@@ -39,6 +39,10 @@ class Selection:
         """The mask bool `[n]` of one seed; None for everything."""
         return self.keep[seed] if self.keep is not None and self.keep.ndim == 2 else self.keep
 
+    def masks(self, seeds: np.ndarray) -> np.ndarray | None:
+        """The mask bool `[n]` for all of some seeds, or one for each `[s n]`; None for everything."""
+        return self.keep[seeds] if self.keep is not None and self.keep.ndim == 2 else self.keep
+
     def digest(self, seed: int) -> str:
         """Names the mask of one seed by its contents."""
         mask = self.mask(seed)
@@ -51,43 +55,46 @@ class Selection:
 
 
 def mask_of(
-    file: ScoreFile, method: str, fraction: float, offset: float = 0.0, *, key: PRNGKey
+    files: Sequence[ScoreFile], rule: Rule, fraction: float, *, key: PRNGKey
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Returns the mask bool `[n]` that a method keeps of a score, and how it came about; says ties."""
-    if method == "window":
-        keep = keep_window(file.scores, fraction, offset=offset, key=key)
-    elif offset:
-        raise InputError(f"offset {offset} needs the method window, got {method}")
-    else:
-        keep = {"highest": keep_highest, "lowest": keep_lowest}[method](file.scores, fraction, key=key)
-    ties = tie_mass(file.scores, keep)
-    if ties.tied:
-        say(
-            f"{file.name}, keep {fraction:g}: {ties.tied:,} examples tie at the edge of the selection, "
-            f"{ties.kept:,} of them are kept by lot"
-        )
-    facts = {"score": file.name, "method": method, "offset": offset, "keep_fraction": fraction}
-    return keep, {**facts, "num_kept": int(keep.sum()), "ties": ties._asdict()}
+    """Returns the mask bool `[n]` that a rule keeps of its scores, and how it came about; says ties."""
+    keep = rule(*(file.scores for file in files), fraction=fraction, key=key)
+    name = kept_by(files)
+    facts: dict[str, Any] = {"score": name, "method": rule.name, "options": plain(rule.chosen)}
+    facts |= {"keep_fraction": fraction, "num_kept": int(keep.sum())}
+    if len(files) == 1:
+        ties = tie_mass(files[0].scores, keep)
+        facts["ties"] = ties._asdict()
+        if ties.tied:
+            say(
+                f"{name}, keep {fraction:g}: {ties.tied:,} examples tie at the edge of the selection, "
+                f"{ties.kept:,} of them are kept by lot"
+            )
+    return keep, facts
+
+
+def kept_by(files: Sequence[ScoreFile]) -> str:
+    """Returns the names of the scores that a selection is made by."""
+    return "+".join(file.name for file in files)
 
 
 def select_stage(setup: Setup, folder: RunFolder, files: list[ScoreFile]) -> list[Selection]:
     """Makes the masks of every score and of the random baselines, masks/NAME_keepFRACTION.npz."""
-    config, train = setup.config, setup.splits.train
+    config, train, rule = setup.config, setup.splits.train, setup.config.select.rule
     tie_key = seed_keys(config.seed, "tie_break", 1)[0]
     random_keys = seed_keys(config.seed, "random_subset", config.retrain.num_seeds)
+    groups = [[file] for file in files] if rule.num_scores == 1 else [files]
     selections = [Selection(FULL, 1.0, None)]
     for fraction in sorted(config.select.fractions):
-        method, offset = config.select.method, config.select.offset
-        masks = {file.name: mask_of(file, method, fraction, offset, key=tie_key) for file in files}
+        masks = {kept_by(group): mask_of(group, rule, fraction, key=tie_key) for group in groups}
         random = np.stack([keep_random(key, len(train), fraction) for key in random_keys])
         facts = {"method": RANDOM, "keep_fraction": fraction, "num_kept": num_kept(len(train), fraction)}
         masks[RANDOM] = (random, {**facts, "seeds": "one mask per retraining seed"})
-        for kept_by, (keep, provenance) in masks.items():
-            selection = Selection(kept_by, fraction, keep)
+        for name, (keep, provenance) in masks.items():
+            selection = Selection(name, fraction, keep)
             for each in np.atleast_2d(keep):
                 check_keep(train, each, config.train)
             mask = KeepFile(keep, train.ids, f"{train.name}/{train.split}", train.fingerprint, provenance)
-            path = folder.path / "masks" / f"{selection.name}.npz"
-            from_writer(functools.partial(mask.save, path))
+            mask.save(folder.path / "masks" / f"{selection.name}.npz")
             selections.append(selection)
     return selections

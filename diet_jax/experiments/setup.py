@@ -2,7 +2,6 @@
 
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,14 @@ from diet_jax.data.sources import load_dataset, load_streamed
 from diet_jax.devices.defaults import How
 from diet_jax.devices.progress import say
 from diet_jax.ensemble.over_seeds import AnyHow, resolve_how
+from diet_jax.ensemble.scoring import all_folds
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import RunConfig
-from diet_jax.files.arrays import save_arrays
+from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.models import create_model
+from diet_jax.scores.score import Score
 from diet_jax.selection.masks import num_kept
+from diet_jax.training.loop import program_of
 from diet_jax.training.recipe import (
     decay_boundaries,
     epoch_to_step,
@@ -27,6 +29,7 @@ from diet_jax.training.recipe import (
     total_steps,
 )
 from diet_jax.training.seeds import seed_keys
+from diet_jax.training.step import Program
 from diet_jax.types import Model
 
 
@@ -66,6 +69,17 @@ class Setup:
         """The steps whose states are saved, ascending."""
         epochs = self.config.checkpoint_epochs
         return tuple(sorted({self._step(epoch, "checkpoint_epochs") for epoch in epochs}))
+
+    @functools.cached_property
+    def scores(self) -> tuple[Score, ...]:
+        """What examples are scored by."""
+        return self.config.score.scores
+
+    def program(self, num_kept: int | None = None) -> Program:
+        """Returns the program of a training on so many of the train examples, by default all."""
+        return program_of(
+            self.model, self.splits.train, self.config.train, num_kept=num_kept, folds=all_folds(self.scores)
+        )
 
     def how(self, asked: AnyHow) -> How:
         """How seeds are batched: as asked for or the default; one by one with checkpoints or streaming."""
@@ -108,7 +122,7 @@ class Setup:
         return step
 
 
-def save_noise(setup: Setup, path: Path) -> None:
+def save_noise(setup: Setup, folder: RunFolder) -> None:
     """Writes clean labels, labels and which of them differ, with ids; nothing where no label was replaced."""
     if setup.clean_labels is None:
         return
@@ -120,7 +134,7 @@ def save_noise(setup: Setup, path: Path) -> None:
         "changed": setup.changed,
     }
     facts = {"fingerprint": train.fingerprint, "changed_share": float(setup.changed.mean())}
-    save_arrays(path, "label noise", arrays, facts)
+    folder.save("noise.npz", "label noise", arrays, facts)
 
 
 def load_splits(config: RunConfig) -> tuple[Splits, np.ndarray | None]:

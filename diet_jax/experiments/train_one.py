@@ -16,8 +16,8 @@ from diet_jax.experiments.run_folder import RunFolder, epoch_means
 from diet_jax.experiments.setup import Setup
 from diet_jax.training.checkpoints import Checkpoints
 from diet_jax.training.loop import check_keep, start, train_between
-from diet_jax.training.recipe import TrainConfig, steps_per_epoch, total_steps
-from diet_jax.training.step import TrainState
+from diet_jax.training.recipe import steps_per_epoch
+from diet_jax.training.step import Program, TrainState
 from diet_jax.training.streaming import reading_position, stream_between
 from diet_jax.types import PRNGKey
 
@@ -59,9 +59,8 @@ def train_with_records(
     train, config = setup.splits.train, setup.config.train
     kept = check_keep(train, keep, config)
     per_epoch = steps_per_epoch(len(kept), config.batch_size)
-    num_steps = total_steps(config, len(train), len(kept))
-    stop = num_steps if stop is None else stop
-    static: Any = {"model": setup.model, "config": config, "num_steps": num_steps}
+    program = setup.program(len(kept))
+    stop = program.num_steps if stop is None else stop
     checkpoints = Checkpoints(folder.path / "checkpoints" / unit)
     to_save = {step for step in (setup.checkpoint_steps if save is None else save) if step <= stop}
     unfinished = Checkpoints(folder.path / "unfinished" / unit)
@@ -70,9 +69,9 @@ def train_with_records(
     # What is asked for may lie before what is there: start no later than the first state that is missing.
     needed = min({*to_save, stop} - set(there), default=stop)
     done = max((step for step in places if step <= needed), default=None)
-    fresh = first or partial(start, key, setup.model, train, config=config, num_steps=num_steps)
+    fresh = first or partial(start, key, train, program=program)
     state, position = fresh(), None
-    position_at, steps = data_steps(train, kept, config, static)
+    position_at, steps = data_steps(train, kept, program)
     begun = int(state.step)
     if done is not None:
         state, position = places[done].restore_with_position(done, state)
@@ -104,23 +103,20 @@ def train_with_records(
 
 
 def data_steps(
-    train: Dataset, kept: np.ndarray, config: TrainConfig, static: dict[str, Any]
+    train: Dataset, kept: np.ndarray, program: Program
 ) -> tuple[Callable[[TrainState], dict[str, Any] | None], Callable[..., Iterator[Any]]]:
     """Returns where a state stands in streamed data (None in memory), and what trains on between stops."""
     if not isinstance(train, StreamedDataset):
         return (
             lambda state: None,
-            lambda state, stops, position: train_between(state, train.examples(), kept, stops, **static),
+            lambda state, stops, position: train_between(
+                state, train.examples(), kept, stops, program=program
+            ),
         )
     return (
-        lambda state: reading_position(int(state.step), state.key, train, kept, config),
+        lambda state: reading_position(int(state.step), state.key, train, kept, program.config),
         lambda state, stops, position: stream_between(
-            state,
-            train,
-            kept,
-            stops,
-            position=position,
-            **static,  # type: ignore[arg-type]
+            state, train, kept, stops, program=program, position=position
         ),
     )
 

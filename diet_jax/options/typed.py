@@ -38,6 +38,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return type(value) is tuple and all(_fits(item, options[0]) for item in value)
     if hint is float:
         return type(value) in (int, float)
+    if hint is Any or origin is dict:
+        return True
     return type(value) is hint or (dataclasses.is_dataclass(hint) and isinstance(value, hint))  # type: ignore[arg-type]
 
 

@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 
 from diet_jax.data.dataset import Dataset, check_belongs
+from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError
 from diet_jax.files.arrays import load_arrays, save_arrays
+from diet_jax.scores.score import SCORES, Score
 
-DEFINITIONS = {
-    "el2n": "EL2N: norm of softmax(logits) - onehot(label), eval mode, un-augmented",
-    "grand": "GraNd: norm of the gradient of the cross-entropy in all parameters, eval mode, un-augmented",
-    "grand_last_layer": "norm of the gradient of the cross-entropy in the last dense layer only, eval mode",
-    "forgetting": "forgetting events in training: correct at the previous presentation, wrong at this one",
-}
+ARRAYS = ("scores", "per_seed", "ids", "labels")
+FACTS = ("name", "dataset", "fingerprint", "step", "provenance")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +45,7 @@ class ScoreFile:
     @classmethod
     def from_seeds(
         cls,
-        name: str,
+        score: Score | str,
         per_seed: Any,
         dataset: Dataset,
         *,
@@ -57,7 +55,7 @@ class ScoreFile:
         """Averages scores over seeds and binds them to a dataset.
 
         Args:
-            name: score name.
+            score: the score, or the name of one that is not registered.
             per_seed: float `[s n]`, rows in dataset order.
             dataset: what was scored.
             step: optimiser updates before scoring.
@@ -69,6 +67,9 @@ class ScoreFile:
         per_seed = np.asarray(per_seed, np.float32)
         if per_seed.ndim != 2 or per_seed.shape[1] != len(dataset) or not len(per_seed):
             raise InputError(f"per_seed must have shape [s, {len(dataset)}], got {per_seed.shape}")
+        if isinstance(score, str) and score in SCORES.names():
+            score = SCORES.find(score)
+        name, definition = (score, score) if isinstance(score, str) else (score.name, score.definition)
         return cls(
             name=name,
             scores=per_seed.mean(axis=0, dtype=np.float64),
@@ -79,17 +80,17 @@ class ScoreFile:
             fingerprint=dataset.fingerprint,
             step=step,
             provenance={
-                "definition": DEFINITIONS.get(name, name),
+                "definition": definition,
                 "high_means": "hard",
                 **(provenance or {}),
             },
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a compressed .npz, whole or not at all."""
-        arrays = {field: getattr(self, field) for field in ("scores", "per_seed", "ids", "labels")}
-        facts = {f: getattr(self, f) for f in ("name", "dataset", "fingerprint", "step", "provenance")}
-        save_arrays(path, "scores", arrays, facts)
+        """Writes a compressed .npz, whole or not at all; of several processes the first one does."""
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        facts = {name: getattr(self, name) for name in FACTS}
+        from_writer(lambda: save_arrays(path, "scores", arrays, facts))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, dataset: Dataset | None = None) -> "ScoreFile":
@@ -102,9 +103,7 @@ class ScoreFile:
         Raises:
             InputError: the file is missing, damaged, no score file, or of another dataset.
         """
-        names = ("scores", "per_seed", "ids", "labels")
-        known = ("name", "dataset", "fingerprint", "step", "provenance")
-        arrays, facts = load_arrays(path, "scores", names, known)
+        arrays, facts = from_writer(lambda: load_arrays(path, "scores", ARRAYS, FACTS))
         shapes = {name: array.shape for name, array in arrays.items()}
         if len(set(shapes["scores"] + shapes["ids"] + shapes["labels"] + shapes["per_seed"][1:])) != 1 or [
             len(shape) for shape in shapes.values()

@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 
 from diet_jax.data.dataset import Dataset, check_belongs
+from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError
 from diet_jax.files.arrays import load_arrays, save_arrays
+
+FACTS = ("dataset", "fingerprint", "provenance")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +33,10 @@ class KeepFile:
     provenance: dict[str, Any]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a compressed .npz, whole or not at all."""
-        facts = {f: getattr(self, f) for f in ("dataset", "fingerprint", "provenance")}
-        save_arrays(path, "keep", {"keep": self.keep, "ids": self.ids}, facts)
+        """Writes a compressed .npz, whole or not at all; of several processes the first one does."""
+        facts = {name: getattr(self, name) for name in FACTS}
+        arrays = {"keep": self.keep, "ids": self.ids}
+        from_writer(lambda: save_arrays(path, "keep", arrays, facts))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, dataset: Dataset | None = None) -> "KeepFile":
@@ -41,8 +45,7 @@ class KeepFile:
         Raises:
             InputError: the file is missing, damaged, no mask file, or of another dataset.
         """
-        known = ("dataset", "fingerprint", "provenance")
-        arrays, facts = load_arrays(path, "keep", ("keep", "ids"), known)
+        arrays, facts = from_writer(lambda: load_arrays(path, "keep", ("keep", "ids"), FACTS))
         keep, ids = arrays["keep"], arrays["ids"]
         if keep.dtype != bool or keep.ndim not in (1, 2) or keep.shape[-1:] != ids.shape:
             raise InputError(f"{path} is damaged: its mask does not fit its ids")

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +12,12 @@ from diet_jax.data.dataset import Dataset
 from diet_jax.devices.defaults import default_steps_per_call, training_has_convolution
 from diet_jax.devices.mesh import copied, fetch, replicate
 from diet_jax.errors import InputError
+from diet_jax.scores.dynamics import FORGETTING_FOLD
+from diet_jax.scores.score import Fold
 from diet_jax.selection.masks import kept_indices
 from diet_jax.training.recipe import TrainConfig, steps_per_epoch, total_steps
 from diet_jax.training.step import (
+    Program,
     StepMetrics,
     TrainState,
     advance_in_one_program,
@@ -30,11 +32,10 @@ from diet_jax.types import Examples, Mask, Model, PRNGKey, Rows
 # Where a call does one step, the batches are still drawn for many steps at once: sorting is not free.
 ROWS_PER_CALL = 500
 
-_STATIC = ("model", "config", "num_steps")
-_init = jax.jit(init_state, static_argnames=(*_STATIC, "image_shape", "num_examples"))
+_init = jax.jit(init_state, static_argnames=("program", "image_shape", "num_examples"))
 _rows = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
-_one_step = jax.jit(train_step, static_argnames=_STATIC, donate_argnames="state")
-_many_steps = jax.jit(train_steps, static_argnames=_STATIC, donate_argnames="state")
+one_step = jax.jit(train_step, static_argnames="program", donate_argnames="state")
+many_steps = jax.jit(train_steps, static_argnames="program", donate_argnames="state")
 
 
 def check_keep(dataset: Dataset, keep: Mask | None, config: TrainConfig) -> np.ndarray:
@@ -82,11 +83,23 @@ def check_classes(model: Model, image_shape: tuple[int, int, int], num_classes: 
         )
 
 
-def start(key: PRNGKey, model: Model, dataset: Dataset, *, config: TrainConfig, num_steps: int) -> TrainState:
+def program_of(
+    model: Model,
+    dataset: Dataset,
+    config: TrainConfig,
+    *,
+    num_kept: int | None = None,
+    folds: tuple[Fold, ...] = (FORGETTING_FOLD,),
+) -> Program:
+    """Returns the program of a training on `num_kept` examples of a dataset, by default all."""
+    return Program(model, config, total_steps(config, len(dataset), num_kept), folds)
+
+
+def start(key: PRNGKey, dataset: Dataset, *, program: Program) -> TrainState:
     """Returns the state at step 0, compiled; the state owns its buffers, the key stays the caller's."""
     key_data = jnp.array(jax.random.key_data(key), copy=True)
     own_key = replicate(jax.random.wrap_key_data(key_data, impl=jax.random.key_impl(key)))
-    return _init(own_key, dataset.image_shape, len(dataset), model=model, config=config, num_steps=num_steps)
+    return _init(own_key, dataset.image_shape, len(dataset), program=program)
 
 
 def put_examples(dataset: Dataset) -> Examples:
@@ -102,9 +115,7 @@ def train_between(
     kept: Rows,
     stops: Sequence[int],
     *,
-    model: Model,
-    config: TrainConfig,
-    num_steps: int,
+    program: Program,
 ) -> Iterator[tuple[TrainState, StepMetrics]]:
     """Trains on from a state and yields at each stop.
 
@@ -116,15 +127,13 @@ def train_between(
         examples: all rows of the dataset, on the device.
         kept: int `[k]`, the rows to train on.
         stops: steps to yield at, ascending, none before the state's own step.
-        model: what is trained.
-        config: how; `steps_per_call` updates run in one compiled call.
-        num_steps: length of the whole training.
+        program: of the training; `config.steps_per_call` updates run in one compiled call.
 
     Yields:
         The state at each stop, and the metrics of the steps since the last one.
     """
-    image_shape = examples.image_shape
-    per_call = config.steps_per_call or default_steps_per_call(training_has_convolution(model, image_shape))
+    config, num_steps = program.config, program.num_steps
+    per_call = steps_per_call(program, examples.image_shape)
     order_key, kept = run_keys(state.key).order, jnp.asarray(kept)
     examples = replicate(examples)
     step = int(state.step)
@@ -137,15 +146,11 @@ def train_between(
             rows = _rows(order_key, kept, step, num_steps=drawn, batch_size=config.batch_size)
             count = min(drawn, stop - step)
             if per_call > 1:
-                state, new = _many_steps(
-                    state, examples, rows, count, model=model, config=config, num_steps=num_steps
-                )
+                state, new = many_steps(state, examples, rows, count, program=program)
                 metrics.append((new, count))
             else:
                 for batch in fetch(rows)[:count]:
-                    state, new = _one_step(
-                        state, examples, batch, model=model, config=config, num_steps=num_steps
-                    )
+                    state, new = one_step(state, examples, batch, program=program)
                     metrics.append((new, 1))
             step += count
         yield state, _joined(metrics)
@@ -196,16 +201,13 @@ def train(
     """
     check_classes(model, dataset.image_shape, dataset.num_classes)
     kept = check_keep(dataset, keep, config)
-    num_steps = total_steps(config, len(dataset), len(kept))
-    stop = check_updates(num_updates, num_steps)
+    program = program_of(model, dataset, config, num_kept=len(kept))
+    stop = check_updates(num_updates, program.num_steps)
     if isinstance(key, Tracer):
-        static: Any = {"model": model, "config": config, "num_steps": num_steps}
-        state = init_state(key, dataset.image_shape, len(dataset), **static)
-        return advance_in_one_program(state, dataset.examples(), kept, num_updates=stop, **static)
-    examples = put_examples(dataset)
-    state = start(key, model, dataset, config=config, num_steps=num_steps)
-    steps = train_between(state, examples, kept, [stop], model=model, config=config, num_steps=num_steps)
-    return next(steps)
+        state = init_state(key, dataset.image_shape, len(dataset), program=program)
+        return advance_in_one_program(state, dataset.examples(), kept, num_updates=stop, program=program)
+    state = start(key, dataset, program=program)
+    return next(train_between(state, put_examples(dataset), kept, [stop], program=program))
 
 
 def train_from(
@@ -247,14 +249,17 @@ def train_from(
         (33, (23,))
     """
     kept = check_keep(dataset, keep, config)
-    num_steps = total_steps(config, len(dataset), len(kept))
-    stop = check_updates(num_updates, num_steps)
+    program = program_of(model, dataset, config, num_kept=len(kept))
+    stop = check_updates(num_updates, program.num_steps)
     # Training uses up the buffers of the state that it goes on from.
     own = replicate(copied(state))
-    steps = train_between(
-        own, put_examples(dataset), kept, [stop], model=model, config=config, num_steps=num_steps
-    )
-    return next(steps)
+    return next(train_between(own, put_examples(dataset), kept, [stop], program=program))
+
+
+def steps_per_call(program: Program, image_shape: tuple[int, int, int]) -> int:
+    """Returns how many updates one compiled call does: as configured, or the backend's default."""
+    convolutional = training_has_convolution(program.model, image_shape)
+    return program.config.steps_per_call or default_steps_per_call(convolutional)
 
 
 def check_updates(num_updates: int | None, num_steps: int) -> int:

@@ -1,6 +1,7 @@
 """Training one network as pure functions of its state; `train` in loop.py calls them."""
 
 import functools
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,8 @@ from jaxtyping import Int
 from diet_jax.devices.mesh import hold_whole, split_batch, split_params
 from diet_jax.errors import InputError
 from diet_jax.per_example.losses import cross_entropy
-from diet_jax.scores.dynamics import ForgettingState, init_forgetting, update_forgetting
+from diet_jax.scores.dynamics import FORGETTING_FOLD
+from diet_jax.scores.score import Fold
 from diet_jax.training.recipe import TrainConfig, make_optimizer, prepare_batch, steps_per_epoch
 from diet_jax.types import (
     Array,
@@ -27,26 +29,47 @@ from diet_jax.types import (
 )
 
 
+@dataclass(frozen=True)
+class Program:
+    """What the compiled programs of a training depend on beside their arrays: their one static argument."""
+
+    model: Model
+    """What is trained."""
+    config: TrainConfig
+    """How."""
+    num_steps: int
+    """Length of the whole training, which the learning-rate schedule needs."""
+    folds: tuple[Fold, ...] = (FORGETTING_FOLD,)
+    """What is remembered of every example for scores of training dynamics."""
+
+    @functools.cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        """The config's optimiser for a training of this length."""
+        return make_optimizer(self.config, self.num_steps)
+
+
 class RunKeys(NamedTuple):
-    """The three independent streams of one run."""
+    """The independent streams of one run."""
 
     init: PRNGKey
     order: PRNGKey
     augment: PRNGKey
+    score: PRNGKey
+    """Of scores that draw random numbers."""
 
 
 class TrainState(NamedTuple):
     """All that an exact resume needs. With a leading seed axis on every leaf it holds an ensemble.
 
     `step` counts the updates done; `key` is the run's key, from which everything random at every step
-    follows; `forgetting` covers all rows of the dataset.
+    follows; `dynamics` holds, by the name of its fold, what is remembered of all rows of the dataset.
     """
 
     step: Array
     variables: Variables
     opt_state: Any
     key: Array
-    forgetting: ForgettingState
+    dynamics: dict[str, Any]
 
 
 class StepMetrics(NamedTuple):
@@ -57,12 +80,12 @@ class StepMetrics(NamedTuple):
 
 
 def run_keys(key: PRNGKey) -> RunKeys:
-    """Splits one run's key into its three named streams: initialisation, data order, augmentation.
+    """Splits one run's key into its named streams: initialisation, data order, augmentation, scores.
 
     Example:
         >>> import jax
         >>> run_keys(jax.random.key(0))._fields
-        ('init', 'order', 'augment')
+        ('init', 'order', 'augment', 'score')
     """
     return RunKeys(*(jax.random.fold_in(key, stream) for stream in range(len(RunKeys._fields))))
 
@@ -112,9 +135,7 @@ def init_state(
     image_shape: tuple[int, int, int],
     num_examples: int,
     *,
-    model: Model,
-    config: TrainConfig,
-    num_steps: int,
+    program: Program,
 ) -> TrainState:
     """Returns the state at step 0.
 
@@ -122,18 +143,16 @@ def init_state(
         key: of the run.
         image_shape: height, width, channels.
         num_examples: rows of the whole dataset, also when training on a subset.
-        model: what is trained.
-        config: how.
-        num_steps: length of the whole training, which the learning-rate schedule needs.
+        program: of the training.
     """
-    params, model_state = model.init(run_keys(key).init, image_shape)
+    params, model_state = program.model.init(run_keys(key).init, image_shape)
     params = split_params(params)
     return TrainState(
         step=jnp.int32(0),
         variables=Variables(params, hold_whole(model_state)),
-        opt_state=split_params(make_optimizer(config, num_steps).init(params)),
+        opt_state=split_params(program.optimizer.init(params)),
         key=key,
-        forgetting=hold_whole(init_forgetting(num_examples)),
+        dynamics=hold_whole({fold.name: fold.init(num_examples) for fold in program.folds}),
     )
 
 
@@ -142,19 +161,15 @@ def train_step(
     examples: Examples,
     rows: Int[Array, "b"],
     *,
-    model: Model,
-    config: TrainConfig,
-    num_steps: int,
+    program: Program,
 ) -> tuple[TrainState, StepMetrics]:
-    """Does one optimiser update on the examples in `rows`, and folds the forgetting events.
+    """Does one optimiser update on the examples in `rows`, and folds the training dynamics.
 
     Args:
         state: before the update.
         examples: all rows of the dataset, on the device.
         rows: int `[b]`, this step's batch.
-        model: what is trained.
-        config: how.
-        num_steps: length of the whole training.
+        program: of the training.
 
     Returns:
         The state after the update; loss and accuracy of the batch before it.
@@ -162,13 +177,13 @@ def train_step(
     Raises:
         InputError: the augmentation works on images that are read from disk only.
     """
-    if config.augment == "resized_crop":
+    if program.config.augment == "resized_crop":
         raise InputError(
             "augment resized_crop cuts images as they are read from disk: load the dataset with "
             "load_streamed (--data.streaming), or choose crop_flip, crop or none"
         )
     batch = Examples(examples.images[rows], examples.labels[rows], examples.mean, examples.std)
-    return train_on_batch(state, batch, rows, model=model, config=config, num_steps=num_steps)
+    return train_on_batch(state, batch, rows, program=program)
 
 
 def train_on_batch(
@@ -176,9 +191,7 @@ def train_on_batch(
     batch: Examples,
     rows: Int[Array, "b"],
     *,
-    model: Model,
-    config: TrainConfig,
-    num_steps: int,
+    program: Program,
 ) -> tuple[TrainState, StepMetrics]:
     """Does one optimiser update on a batch that is at hand: `train_step` after its lookup.
 
@@ -186,33 +199,34 @@ def train_on_batch(
         state: before the update.
         batch: the stored images and labels of this step.
         rows: int `[b]`, which examples of the dataset they are.
-        model: what is trained.
-        config: how.
-        num_steps: length of the whole training.
+        program: of the training.
 
     Returns:
         The state after the update; loss and accuracy of the batch before it.
     """
     key = jax.random.fold_in(run_keys(state.key).augment, state.step)
     images, labels = split_batch(
-        (prepare_batch(config, key, batch.images, batch.mean, batch.std), batch.labels)
+        (prepare_batch(program.config, key, batch.images, batch.mean, batch.std), batch.labels)
     )
     params, model_state = state.variables
 
     def loss_fn(params: Any) -> tuple[Array, tuple[Array, Any]]:
-        logits, new_model_state = model.apply(Variables(params, model_state), images, train=True)
+        logits, new_model_state = program.model.apply(Variables(params, model_state), images, train=True)
         return cross_entropy(logits, labels).mean(), (logits, new_model_state)
 
     (loss, (logits, model_state)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
-    updates, opt_state = make_optimizer(config, num_steps).update(gradients, state.opt_state, params)
+    updates, opt_state = program.optimizer.update(gradients, state.opt_state, params)
     correct = jnp.argmax(logits, axis=-1) == labels
+    dynamics = {
+        fold.name: fold.update(state.dynamics[fold.name], rows, logits, labels) for fold in program.folds
+    }
     # Every state is split as the one before, so that it can take the place of that in memory.
     new_state = TrainState(
         step=state.step + 1,
         variables=Variables(split_params(optax.apply_updates(params, updates)), hold_whole(model_state)),
         opt_state=split_params(opt_state),
         key=state.key,
-        forgetting=hold_whole(update_forgetting(state.forgetting, rows, correct)),
+        dynamics=hold_whole(dynamics),
     )
     return new_state, StepMetrics(loss, jnp.mean(correct.astype(jnp.float32)))
 
@@ -223,9 +237,7 @@ def train_steps(
     rows: Int[Array, "t b"],
     count: Any = None,
     *,
-    model: Model,
-    config: TrainConfig,
-    num_steps: int,
+    program: Program,
 ) -> tuple[TrainState, StepMetrics]:
     """Does the first `count` of `t` updates in one loop on the device.
 
@@ -235,14 +247,12 @@ def train_steps(
         rows: int `[t b]`, one batch per step.
         count: how many of them, at most `t`; may be traced, so one program serves every number. By
             default all.
-        model: what is trained.
-        config: how.
-        num_steps: length of the whole training.
+        program: of the training.
 
     Returns:
         The state after the last update; metrics `[t]`, of which the first `count` are filled.
     """
-    step = functools.partial(train_step, model=model, config=config, num_steps=num_steps)
+    step = functools.partial(train_step, program=program)
 
     def body(i: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
         state, metrics = carry
@@ -261,9 +271,7 @@ def advance_in_one_program(
     kept: Rows,
     *,
     num_updates: int,
-    model: Model,
-    config: TrainConfig,
-    num_steps: int,
+    program: Program,
 ) -> tuple[TrainState, StepMetrics]:
     """Does the next `num_updates` updates of a training in one loop: the form that `jit` and `vmap` take.
 
@@ -272,9 +280,7 @@ def advance_in_one_program(
         examples: all rows of the dataset, on the device.
         kept: int `[k]`, the rows to train on.
         num_updates: updates to do now.
-        model: what is trained.
-        config: how.
-        num_steps: length of the whole training, which the learning-rate schedule needs.
+        program: of the training.
 
     Returns:
         The state after the last update; metrics `[num_updates]`.
@@ -284,9 +290,9 @@ def advance_in_one_program(
         kept,
         state.step,
         num_steps=num_updates,
-        batch_size=config.batch_size,
+        batch_size=program.config.batch_size,
     )
-    return train_steps(state, examples, rows, model=model, config=config, num_steps=num_steps)
+    return train_steps(state, examples, rows, program=program)
 
 
 def predictions(

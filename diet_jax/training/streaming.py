@@ -15,14 +15,14 @@ from diet_jax.data.streaming.streamed import StreamedDataset
 from diet_jax.devices.mesh import DATA, FSDP, fetch, replicate
 from diet_jax.errors import InputError
 from diet_jax.training.recipe import TrainConfig, steps_per_epoch
-from diet_jax.training.step import StepMetrics, TrainState, batch_rows, run_keys, train_on_batch
-from diet_jax.types import Examples, Model, PRNGKey, Rows
+from diet_jax.training.step import Program, StepMetrics, TrainState, batch_rows, run_keys, train_on_batch
+from diet_jax.types import Examples, PRNGKey, Rows
 
 # Rows of the order that are drawn at once; a pipeline is made anew after them.
 ROWS_AT_ONCE = 2**22
 
 _rows = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
-_step = jax.jit(train_on_batch, static_argnames=("model", "config", "num_steps"), donate_argnames="state")
+_step = jax.jit(train_on_batch, static_argnames="program", donate_argnames="state")
 
 
 def stream_between(
@@ -31,9 +31,7 @@ def stream_between(
     kept: Rows,
     stops: Sequence[int],
     *,
-    model: Model,
-    config: TrainConfig,
-    num_steps: int,
+    program: Program,
     position: dict[str, Any] | None = None,
 ) -> Iterator[tuple[TrainState, StepMetrics]]:
     """Trains on from a state and yields at each stop, as `train_between` does, with images read from disk.
@@ -47,9 +45,7 @@ def stream_between(
         dataset: the full train split.
         kept: int `[k]`, the rows to train on.
         stops: steps to yield at, ascending, none before the state's own step.
-        model: what is trained.
-        config: how.
-        num_steps: length of the whole training.
+        program: of the training.
         position: what was saved with the state (`reading_position`); it must be that of this training.
 
     Yields:
@@ -71,23 +67,22 @@ def stream_between(
         >>> train = dj.load_streamed(f"folder:{root}", cache_dir=root / "cache", image_size=8).train
         >>> model = dj.create_model("mlp", num_classes=2)
         >>> config = dj.TrainConfig(steps=3, batch_size=4, augment="resized_crop")
-        >>> options = {"model": model, "config": config, "num_steps": 3}
-        >>> state = start(jax.random.key(0), model, train, config=config, num_steps=3)
-        >>> state, history = next(stream_between(state, train, np.arange(8), [3], **options))
+        >>> program = dj.Program(model, config, num_steps=3)
+        >>> state = start(jax.random.key(0), train, program=program)
+        >>> state, history = next(stream_between(state, train, np.arange(8), [3], program=program))
         >>> int(state.step), history.loss.shape
         (3, (3,))
     """
     key = _local_key(state.key)
     step, stops = int(fetch(state.step)), list(stops)
     for before, stop in zip([step, *stops], stops, strict=False):
-        if not before <= stop <= num_steps:
-            raise InputError(f"stops must ascend from step {step} to at most {num_steps}, got {stop}")
+        if not before <= stop <= program.num_steps:
+            raise InputError(f"stops must ascend from step {step} to at most {program.num_steps}, got {stop}")
     if position is not None:
-        check_position(position, reading_position(step, key, dataset, kept, config))
+        check_position(position, reading_position(step, key, dataset, kept, program.config))
     state = replicate(state)
     mean, std = replicate([np.asarray(values, np.float32) for values in dataset.normalization])
-    static: Any = {"model": model, "config": config, "num_steps": num_steps}
-    batches = read_batches(dataset, key, kept, step, stops[-1] if stops else step, config=config)
+    batches = read_batches(dataset, key, kept, step, stops[-1] if stops else step, config=program.config)
     metrics: list[StepMetrics] = []
     try:
         batch = next(batches, None)
@@ -97,7 +92,7 @@ def stream_between(
                 assert batch is not None
                 rows, images = batch
                 labels: Any = dataset.labels[rows]
-                state, new = _step(state, Examples(images, labels, mean, std), rows, **static)
+                state, new = _step(state, Examples(images, labels, mean, std), rows, program=program)
                 # While the device works on this step.
                 batch = next(batches, None)
                 if metrics:  # Else batches would pile up on a device that is slower than the disk.

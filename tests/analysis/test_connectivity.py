@@ -272,7 +272,7 @@ def test_all_points_and_all_pairs_run_one_program(conv_model, ends, train_split)
     # No other test has batches of this size; the line itself may be compiled already.
     with compilations() as names:
         path_correct(conv_model, *ends, train_split, num_points=3, batch_size=13)
-    assert set(names) - {"jit(_interpolated)"} == {"jit(_mapped)"}
+    assert set(names) - {"jit(_interpolated)"} == {"jit(mapped_batches)"}
     assert len(names) == len(set(names))
     with compilations() as names:
         path_correct(conv_model, *ends[::-1], train_split, num_points=9, batch_size=13)
@@ -435,14 +435,14 @@ def test_onset_options_and_errors():
 def run(state, stop, model, dataset):
     kept = np.arange(len(dataset), dtype=np.int32)
     steps = train_between(
-        state, dataset.examples(), kept, [stop], model=model, config=CONFIG, num_steps=CONFIG.steps
+        state, dataset.examples(), kept, [stop], program=dj.Program(model, CONFIG, CONFIG.steps)
     )
     return next(steps)[0]
 
 
 @pytest.fixture
 def parent(conv_model, train_split):
-    state = start(KEY, conv_model, train_split, config=CONFIG, num_steps=9)
+    state = start(KEY, train_split, program=dj.Program(conv_model, CONFIG, 9))
     return run(state, 4, conv_model, train_split)
 
 
@@ -453,7 +453,9 @@ def test_a_child_with_the_key_of_its_parent_is_its_parent(parent, conv_model, tr
     parent = run(parent, 9, conv_model, train_split)
     assert_same_bits(child, parent)
     # And the parent went where it would have gone without a child.
-    alone = run(start(KEY, conv_model, train_split, config=CONFIG, num_steps=9), 9, conv_model, train_split)
+    alone = run(
+        start(KEY, train_split, program=dj.Program(conv_model, CONFIG, 9)), 9, conv_model, train_split
+    )
     assert_same_bits(alone, parent)
 
 

@@ -411,9 +411,10 @@ def test_a_training_step_moves_only_the_parameters(conv_model, conv_variables):
     config = dj.TrainConfig(
         batch_size=6, steps=4, augment="none", momentum=0, nesterov=False, weight_decay=0, decay_at=()
     )
-    fresh = init_state(KEY, (8, 8, 2), 6, model=conv_model, config=config, num_steps=4)
+    program = dj.Program(conv_model, config, 4)
+    fresh = init_state(KEY, (8, 8, 2), 6, program=program)
     state = fresh._replace(variables=variables)
-    update = jax.jit(train_step, static_argnames=("model", "config", "num_steps"), donate_argnames="state")
+    update = jax.jit(train_step, static_argnames="program", donate_argnames="state")
     examples = data.examples()
     images = dj.normalize(examples.images, examples.mean, examples.std)
     jacobian = whole_jacobian(conv_model, conv_variables, images)

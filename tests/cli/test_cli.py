@@ -56,9 +56,9 @@ BAD_OPTIONS = {
     "width 0": (["--model.widths", "0"], "width"),
     "stem of another model": (["--model.stem", "imagenet"], "stem: model 'mlp' has no such option"),
     "first stage of width 0": (["--model.name", "resnet18", "--model.width", "0"], "width: expected"),
-    "offset without window": (["--select.offset", "0.3"], "needs select.method window"),
+    "offset without window": (["--select.window.offset", "0.3"], "method is highest; choose it there"),
     "window out of range": (
-        ["--select.method", "window", "--select.offset", "0.6", "--select.fractions", "0.5"],
+        ["--select.method", "window", "--select.window.offset", "0.6", "--select.fractions", "0.5"],
         "at most 1",
     ),
     "negative seed": (["--seed", "-1"], "seed must be at least 0"),
@@ -361,8 +361,8 @@ def test_select_writes_mask_and_ids_and_never_overwrites(finished, capsys, elsew
     [
         (["--fraction", "0"], "keep fraction must be above 0"),
         (["--fraction", "nan"], "got nan"),
-        (["--fraction", "0.6", "--method", "window", "--offset", "0.5"], "at most 1"),
-        (["--fraction", "0.6", "--offset", "0.5"], "needs the method window"),
+        (["--fraction", "0.6", "--method", "window", "--window.offset", "0.5"], "at most 1"),
+        (["--fraction", "0.6", "--window.offset", "0.5"], "method is highest"),
     ],
 )
 def test_select_refuses_what_it_cannot_keep(finished, capsys, elsewhere, options, message):

@@ -22,9 +22,9 @@ import diet_jax as dj
 from diet_jax.analysis.connectivity.barriers import path_correct
 from diet_jax.devices.mesh import fetch, replicate
 from diet_jax.ensemble.over_seeds import resolve_how
-from diet_jax.ensemble.passes import _mapped
+from diet_jax.ensemble.passes import mapped_batches
 from diet_jax.ensemble.retraining import predict_dataset
-from diet_jax.training.loop import _one_step, put_examples, start, train_between
+from diet_jax.training.loop import one_step, put_examples, start, train_between
 
 MODEL = dj.from_linen(conftest.ConvNet())
 TRAIN = conftest.tiny_dataset(50, 0, "train")
@@ -209,7 +209,7 @@ def first_shard_bytes(tree: Any) -> int:
 def check_devices() -> None:
     """What lies and happens where: sizes of parts, work on one device, buffers that are used again."""
     config = dj.TrainConfig(steps=9, batch_size=8, steps_per_call=1)
-    static: Any = {"model": MODEL, "config": config, "num_steps": 9}
+    program = dj.Program(MODEL, config, 9)
     kept, rows = np.arange(50, dtype=np.int32), np.arange(8, dtype=np.int32)
     flops = {}
     for name, mesh in (
@@ -218,8 +218,8 @@ def check_devices() -> None:
         ("1x4 fsdp", dj.make_mesh(1, 4, shard_params=True)),
     ):
         with jax.set_mesh(mesh), compilations() as compiled:
-            state = start(jax.random.key(0), MODEL, TRAIN, config=config, num_steps=9)
-            stops = train_between(state, put_examples(TRAIN), kept, [2, 9], **static)
+            state = start(jax.random.key(0), TRAIN, program=program)
+            stops = train_between(state, put_examples(TRAIN), kept, [2, 9], program=program)
             middle, _ = next(stops)
             emit(
                 f"bytes on one device, {name}",
@@ -234,13 +234,14 @@ def check_devices() -> None:
                 used_up=all(leaf.is_deleted() for leaf in leaves if isinstance(leaf, jax.Array)),
                 compiled=compiled.count("jit(train_step)"),
             )
-            program = _one_step.lower(final, put_examples(TRAIN), replicate(rows), **static).compile()
-            flops[name] = program.cost_analysis()["flops"]
+            lowered = one_step.lower(final, put_examples(TRAIN), replicate(rows), program=program)
+            compiled_step = lowered.compile()
+            flops[name] = compiled_step.cost_analysis()["flops"]
             emit(f"work of a training step, {name}", share=flops[name] / flops["one device"])
             images = replicate(jnp.asarray(TRAIN.images[:16], jnp.float32) / 100)
             labels = replicate(TRAIN.labels[:16])
             stats = (np.zeros(2, np.float32), np.ones(2, np.float32))
-            scoring = _mapped.lower(
+            scoring = mapped_batches.lower(
                 final.variables, images, labels, *stats, fn=GRAND, batch_size=16
             ).compile()
             flops[f"grand {name}"] = scoring.cost_analysis()["flops"]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import diet_jax as dj
-from diet_jax.devices import free_memory, memory
+from diet_jax.devices import free_memory
 from diet_jax.devices.memory import (
     BatchPlan,
     fit_batch,
@@ -22,7 +22,7 @@ from diet_jax.devices.memory import (
     program_bytes,
     resident_bytes,
 )
-from diet_jax.ensemble import passes
+from diet_jax.ensemble import over_seeds, passes
 from diet_jax.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -200,7 +200,7 @@ def test_a_batch_is_halved_until_its_program_fits_and_is_compiled_once(
     assert tight.needed <= tight.limit == int(free_memory.SHARE_TO_PLAN_WITH * (roomy.needed // 2))
     assert 1 < tight.batch_size < roomy.batch_size
     halvings = int(np.log2(roomy.batch_size / tight.batch_size))
-    assert compiled_names == ["jit(_mapped)"] * halvings
+    assert compiled_names == ["jit(mapped_batches)"] * halvings
     compiled_names.clear()
     scores = dj.score_dataset(fn, conv_variables, train_split)
     assert compiled_names == []
@@ -215,10 +215,10 @@ def test_shapes_of_variables_give_the_plan_and_the_program_of_the_variables(
     fn = functools.partial(dj.el2n, conv_model.predict)
     shapes = jax.eval_shape(lambda: conv_variables)
     plan = passes.chunk_plan(fn, shapes, train_split)
-    assert compiled_names == ["jit(_mapped)"]
+    assert compiled_names == ["jit(mapped_batches)"]
     passes.map_dataset(fn, conv_variables, train_split, batch_size=plan.batch_size)
     passes.map_dataset(fn, conv_variables, train_split)
-    assert compiled_names == ["jit(_mapped)"]
+    assert compiled_names == ["jit(mapped_batches)"]
 
 
 def test_scoring_goes_on_with_half_the_batch_where_memory_runs_out(
@@ -226,7 +226,7 @@ def test_scoring_goes_on_with_half_the_batch_where_memory_runs_out(
 ):
     fn = functools.partial(dj.el2n, conv_model.predict)
     expected = dj.score_dataset(fn, conv_variables, train_split)
-    real, sizes = passes._mapped, []
+    real, sizes = passes.mapped_batches, []
 
     def mapped(variables, images, labels, *stats, fn, batch_size):
         sizes.append((len(images), batch_size))
@@ -234,18 +234,18 @@ def test_scoring_goes_on_with_half_the_batch_where_memory_runs_out(
             raise OUT_OF_MEMORY
         return real(variables, images, labels, *stats, fn=fn, batch_size=batch_size)
 
-    monkeypatch.setattr(passes, "_mapped", mapped)
-    for chunks, done in [
+    monkeypatch.setattr(passes, "mapped_batches", mapped)
+    for chunks, done, smaller in [
         # The first sixteen are kept, the others are scored by fours.
-        (1, [(16, 16), (16, 16), (8, 8)] + [(4, 4)] * 9),
-        # Of batches that share a call too, there are fewer in a call before they become smaller.
-        (8, [(16, 2), (16, 2), (8, 1)] + [(4, 1)] * 8 + [(2, 1)]),
+        (1, [(16, 16), (16, 16), (8, 8)] + [(4, 4)] * 9, ["8", "4"]),
+        # Twenty-five batches are four calls of seven. There are fewer in a call once they cannot be smaller.
+        (8, [(14, 2), (14, 2), (7, 1)] + [(3, 1)] * 12, ["7", "3"]),
     ]:
         sizes.clear()
         monkeypatch.setattr(passes, "default_chunks_per_call", lambda value=chunks: value)
         with pytest.warns(UserWarning, match="memory ran out") as told:
             scores = dj.score_dataset(fn, conv_variables, train_split, batch_size=16 // chunks)
-        assert [str(w.message).split("going on with ")[1] for w in told] == ["8", "4"]
+        assert [str(w.message).split("going on with ")[1] for w in told] == smaller
         assert sizes == done
         np.testing.assert_allclose(scores, expected, rtol=1e-6)
 
@@ -254,7 +254,7 @@ def test_one_example_that_does_not_fit_names_the_remedy(train_split, conv_model,
     def mapped(*args, **kwargs):
         raise OUT_OF_MEMORY
 
-    monkeypatch.setattr(passes, "_mapped", mapped)
+    monkeypatch.setattr(passes, "mapped_batches", mapped)
     fn = functools.partial(dj.el2n, conv_model.predict)
     warnings.simplefilter("ignore")
     with pytest.raises(InputError, match="one of the examples at a time; choose"):
@@ -268,7 +268,7 @@ def normals(keys, shift):
 @pytest.mark.parametrize(
     ("limit", "most", "sizes"), [(10**9, 5, [5]), (10**9, 2, [5, 2, 2, 2]), (None, 9, [2] * 3)]
 )
-def test_seeds_run_in_groups_that_fit(limit, most, sizes, compiled_names):
+def test_seeds_run_in_groups_that_fit(limit, most, sizes, compiled_names, monkeypatch):
     keys, shift = jax.random.split(jax.random.key(0), 5), jnp.float32(1.0)
     expected = np.asarray(normals(keys, shift)["x"])
     done, told = [], []
@@ -279,16 +279,19 @@ def test_seeds_run_in_groups_that_fit(limit, most, sizes, compiled_names):
     jitted = jax.jit(lambda keys, shift: normals(keys, shift))
 
     class Program:
-        lower = staticmethod(jitted.lower)
+        def lower(self, keys, shift, *, how):
+            return jitted.lower(keys, shift)
 
-        def __call__(self, keys, shift):
+        def __call__(self, keys, shift, *, how):
+            assert how == "map"
             done.append(len(keys))
             if len(keys) > most:
                 raise OUT_OF_MEMORY
             return jitted(keys, shift)
 
     compiled_names.clear()
-    result = memory.run_seeds(Program(), keys, shift, limit=limit, warn=told.append)
+    monkeypatch.setattr(over_seeds, "memory_to_plan_with", lambda: limit)
+    result = over_seeds.run_seeds(Program(), keys, shift, how="map", one=list, warn=told.append)
     assert done == sizes
     assert compiled_names.count("jit(<lambda>)") == len(set(sizes)) + tight
     np.testing.assert_array_equal(result["x"], expected)

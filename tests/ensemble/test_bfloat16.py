@@ -154,7 +154,7 @@ def test_one_update_is_that_of_a_network_written_out():
         logits = x.astype(jnp.float32) @ last["kernel"] + last["bias"][None]
         return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1))
 
-    options = {"model": model, "config": config, "num_steps": 10}
+    options = {"program": dj.Program(model, config, 10)}
     fresh = jax.eval_shape(functools.partial(init_state, image_shape=SHAPE, num_examples=6, **options), KEY)
     state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), fresh._replace(key=None))
     state = state._replace(key=KEY, variables=variables)

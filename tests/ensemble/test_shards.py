@@ -12,9 +12,8 @@ from PIL import Image
 
 import diet_jax as dj
 from diet_jax.data.sources import load_dataset, load_streamed
-from diet_jax.ensemble import shards as shard_files
+from diet_jax.ensemble import passes
 from diet_jax.ensemble.retraining import predict_dataset
-from diet_jax.ensemble.scoring import score_function
 from diet_jax.ensemble.shards import KIND, merge_shards, score_streamed, shard_facts, shard_ranges
 from diet_jax.files.arrays import load_arrays, save_arrays
 
@@ -50,13 +49,13 @@ def score(model, variables, streamed, tmp_path):
 @pytest.fixture
 def calls(monkeypatch):
     """The number of rows of each compiled call."""
-    sizes, call = [], shard_files._call
+    sizes, call = [], passes.mapped_batches
 
     def counting(variables, images, *args, **options):
         sizes.append(len(images))
         return call(variables, images, *args, **options)
 
-    monkeypatch.setattr(shard_files, "_call", counting)
+    monkeypatch.setattr(passes, "mapped_batches", counting)
     return sizes
 
 
@@ -68,7 +67,7 @@ def test_scores_are_those_in_memory(score, model, variables, image_folder, tmp_p
     held = load_dataset(f"folder:{image_folder}", quiet=True).train
     scores = score()
     for name in ("el2n", "grand"):
-        expected = dj.score_dataset(score_function(name, model), variables, held)
+        expected = dj.score_dataset(dj.SCORES.find(name).function(model), variables, held)
         np.testing.assert_allclose(scores[name], expected, rtol=1e-5)
         assert scores[name].dtype == np.float32
     predicted, loss = predict_dataset(model, variables, held)

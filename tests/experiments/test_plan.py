@@ -133,9 +133,9 @@ WHAT = {
     "jit(batch_rows)": "draw batches",
     "jit(train_steps)": "train",
     "jit(train_step)": "train",
-    "jit(_score_program)": "score an ensemble",
-    "jit(_train_program)": "retrain an ensemble",
-    "jit(_mapped)": "by chunks",
+    "jit(score_program)": "score an ensemble",
+    "jit(train_program)": "retrain an ensemble",
+    "jit(mapped_batches)": "by chunks",
 }
 
 

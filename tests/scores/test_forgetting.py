@@ -91,8 +91,8 @@ def test_a_training_counts_what_its_own_forward_passes_classify(pruned, conv_mod
     trained, history = dj.train(key, conv_model, train_split, keep=keep, config=config)
 
     examples = train_split.examples()
-    static = {"model": conv_model, "config": config, "num_steps": 40}
-    step = jax.jit(lambda state, rows: train_step(state, examples, rows, **static)[0])
+    program = dj.Program(conv_model, config, 40)
+    step = jax.jit(lambda state, rows: train_step(state, examples, rows, program=program)[0])
 
     @jax.jit
     def classify(variables, t, rows):
@@ -101,7 +101,7 @@ def test_a_training_counts_what_its_own_forward_passes_classify(pruned, conv_mod
         logits, _ = conv_model.apply(variables, images, train=True)
         return jnp.argmax(logits, axis=-1)
 
-    state = jax.jit(lambda k: init_state(k, (8, 8, 2), 50, **static))(key)
+    state = jax.jit(lambda k: init_state(k, (8, 8, 2), 50, program=program))(key)
     draw = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
     rows = np.asarray(draw(run_keys(key).order, kept, 0, num_steps=40, batch_size=16))
     replay, accuracy = Replay(50), []
@@ -111,6 +111,6 @@ def test_a_training_counts_what_its_own_forward_passes_classify(pruned, conv_mod
         accuracy.append(correct.mean())
         state = step(state, batch)
     assert max(replay.events) >= 1
-    np.testing.assert_array_equal(trained.forgetting.events, replay.events)
-    np.testing.assert_array_equal(trained.forgetting.ever_correct, replay.ever)
+    np.testing.assert_array_equal(trained.dynamics["forgetting"].events, replay.events)
+    np.testing.assert_array_equal(trained.dynamics["forgetting"].ever_correct, replay.ever)
     np.testing.assert_allclose(history.accuracy, accuracy, atol=1e-6)

@@ -34,12 +34,12 @@ MODELS = {
 def trained(model, data, config, stops, state=None):
     """States (as NumPy copies) at the stops, and the joined losses."""
     num_steps = total_steps(config, len(data))
-    static = {"model": model, "config": config, "num_steps": num_steps}
-    state = (
-        start(jax.random.key(3), model, data, config=config, num_steps=num_steps) if state is None else state
-    )
+    program = dj.Program(model, config, num_steps)
+    state = start(jax.random.key(3), data, program=program) if state is None else state
     states, losses = {}, []
-    for reached, history in train_between(state, data.examples(), np.arange(len(data)), stops, **static):
+    for reached, history in train_between(
+        state, data.examples(), np.arange(len(data)), stops, program=program
+    ):
         states[int(reached.step)] = jax.tree.map(
             np.array, reached._replace(key=jax.random.key_data(reached.key))
         )
@@ -65,7 +65,7 @@ def test_resuming_from_any_checkpoint_is_bit_identical(tmp_path, data, name):
     for copy in whole.values():
         store.save(as_state(copy))
     assert store.steps() == [0, 5, 11, 24]
-    fresh = start(jax.random.key(9), model, data, config=config, num_steps=24)
+    fresh = start(jax.random.key(9), data, program=dj.Program(model, config, 24))
     for step in (0, 5, 11):
         resumed, tail = trained(model, data, config, [24], store.restore(step, fresh))
         assert_identical(resumed[24], whole[24])
@@ -76,7 +76,7 @@ def test_resuming_from_any_checkpoint_is_bit_identical(tmp_path, data, name):
 def store(tmp_path, data):
     model = dj.create_model("mlp", num_classes=4, widths=(16,))
     config = TrainConfig(epochs=1, batch_size=16, augment="none")
-    state = start(jax.random.key(3), model, data, config=config, num_steps=6)
+    state = start(jax.random.key(3), data, program=dj.Program(model, config, 6))
     checkpoints = Checkpoints(tmp_path / "seed")
     checkpoints.save(state)
     checkpoints.save(state._replace(step=jax.numpy.int32(4)))
@@ -109,7 +109,7 @@ def test_a_checkpoint_of_another_network_is_refused(store, data):
     checkpoints, _ = store
     other = dj.create_model("mlp", num_classes=4, widths=(17,))
     config = TrainConfig(epochs=1, batch_size=16, augment="none")
-    like = start(jax.random.key(3), other, data, config=config, num_steps=6)
+    like = start(jax.random.key(3), data, program=dj.Program(other, config, 6))
     with pytest.raises(dj.InputError, match="damaged or belongs to another network"):
         checkpoints.restore(4, like)
 
@@ -168,7 +168,7 @@ def test_a_killed_training_goes_on_to_the_same_numbers(tmp_path):
     model = dj.create_model("small_cnn", num_classes=10, widths=(4, 8))
     train = dj.load_dataset("digits").train
     config = TrainConfig(epochs=12, batch_size=32, learning_rate=0.05, schedule="cosine", augment="none")
-    like = start(jax.random.key(0), model, train, config=config, num_steps=396)
+    like = start(jax.random.key(0), train, program=dj.Program(model, config, 396))
     states = [
         Checkpoints(folder / "checkpoints/retrain/everything/seed_00").restore(396, like)
         for folder in (killed, whole)

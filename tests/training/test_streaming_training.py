@@ -45,13 +45,13 @@ def model():
 def run(dataset, model, kept=KEPT, stops=None, config=CONFIG, state=None, **options):
     """All states (as NumPy copies) at the stops, and the joined losses."""
     num_steps = total_steps(config, len(dataset), len(kept))
-    static = {"model": model, "config": config, "num_steps": num_steps}
-    state = start(KEY, model, dataset, config=config, num_steps=num_steps) if state is None else state
+    program = dj.Program(model, config, num_steps)
+    state = start(KEY, dataset, program=program) if state is None else state
     stops = [num_steps] if stops is None else stops
     if dataset.streamed:
-        steps = stream_between(state, dataset, kept, stops, **static, **options)
+        steps = stream_between(state, dataset, kept, stops, program=program, **options)
     else:
-        steps = train_between(state, dataset.examples(), kept, stops, **static)
+        steps = train_between(state, dataset.examples(), kept, stops, program=program)
     states, losses = [], []
     for reached, history in steps:
         states.append(jax.tree.map(np.array, reached._replace(key=jax.random.key_data(reached.key))))
@@ -152,7 +152,7 @@ def test_a_resumed_training_is_bit_identical(streamed, model, tmp_path, config):
     state = as_state(middle)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(state, reading_position(4, KEY, streamed, KEPT, config))
-    like = start(KEY, model, streamed, config=config, num_steps=9)
+    like = start(KEY, streamed, program=dj.Program(model, config, 9))
     restored, position = checkpoints.restore_with_position(4, like)
     assert_identical(checkpoints.restore(4, like).variables, restored.variables)
     (again,), later = run(streamed, model, stops=[9], config=config, state=restored, position=position)
@@ -161,7 +161,7 @@ def test_a_resumed_training_is_bit_identical(streamed, model, tmp_path, config):
 
 
 def test_a_checkpoint_without_a_position_has_none(streamed, model, tmp_path):
-    like = start(KEY, model, streamed, config=CONFIG, num_steps=9)
+    like = start(KEY, streamed, program=dj.Program(model, CONFIG, 9))
     Checkpoints(tmp_path).save(like)
     assert Checkpoints(tmp_path).restore_with_position(0, like)[1] is None
 
@@ -264,7 +264,7 @@ def test_a_damaged_image_stops_the_training_with_its_name(image_folder, model, t
 
 MESH = """
 import sys
-sys.path.insert(0, "tests")
+sys.path[:0] = ["tests", "tests/training"]
 import jax, numpy as np
 import test_streaming_training as t
 import diet_jax as dj

@@ -141,11 +141,11 @@ def test_num_updates_stops_on_the_way_of_the_same_schedule(conv_model, train_spl
 def test_stops_on_the_way_change_nothing(steps_per_call, conv_model, train_split, trained):
     """Stops inside a call, at its end, twice at one step, and at the start."""
     config = dj.TrainConfig(steps=12, batch_size=8, steps_per_call=steps_per_call)
-    static = {"model": conv_model, "config": config, "num_steps": 12}
-    state = start(KEY, conv_model, train_split, config=config, num_steps=12)
+    program = dj.Program(conv_model, config, 12)
+    state = start(KEY, train_split, program=program)
     stops, steps, losses = [0, 3, 3, 10, 12], [], []
     kept = np.arange(50, dtype=np.int32)
-    for reached, metrics in train_between(state, train_split.examples(), kept, stops, **static):
+    for reached, metrics in train_between(state, train_split.examples(), kept, stops, program=program):
         steps.append(int(reached.step))
         losses.append(metrics.loss)
         last = jax.tree.map(jnp.copy, reached)
@@ -155,7 +155,7 @@ def test_stops_on_the_way_change_nothing(steps_per_call, conv_model, train_split
     assert_close(last, trained[0], rtol=1e-4, atol=1e-5)
     for wrong in (11, 13):  # Before the state's step, and beyond the training.
         with pytest.raises(InputError, match="stops must ascend from step 12 to at most 12"):
-            next(train_between(last, train_split.examples(), kept, [wrong], **static))
+            next(train_between(last, train_split.examples(), kept, [wrong], program=program))
 
 
 @pytest.mark.parametrize("under", [lambda fn: fn, jax.jit])
@@ -177,7 +177,7 @@ def test_a_keep_mask_equals_a_copy_of_the_kept_rows(conv_model, train_split):
     copied, copied_history = dj.train(KEY, conv_model, part, config=CONFIG)
     np.testing.assert_allclose(history.loss, copied_history.loss, rtol=1e-6)
     assert_close(state.variables, copied.variables, rtol=1e-6)
-    for all_rows, kept_rows in zip(state.forgetting, copied.forgetting, strict=True):
+    for all_rows, kept_rows in zip(*(s.dynamics["forgetting"] for s in (state, copied)), strict=True):
         np.testing.assert_array_equal(np.asarray(all_rows)[keep], kept_rows)
         np.testing.assert_array_equal(np.asarray(all_rows)[~keep], 0)
 
@@ -194,7 +194,7 @@ def test_the_streams_of_a_run_are_independent():
     """No two of init, order and augmentation share a key, within a run or between runs."""
     runs = [run_keys(key) for key in dj.seed_keys(0, "retrain", 20)]
     data = {tuple(np.asarray(jax.random.key_data(key)).tolist()) for run in runs for key in run}
-    assert len(data) == 60
+    assert len(data) == 80
 
 
 def test_augmentation_changes_neither_initialisation_nor_order(conv_model, train_split):

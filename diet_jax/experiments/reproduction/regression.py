@@ -19,8 +19,7 @@ from diet_jax.experiments.reproduction.outcome import Claim, Comparison, Outcome
 from diet_jax.experiments.reproduction.store import Store, Training
 from diet_jax.experiments.reproduction.task import Task
 from diet_jax.models import linearize
-from diet_jax.training.loop import train_between
-from diet_jax.training.recipe import total_steps
+from diet_jax.training.loop import program_of, train_between
 from diet_jax.training.seeds import seed_keys
 from diet_jax.training.step import init_state
 from diet_jax.types import Variables
@@ -148,16 +147,14 @@ class FrozenKernel:
             weight_decay=0.0,
             steps_per_call=default_steps_per_call(training_has_convolution(setup.model, train.image_shape)),
         )
-        num_steps = total_steps(config, len(train))
+        program = program_of(model, train, config)
         key = seed_keys(self.task.seed, "child", seed + 1)[seed]
-        static: Any = {"model": setup.model, "config": config, "num_steps": num_steps}
-        state = init_state(key, train.image_shape, len(train), **static)._replace(variables=origin)
+        initial = dataclasses.replace(program, model=setup.model)
+        state = init_state(key, train.image_shape, len(train), program=initial)._replace(variables=origin)
         # The state is used up by training; the origin, which the store may still hold, is not.
         state = jax.tree.map(lambda leaf: leaf.copy(), state)
         examples, kept = train.examples(), np.arange(len(train))
-        steps = train_between(
-            state, examples, kept, [num_steps], model=model, config=config, num_steps=num_steps
-        )
+        steps = train_between(state, examples, kept, [program.num_steps], program=program)
         return predict_dataset(model, next(steps)[0].variables, test)[0]
 
 

@@ -19,25 +19,24 @@ import numpy as np
 
 from diet_jax.analysis.connectivity.paths import spawn
 from diet_jax.data.dataset import Dataset, fingerprint
-from diet_jax.devices.progress import Progress
+from diet_jax.devices.defaults import How
+from diet_jax.devices.progress import Progress, say
+from diet_jax.ensemble.over_seeds import resolve_how
 from diet_jax.ensemble.passes import score_dataset
-from diet_jax.ensemble.retraining import predict_dataset
-from diet_jax.ensemble.scoring import score_state
+from diet_jax.ensemble.retraining import predict_dataset, train_ensemble
+from diet_jax.ensemble.scoring import score_ensemble, score_state
 from diet_jax.errors import InputError
-from diet_jax.experiments.reproduction.task import WITHOUT_TRAINING, ScoreAt, Task
+from diet_jax.experiments.reproduction.task import ScoreAt, Task
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup, prepare
 from diet_jax.experiments.train_one import train_with_records
 from diet_jax.files.arrays import load_checked, save_arrays, write_atomically
-from diet_jax.scores.inputs import input_norm
 from diet_jax.selection.ranks import keep_highest, keep_random, keep_window
 from diet_jax.training.loop import check_keep
 from diet_jax.training.recipe import epoch_to_step, total_steps
 from diet_jax.training.seeds import seed_keys
 from diet_jax.training.step import TrainState
 from diet_jax.types import PRNGKey, Variables
-
-NEVER_LEARNED = float("inf")
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,14 +155,24 @@ class Store:
             )
 
     def scores(self, task: Task, wanted: Sequence[ScoreAt], num_seeds: int) -> dict[ScoreAt, np.ndarray]:
-        """Returns scores of every example and seed: float32 `[s n]` for each score asked for."""
-        missing = {
-            (seed, at.epoch)
-            for at in wanted
-            for seed in range(num_seeds)
-            if at.name not in WITHOUT_TRAINING and not self._score_path(task, at, seed).is_file()
-        }
-        last = {seed: max(e for s, e in missing if s == seed) for seed, _ in missing}
+        """Returns scores of every example and seed: float32 `[s n]` for each score asked for.
+
+        Seeds that lack any are trained together where that is how the backend trains seeds best; else one
+        after the other, each from its last checkpoint.
+        """
+        missing = sorted(
+            {
+                (seed, at)
+                for at in wanted
+                for seed in range(num_seeds)
+                if at.score.needs_training and not self._score_path(task, at, seed).is_file()
+            },
+            key=lambda pair: (pair[0], pair[1].epoch, pair[1].name),
+        )
+        if missing and self._how(task) != "loop":
+            self._score_together(task, missing)
+            missing = []
+        last = {seed: at.epoch for seed, at in missing}
         total = sum(self.step(task, epoch) for epoch in last.values())
         found: dict[ScoreAt, list[np.ndarray]] = {at: [] for at in wanted}
         with Progress(f"scoring {task.name}", total=total, quiet=not missing) as progress:
@@ -173,6 +182,25 @@ class Store:
                     found[at].append(self._score(task, at, seed, progress))
         return {at: np.stack(found[at]) for at in wanted}
 
+    def _how(self, task: Task) -> How:
+        setup = self.setup(task)
+        return resolve_how("auto", setup.model, setup.splits.train)
+
+    def _score_together(self, task: Task, missing: Sequence[tuple[int, ScoreAt]]) -> None:
+        """Scores an ensemble in one program at all epochs that are missing, and stores each score."""
+        setup = self.setup(task)
+        seeds = sorted({seed for seed, _ in missing})
+        steps = tuple(sorted({self.step(task, at.epoch) for _, at in missing}))
+        scores = tuple({at.name: at.score for _, at in missing}.values())
+        keys = seed_keys(task.seed, "score", seeds[-1] + 1)[np.asarray(seeds)]
+        say(f"scoring {task.name} with {len(seeds)} networks at steps {', '.join(map(str, steps))}")
+        result = score_ensemble(
+            keys, setup.model, setup.splits.train, config=setup.config.train, step=steps, names=scores
+        )
+        for seed, at in missing:
+            values = result.scores[at.name][steps.index(self.step(task, at.epoch)), seeds.index(seed)]
+            self.memo("scores", self._score_facts(task, at, seed), lambda values=values: {"scores": values})
+
     def mean_scores(self, task: Task, wanted: Sequence[ScoreAt], num_seeds: int) -> dict[ScoreAt, np.ndarray]:
         """Returns scores averaged over seeds: float64 `[n]` for each score asked for."""
         scores = self.scores(task, wanted, num_seeds)
@@ -180,8 +208,8 @@ class Store:
 
     def _score_facts(self, task: Task, at: ScoreAt, seed: int) -> dict[str, Any]:
         facts: dict[str, Any] = {"score": at.name, "fingerprint": self.setup(task).splits.train.fingerprint}
-        if at.name in WITHOUT_TRAINING:
-            return {**facts, "seed": seed if at.name == "random" else None, "of": task.seed}
+        if not at.score.needs_training:
+            return {**facts, "seed": None if at.score.of_examples else seed, "of": task.seed}
         return {**facts, "step": self.step(task, at.epoch), "of": self.facts(Training(task, "score", seed))}
 
     def _score_path(self, task: Task, at: ScoreAt, seed: int) -> Path:
@@ -192,22 +220,15 @@ class Store:
         train = setup.splits.train
 
         def compute() -> dict[str, np.ndarray]:
-            if at.name == "random":
-                key = seed_keys(task.seed, "random_subset", seed + 1)[seed]
-                return {"scores": np.asarray(jax.random.uniform(key, (len(train),)))}
-            if at.name == "input_norm":
-                return {"scores": score_dataset(input_norm, Variables({}, {}), train, batch_size=1024)}
-            state = self.state(Training(task, "score", seed), self.step(task, at.epoch), progress)
-            one = score_state(
-                state,
-                setup.model,
-                train,
-                names=(at.name,),
-                batch_size="auto",
-                keep=None,
-                never_learned=NEVER_LEARNED,
-            )
-            return {"scores": one[at.name]}
+            score = at.score
+            if score.needs_training:
+                state = self.state(Training(task, "score", seed), self.step(task, at.epoch), progress)
+                return {"scores": score_state(state, setup.model, train, scores=(score,))[score.name]}
+            if score.of_examples:
+                fn = score.function(setup.model)
+                return {"scores": score_dataset(fn, Variables({}, {}), train, batch_size=1024)}
+            key = seed_keys(task.seed, "random_subset", seed + 1)[seed]
+            return {"scores": np.asarray(score.function()(key, len(train)))}
 
         return self.memo("scores", self._score_facts(task, at, seed), compute)["scores"]
 
@@ -243,10 +264,32 @@ class Store:
         todo = [t for group in trainings.values() for t in group if not self._has_prediction(t, dataset)]
         total = sum(self._num_steps(t) for t in todo)
         with Progress(f"training {len(todo)} x {task.name}", total=total, quiet=not todo) as progress:
+            for group in trainings.values() if self._how(task) != "loop" else ():
+                self._retrain_together([t for t in group if not self._has_prediction(t, dataset)], dataset)
+                progress.update(sum(self._num_steps(t) for t in group if t in todo))
             return {
                 name: np.stack([self._predict(t, dataset, progress) for t in group])
                 for name, group in trainings.items()
             }
+
+    def _retrain_together(self, group: Sequence[Training], dataset: Dataset) -> None:
+        """Retrains the networks of one selection in one program and stores what they predict."""
+        if not group:
+            return
+        task, setup = group[0].task, self.setup(group[0].task)
+        keys = seed_keys(task.seed, "retrain", max(t.seed for t in group) + 1)
+        masks = None if group[0].keep is None else np.stack([t.keep for t in group])  # type: ignore[misc]
+        trained = train_ensemble(
+            keys[np.asarray([t.seed for t in group])],
+            setup.model,
+            setup.splits.train,
+            dataset,
+            config=setup.config.train,
+            keep=masks,
+        )
+        for training, predicted in zip(group, trained.predicted, strict=True):
+            facts = self._prediction_facts(training, dataset)
+            self.memo("predictions", facts, lambda predicted=predicted: {"predicted": predicted})
 
     def accuracies(
         self, task: Task, keep: Mapping[str, np.ndarray | None], num_seeds: int

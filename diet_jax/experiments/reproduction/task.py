@@ -8,6 +8,7 @@ from diet_jax.errors import InputError
 from diet_jax.experiments.config import DataConfig, ModelConfig, RunConfig
 from diet_jax.options.plain import plain
 from diet_jax.options.typed import check_types
+from diet_jax.scores.score import SCORES, Score
 from diet_jax.training.recipe import TrainConfig
 
 AnalysisScore = Literal["el2n", "grand", "grand_last_layer", "forgetting", "input_norm", "random"]
@@ -68,6 +69,11 @@ class ScoreAt:
         check_types(self)
         if self.epoch < 0:
             raise InputError(f"the epoch of {self.name} must be at least 0, got {self.epoch}")
+
+    @property
+    def score(self) -> Score:
+        """The score of that name."""
+        return SCORES.find(self.name)
 
     @property
     def label(self) -> str:

@@ -1,0 +1,58 @@
+"""Config files: Python that defines CONFIG, or registers scores, rules and sources of one's own."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from diet_jax.errors import InputError
+from diet_jax.experiments.config import RunConfig
+
+
+def run_file(path: str) -> Any:
+    """Runs a Python file and returns it as a module; modules beside it can be imported by their names.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        InputError: there is no such file, or it fails.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(
+            f"no config file {path}; those of the project are in configs/ of its repository, and after an "
+            f"installation in {Path(sys.prefix) / 'share/diet_jax/configs'}"
+        )
+    spec = importlib.util.spec_from_file_location(f"diet_jax_config_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise InputError(f"config file {path} must be a Python file (.py)")
+    module = importlib.util.module_from_spec(spec)
+    # Where the help on its options, and pickle, look for what it defines.
+    sys.modules[spec.name] = module
+    if str(file.parent.absolute()) not in sys.path:
+        sys.path.append(str(file.parent.absolute()))
+    try:
+        spec.loader.exec_module(module)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"config file {path} fails: {type(error).__name__}: {error}") from error
+    return module
+
+
+def load_config(path: str, kind: type = RunConfig) -> Any:
+    """Runs a config file and returns its CONFIG.
+
+    Args:
+        path: of a Python file.
+        kind: what CONFIG must be.
+
+    Raises:
+        InputError: there is no such file, it fails, or CONFIG is missing.
+    """
+    module = run_file(path)
+    config = getattr(module, "CONFIG", None)
+    if not isinstance(config, kind):
+        raise InputError(f"config file {path} must define CONFIG, a {kind.__module__}.{kind.__name__}")
+    return config

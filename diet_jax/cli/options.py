@@ -1,0 +1,144 @@
+"""The options of every command of the command line, as dataclasses."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from diet_jax.experiments.choices import choices_of, chosen, options_of, take_options
+from diet_jax.experiments.config import RunConfig
+from diet_jax.scores.score import SCORES
+from diet_jax.selection.rule import RULES, Rule
+
+Config = Annotated[RunConfig, tyro.conf.arg(name="")]
+
+Scores = Annotated[tuple[str, ...], tyro.conf.arg(constructor_factory=choices_of(SCORES, several=True))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """One run in several processes, on one machine or many."""
+
+    distributed: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Work together with the other processes that are started with this command. On Slurm, Open MPI,
+    Kubernetes and TPU slices JAX finds them itself, else the next three options say where."""
+    coordinator: str | None = None
+    """With --distributed: HOST:PORT of process 0, the same for all."""
+    num_processes: int | None = None
+    """With --distributed: how many processes there are, the same for all."""
+    process_id: int | None = None
+    """With --distributed: which process this is, from 0."""
+
+
+@dataclass(frozen=True)
+class Run(Processes):
+    """Score an ensemble early in training, prune, retrain on what is kept, and compare.
+
+    A config file (.py), if any, comes before the options; they change it.
+    """
+
+    config: Config
+    plan: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Run nothing: show programs, operations, memory, disk and estimated time of each stage."""
+
+
+@dataclass(frozen=True)
+class Score(Processes):
+    """Score every example with an ensemble, and write a score file for each score.
+
+    Trains the ensemble of the config, or, with --from-run, scores the saved checkpoints of a run.
+    """
+
+    config: Config
+    from_run: Path | None = None
+    """Score the checkpoints that `diet-jax train --purpose score` (or run) saved in this run folder; data,
+    model and seeds are those of that run."""
+    step: int | None = None
+    """With --from-run: the step of the checkpoints."""
+    names: Scores = ()
+    """With --from-run: which scores; by default those of the run's config."""
+
+
+@dataclass(frozen=True)
+class Train(Processes):
+    """Train networks with checkpoints; a stopped command goes on where it was when it is called again."""
+
+    config: Config
+    keep: Path | None = None
+    """Mask file of `diet-jax select`: train on what it keeps; by default on everything."""
+    num_seeds: int = 1
+    """How many networks."""
+    purpose: Literal["score", "retrain"] = "retrain"
+    """Which stream of seeds: to score examples with, or to judge a selection."""
+
+
+@dataclass(frozen=True)
+class Select:
+    """Turn score files into a mask file, and a text file of the ids that are kept.
+
+    A Python file (.py) that registers rules of your own, if any, comes first.
+    """
+
+    scores: tyro.conf.Positional[tuple[Path, ...]]
+    """Score file that `diet-jax run` or `score` wrote; several for rules that read several scores."""
+    out: Path
+    """Mask file to write (.npz); the ids go beside it, ending in .kept_ids.txt."""
+    fraction: float
+    """Keep fraction."""
+    method: Annotated[str, tyro.conf.arg(constructor_factory=choices_of(RULES))] = "highest"
+    """Selection rule."""
+    options: Annotated[dict[str, Any], tyro.conf.arg(name="")] = field(default_factory=options_of(RULES))
+    """Options that single rules have, by rule name."""
+    seed: int = 0
+    """Decides between equal scores."""
+
+    def __post_init__(self) -> None:
+        take_options(self, "method", RULES)
+
+    @property
+    def rule(self) -> Rule:
+        """The rule with its options."""
+        return chosen(RULES, self.method, self.options)
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Do what a dataset needs once before it can be loaded: download it, write it as TFDS would."""
+
+    name: tyro.conf.Positional[str]
+    """Of the dataset, as above."""
+    data_dir: str | None = None
+    """Where; by default TFDS's own folder."""
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Make a figure of the paper: train what is missing, reuse what is there, draw it.
+
+    Trainings, checkpoints and scores are kept in a store that all figures share; a stopped command goes on
+    when it is called again.
+    """
+
+    figures: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Names of figures, config files (.py), or all; without any, the names are listed."""
+    scale: Literal["smoke", "small", "paper"] = "small"
+    """smoke: the digits, seconds. small: minutes on two cores. paper: the paper's own, on an accelerator."""
+    store: Path = Path("runs/paper")
+    """Folder that the figures share."""
+    out: Path | None = None
+    """Folder for the pictures and their numbers; by default STORE/figures."""
+    data_dir: str | None = None
+    """Where prepared TFDS datasets are; by default TFDS's own folder."""
+    table: str | None = None
+    """For the figure memorisation: a CSV file with the header id,memorisation."""
+
+
+COMMANDS: dict[str, type] = {
+    "run": Run,
+    "score": Score,
+    "select": Select,
+    "train": Train,
+    "prepare": Prepare,
+    "reproduce": Reproduce,
+}

@@ -1,0 +1,80 @@
+"""Scores and rules in a config: chosen by name, with the options that each of them brings."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from diet_jax.errors import InputError
+from diet_jax.options.plain import from_json
+from diet_jax.options.registry import Registry
+
+
+def choices_of(registry: Registry[Any], *, several: bool = False) -> Callable[[], Any]:
+    """Returns what the command line asks for the names that are registered by then."""
+
+    def annotation() -> Any:
+        names = Literal[registry.names()]  # type: ignore[valid-type]
+        return tuple[names, ...] if several else names
+
+    return annotation
+
+
+def options_of(registry: Registry[Any]) -> Callable[[], dict[str, Any]]:
+    """Returns what lists the options, by name, of everything that is registered by then."""
+    return lambda: {item.name: item.options for item in registry if item.options is not None}
+
+
+def take_options(section: Any, field: str, registry: Registry[Any]) -> None:
+    """Completes a config section: objects become registered names, and everything registered has its options.
+
+    Args:
+        section: a frozen dataclass with a field `options`.
+        field: of a name or a tuple of names, or of objects to be registered.
+        registry: of the names.
+
+    Raises:
+        InputError: something unknown is named, or options are not what they should be.
+    """
+    given, options = getattr(section, field), dict(section.options)
+    items = given if isinstance(given, tuple) else (given,)
+    for item in items:
+        if not isinstance(item, str):
+            registry.register(item)
+            if item.options is not None:
+                options.setdefault(item.name, item.options)
+    names = tuple(item if isinstance(item, str) else item.name for item in items)
+    for name in (*names, *options):
+        registry.find(name)
+    complete = {
+        item.name: _options(options.get(item.name), item) for item in registry if item.options is not None
+    }
+    idle = [name for name in complete if complete[name] != registry.find(name).options and name not in names]
+    if idle:
+        raise InputError(
+            f"options of {', '.join(idle)} are set, but {field} is {' '.join(names)}; choose it there, or "
+            f"leave its options out"
+        )
+    unknown = sorted(set(options) - set(complete))
+    if unknown:
+        raise InputError(f"options: {', '.join(unknown)} has no options; leave them out")
+    object.__setattr__(section, field, names if isinstance(given, tuple) else names[0])
+    object.__setattr__(section, "options", complete)
+
+
+def chosen(registry: Registry[Any], name: str, options: Mapping[str, Any]) -> Any:
+    """Returns what is registered under a name, with its options."""
+    item = registry.find(name)
+    return item if item.options is None else item.with_options(options[name])
+
+
+def _options(given: Any, item: Any) -> Any:
+    if given is None:
+        return item.options
+    if isinstance(given, Mapping):
+        defaults = dataclasses.asdict(item.options)
+        return from_json(type(item.options), {**defaults, **given}, f"options of {item.name}")
+    if type(given) is not type(item.options):
+        raise InputError(
+            f"options of {item.name} must be {type(item.options).__name__} or a dict, got {given!r}"
+        )
+    return given
