@@ -39,7 +39,7 @@ class StoredSplits(NamedTuple):
     """None: measured on the train split."""
 
 
-Rows = tuple[Any, np.ndarray, np.ndarray, str]
+_Contents = tuple[Any, np.ndarray, np.ndarray, str]
 """Images, labels and ids of a split, and where the ids come from."""
 
 
@@ -82,7 +82,9 @@ class StoredDataset:
         make = functools.partial(StreamedDataset, workers=workers)
         return self._splits(stored, _encoded(stored, parts, image_size), make)
 
-    def _splits(self, stored: StoredSplits, contents: Iterable[Rows], make: Callable[..., Dataset]) -> Splits:
+    def _splits(
+        self, stored: StoredSplits, contents: Iterable[_Contents], make: Callable[..., Dataset]
+    ) -> Splits:
         made: list[Dataset] = []
         for reader, (images, labels, ids, id_source) in zip(stored.readers, contents, strict=True):
             check_label_range(labels, len(stored.class_names), reader.name)
@@ -102,7 +104,7 @@ class StoredDataset:
         return Splits(*made)
 
 
-def _decoded(name: str, stored: StoredSplits, quiet: bool) -> Iterator[Rows]:
+def _decoded(name: str, stored: StoredSplits, quiet: bool) -> Iterator[_Contents]:
     channels = stored.channels
     if channels is None:
         channels = _channels(stored, [examine(r, Progress("", quiet=True)) for r in stored.readers])
@@ -113,7 +115,7 @@ def _decoded(name: str, stored: StoredSplits, quiet: bool) -> Iterator[Rows]:
             yield _decoded_split(reader, first, channels, progress)
 
 
-def _decoded_split(reader: ImageReader, first: Record, channels: int, progress: Progress) -> Rows:
+def _decoded_split(reader: ImageReader, first: Record, channels: int, progress: Progress) -> _Contents:
     count, shape = len(reader), decode(first, channels).shape
     images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int32)
     ids: list[str | int | None] = [None] * count
@@ -128,7 +130,7 @@ def _decoded_split(reader: ImageReader, first: Record, channels: int, progress: 
     return images, labels, *reader.ids(ids)
 
 
-def _encoded(stored: StoredSplits, parts: Sequence[Part], image_size: int | None) -> Iterator[Rows]:
+def _encoded(stored: StoredSplits, parts: Sequence[Part], image_size: int | None) -> Iterator[_Contents]:
     channels = stored.channels or _channels(stored, parts)
     height, width = parts[0].sizes[0].tolist() if image_size is None else (image_size, image_size)
     for reader, part in zip(stored.readers, parts, strict=True):
