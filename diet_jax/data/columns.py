@@ -3,8 +3,9 @@
 import csv
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
@@ -17,50 +18,43 @@ def read_column(
 ) -> list[Value]:
     """Reads a value for every example of a dataset, in its row order, from a file with the header id,COLUMN.
 
-    Args:
-        path: of a CSV file in UTF-8; after the header each line holds an id and a value, in any order.
-        column: its name in the header.
-        dataset: whose ids are looked up.
-        parse: makes the value out of a cell; raises InputError where it is none.
+    Each further line holds an id and a value, in any order. `parse` makes the value out of a cell, and raises
+    InputError where it is none.
 
     Raises:
         InputError: the file cannot be read, an id is unknown, occurs twice or is missing, or a value is none:
             the message names the line.
     """
     row_of = {str(name): row for row, name in enumerate(dataset.ids.tolist())}
-    values: dict[int, Value] = {}
-    first_line: dict[int, int] = {}
+    found: dict[int, tuple[int, Value]] = {}
     lines = read_lines(path)
     number, header = next(lines, (1, []))
-    if [cell.strip() for cell in header] != ["id", column]:
-        fail(path, number, f"the first line must be 'id,{column}', got {','.join(header)!r}")
+    with at_line(path, number):
+        if [cell.strip() for cell in header] != ["id", column]:
+            raise InputError(f"the first line must be 'id,{column}', got {','.join(header)!r}")
     for number, cells in lines:
-        if len(cells) != 2:
-            problem = f"a line holds an id and a {column}, got {len(cells)} cells; quote commas in ids"
-            fail(path, number, problem)
-        name, cell = cells
-        if name not in row_of:
-            fail(
-                path,
-                number,
-                f"no example of {dataset.name}/{dataset.split} has the id {name!r}; its ids are like "
-                f"{str(dataset.ids[0])!r} ({dataset.id_source})",
-            )
-        row = row_of[name]
-        if row in values:
-            fail(path, number, f"the id {name!r} was in line {first_line[row]} already; keep one of the two")
-        first_line[row] = number
-        try:
-            values[row] = parse(cell)
-        except InputError as error:
-            fail(path, number, str(error))
-    if len(values) < len(dataset):
-        missing = next(row for row in range(len(dataset)) if row not in values)
+        with at_line(path, number):
+            if len(cells) != 2:
+                raise InputError(
+                    f"a line holds an id and a {column}, got {len(cells)} cells; quote commas in ids"
+                )
+            name, cell = cells
+            if name not in row_of:
+                raise InputError(
+                    f"no example of {dataset.name}/{dataset.split} has the id {name!r}; its ids are like "
+                    f"{str(dataset.ids[0])!r} ({dataset.id_source})"
+                )
+            row = row_of[name]
+            if row in found:
+                raise InputError(f"the id {name!r} was in line {found[row][0]} already; keep one of the two")
+            found[row] = number, parse(cell)
+    missing = [row for row in range(len(dataset)) if row not in found]
+    if missing:
         raise InputError(
-            f"{path}: {len(dataset) - len(values)} of {len(dataset)} examples have no line, the first has "
-            f"the id {str(dataset.ids[missing])!r}; add a line for each"
+            f"{path}: {len(missing)} of {len(dataset)} examples have no line, the first has the id "
+            f"{str(dataset.ids[missing[0]])!r}; add a line for each"
         )
-    return [values[row] for row in range(len(dataset))]
+    return [found[row][1] for row in range(len(dataset))]
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
@@ -78,6 +72,10 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
         raise InputError(f"{path}: not a CSV file in UTF-8: {error}; write it again as one") from error
 
 
-def fail(path: str | os.PathLike[str], number: int, problem: str) -> NoReturn:
-    """Raises InputError about a line."""
-    raise InputError(f"{path}, line {number}: {problem}")
+@contextmanager
+def at_line(path: str | os.PathLike[str], number: int) -> Iterator[None]:
+    """Says in which line of a file an InputError was raised."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}, line {number}: {error}") from None

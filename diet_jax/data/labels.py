@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from diet_jax.data.columns import fail, read_column, read_lines
+from diet_jax.data.columns import at_line, read_column, read_lines
 from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
 
@@ -75,16 +75,16 @@ def read_matrix(path: str | os.PathLike[str]) -> np.ndarray:
     """
     rows: list[list[float]] = []
     for number, cells in read_lines(path):
-        try:
-            rows.append([float(cell) for cell in cells])
-        except ValueError:
-            fail(path, number, f"every cell must be a number, got {','.join(cells)!r}; leave out headings")
-        if len(rows[-1]) != len(rows[0]):
-            fail(
-                path,
-                number,
-                f"{len(rows[-1])} numbers, but {len(rows[0])} in the first line; make them equal",
-            )
+        with at_line(path, number):
+            try:
+                rows.append([float(cell) for cell in cells])
+            except ValueError:
+                problem = f"every cell must be a number, got {','.join(cells)!r}; leave out headings"
+                raise InputError(problem) from None
+            if len(rows[-1]) != len(rows[0]):
+                raise InputError(
+                    f"{len(rows[-1])} numbers, but {len(rows[0])} in the first line; make them equal"
+                )
     if not rows or len(rows) != len(rows[0]):
         columns = len(rows[0]) if rows else 0
         raise InputError(

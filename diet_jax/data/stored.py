@@ -47,6 +47,8 @@ _Contents = tuple[Any, np.ndarray, np.ndarray, str]
 class StoredDataset:
     """A data set of encoded images. Rows, ids, labels and pixels are the same, held or streamed.
 
+    Images that are damaged or differ in size raise InputError, here or when they are first read.
+
     Attributes:
         files: what it is read from; decoded copy and index are made again when they change.
         open: returns its splits; a decoded copy is read without.
@@ -56,11 +58,7 @@ class StoredDataset:
     open: Callable[[], StoredSplits]
 
     def load(self, *, cache_dir: str | os.PathLike[str] | None, quiet: bool) -> Splits:
-        """Returns the data set in memory: its decoded copy, or else decoded once.
-
-        Raises:
-            InputError: an image is damaged, or images differ in size.
-        """
+        """Returns the data set in memory: its decoded copy, or else decoded once."""
 
         def build() -> Splits:
             stored = self.open()
@@ -71,11 +69,7 @@ class StoredDataset:
     def stream(
         self, *, cache_dir: str | os.PathLike[str] | None, image_size: int | None, workers: int
     ) -> Splits:
-        """Returns the data set with its images on disk; see `load_streamed`.
-
-        Raises:
-            InputError: an image is damaged, or images differ in size without `image_size`.
-        """
+        """Returns the data set with its images on disk; see `load_streamed`."""
         stored = self.open()
         readers = dict(zip(Splits._fields, stored.readers, strict=True))
         parts = tuple(indexed(self.files, readers, cache_folder(cache_dir)).values())

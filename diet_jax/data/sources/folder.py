@@ -38,22 +38,22 @@ class FolderReader:
 
     def records(self, numbers: np.ndarray) -> list[Record]:
         """Reads some files."""
-        return [self._record(int(number)) for number in numbers]
+        found = []
+        for number in numbers:
+            name = self.name(number)
+            try:
+                content = Path(name).read_bytes()
+            except OSError as error:
+                raise InputError(
+                    f"cannot read image {name}: {error.strerror or error}; restore it, or load the dataset "
+                    "again without it"
+                ) from error
+            found.append(Record(name, content, int(self.labels[number]), str(self.paths[number])))
+        return found
 
     def ids(self, given: list[str | int | None]) -> tuple[np.ndarray, str]:
         """Returns the relative paths."""
         return self.paths, "path relative to the image folder"
-
-    def _record(self, number: int) -> Record:
-        name = self.name(number)
-        try:
-            content = Path(name).read_bytes()
-        except OSError as error:
-            raise InputError(
-                f"cannot read image {name}: {error.strerror or error}; restore it, or load the dataset again "
-                "without it"
-            ) from error
-        return Record(name, content, int(self.labels[number]), str(self.paths[number]))
 
 
 def load_folder(path: str, *, data_dir: Any = None, **options: Any) -> Splits:

@@ -71,15 +71,9 @@ class EncodedImages:
         )
 
     def load(self, rows: np.ndarray, crop_seed: tuple[int, ...] | None = None) -> np.ndarray:
-        """Reads and decodes some rows.
+        """Reads and decodes some rows, int `[b]`: uint8 `[b h w ch]`.
 
-        Args:
-            rows: int `[b]`.
-            crop_seed: cut each image at random as `random_resized_crop` does, seeded by these and its row; by
-                default nothing is random.
-
-        Returns:
-            uint8 `[b h w ch]`.
+        With a `crop_seed` each is cut at random as `random_resized_crop` does, seeded by these and its row.
 
         Raises:
             InputError: an image is missing, damaged or not the one that it was.
