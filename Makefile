@@ -13,13 +13,17 @@ ROUNDS ?=
 BENCH_OUT ?= build/bench
 BENCH_VENV := .venv-bench
 
-.PHONY: run test lint bench clean
+.PHONY: run test test-all lint bench clean
 
 run: $(VENV)/.installed
 	$(BIN)/diet-jax run
 
 test: $(VENV)/.installed-test
 	$(BIN)/pytest -n auto --dist worksteal
+
+# Also the further cases that are marked slow, and all of it with XLA as it comes.
+test-all: $(VENV)/.installed-test
+	XLA_FLAGS= $(BIN)/pytest -n auto --dist worksteal -m ''
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -44,8 +44,8 @@ def run_checks():
 
     def run(part: str) -> dict:
         if part not in done:
-            flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-            env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+            flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+            env = {**os.environ, "XLA_FLAGS": flags}
             env["PYTHONPATH"] = str(Path(dj.__file__).parents[1])
             script = Path(__file__).with_name("mesh_checks.py")
             process = subprocess.run(

@@ -20,12 +20,7 @@ from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.options.plain import differences, to_json
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
-    "PYTHONPATH": str(ROOT),
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",
-}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 OPTIONS = [
     *("--model.widths", "8", "--train.steps", "20", "--score.names", "el2n", "--score.epoch", "0.5"),
     *("--score.num-seeds", "3", "--retrain.num-seeds", "3", "--select.fractions", "0.5"),
@@ -40,6 +35,22 @@ def compiled_once(tmp_path_factory):
     ENVIRONMENT["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
     ENVIRONMENT["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     ENVIRONMENT["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+@pytest.fixture(autouse=True)
+def signals_are_heard():
+    """A shell without job control starts its jobs with SIGINT ignored, nohup with SIGHUP: children inherit it."""
+    defaults = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    ignored = [number for number in defaults if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, defaults[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def free_port() -> int:
@@ -293,7 +304,8 @@ assert shape(RunConfig(mesh=MeshConfig(seed=2), checkpoint_epochs=(1.0,))) == {"
 assert shape(RunConfig(mesh=MeshConfig(data=2, shard_params=True))) == {"seed": 2, "fsdp": 2}
 assert jax.sharding.get_mesh().empty
 """
-    environment = {**ENVIRONMENT, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+    environment = {**ENVIRONMENT, "XLA_FLAGS": flags}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 

@@ -1,5 +1,6 @@
 """Per-example gradient norms under other transformations, in other dtypes, and what they refuse."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -194,9 +195,9 @@ for kind, norms, batch in [
 
 def test_sharded_batches_stay_sharded():
     """On eight devices, with shardings that are inferred and ones in types, and device by device."""
-    environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"}
-    environment |= {"JAX_PLATFORMS": "cpu", "PATH": "", "PYTHONPATH": str(REPOSITORY)}
-    code = SHARDED.format(tests=str(REPOSITORY / "tests"))
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(REPOSITORY)}
+    code = SHARDED.format(tests=str(Path(__file__).parent))
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 
