@@ -18,10 +18,10 @@ from measure import interleaved, report, rows, seconds_per_call
 
 import diet_jax as dj
 from diet_jax.models import ResNet
-from diet_jax.plotting.style import NOTE, OTHER_STYLES, STYLES, TITLE, plain, save_figure
+from diet_jax.plotting.style import NOTE, OTHER_STYLES, TITLE, plain, save_figure
 
 LINES = {
-    "grand": (STYLES["grand"].color, STYLES["grand"].marker, "dj.grand"),
+    "grand": (dj.SCORES.find("grand").color, dj.SCORES.find("grand").marker, "dj.grand"),
     "grand_vmap": (*OTHER_STYLES[0], "vmap(grad)"),
 }
 

@@ -32,16 +32,16 @@ from diet_jax.per_example.norms import Selection, plan_gradients
 from diet_jax.per_example.plan import ProgramPlan
 from diet_jax.per_example.products import Form
 from diet_jax.per_example.run import run_program
-from diet_jax.plotting.style import NOTE, OTHER_STYLES, STYLES, TITLE, plain, save_figure, wrap
+from diet_jax.plotting.style import NOTE, OTHER_STYLES, TITLE, plain, save_figure, wrap
 
 FLOOR = "ordinary gradient"
 VMAP = "vmap(grad)"
 # Colour, marker, and how far below the line, so that no mark hides another one.
 MARKS = {
-    "offset": (STYLES["grand"].color, "s", 0.14),
-    "pixel": (STYLES["el2n"].color, "o", 0.0),
-    "patch gram": (STYLES["forgetting"].color, "^", 0.0),
-    "patch product": (STYLES["grand_last_layer"].color, "D", -0.14),
+    "offset": (dj.SCORES.find("grand").color, "s", 0.14),
+    "pixel": (dj.SCORES.find("el2n").color, "o", 0.0),
+    "patch gram": (dj.SCORES.find("forgetting").color, "^", 0.0),
+    "patch product": (dj.SCORES.find("grand_last_layer").color, "D", -0.14),
     VMAP: (*OTHER_STYLES[0], 0.0),
 }
 

@@ -27,7 +27,6 @@ from sklearn.model_selection import StratifiedKFold
 import diet_jax as dj
 from diet_jax.data.noise import NoiseMode, NoisyLabels, flip_labels
 from diet_jax.ensemble.passes import map_dataset
-
 from diet_jax.selection.detection import detection_quality
 from diet_jax.training.recipe import epoch_to_step, steps_per_epoch
 
@@ -92,7 +91,7 @@ def timed(fn: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.perf_counter() - begin
 
 
-def mean_score(task: Task, name: ScoreName) -> np.ndarray:
+def mean_score(task: Task, name: str) -> np.ndarray:
     """Returns one score `[n]` after the early epochs, averaged over seeds."""
     keys = dj.seed_keys(task.draw, "score", task.options.seeds)
     result = dj.score_ensemble(

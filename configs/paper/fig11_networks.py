@@ -9,12 +9,14 @@ import dataclasses
 from diet_jax.experiments.config import ModelConfig
 from diet_jax.experiments.reproduction.accuracy import AccuracyByNetwork
 from diet_jax.experiments.reproduction.figure import PaperFigure
-from diet_jax.experiments.reproduction.outcome import Published
+from diet_jax.experiments.reproduction.outcome import Published, points
 from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, CIFAR10_RESNET50, DIGITS, FASHION_MLP
 from diet_jax.experiments.reproduction.task import ScoreAt
 
 WIDER = dataclasses.replace(FASHION_MLP, model=ModelConfig("mlp", widths=(256,)))
 WIDER_DIGITS = dataclasses.replace(DIGITS, model=ModelConfig("mlp", widths=(64, 64)))
+
+PRUNED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
 CONFIG = PaperFigure(
     smoke=AccuracyByNetwork(
@@ -39,33 +41,9 @@ CONFIG = PaperFigure(
     published=Published(
         "CIFAR-10, ResNet50",
         series={
-            "forgetting": (
-                (0.1, 0.955),
-                (0.2, 0.9557),
-                (0.3, 0.9561),
-                (0.4, 0.9563),
-                (0.5, 0.9575),
-                (0.6, 0.9552),
-                (0.7, 0.94),
-            ),
-            "el2n": (
-                (0.1, 0.9556),
-                (0.2, 0.955),
-                (0.3, 0.9574),
-                (0.4, 0.9572),
-                (0.5, 0.9548),
-                (0.6, 0.9497),
-                (0.7, 0.927),
-            ),
-            "random": (
-                (0.1, 0.952),
-                (0.2, 0.95),
-                (0.3, 0.947),
-                (0.4, 0.942),
-                (0.5, 0.937),
-                (0.6, 0.929),
-                (0.7, 0.917),
-            ),
+            "forgetting": points(PRUNED, (0.955, 0.9557, 0.9561, 0.9563, 0.9575, 0.9552, 0.94)),
+            "el2n": points(PRUNED, (0.9556, 0.955, 0.9574, 0.9572, 0.9548, 0.9497, 0.927)),
+            "random": points(PRUNED, (0.952, 0.95, 0.947, 0.942, 0.937, 0.929, 0.917)),
         },
         levels={"everything": 0.9552},
     ),

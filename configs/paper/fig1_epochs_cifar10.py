@@ -6,16 +6,13 @@ trained networks (see grand_at_init).
 """
 
 from diet_jax.experiments.reproduction.accuracy import AccuracyByEpoch
-from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.families import accuracy_by_epoch
 from diet_jax.experiments.reproduction.outcome import Published
-from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, FASHION_MLP
 
-CONFIG = PaperFigure(
-    smoke=AccuracyByEpoch(DIGITS, fraction=0.5, epochs=(0, 2, 8), score_seeds=2, retrain_seeds=2),
-    small=AccuracyByEpoch(
-        FASHION_MLP, fraction=0.5, epochs=(0, 1, 2, 3, 5, 8), score_seeds=4, retrain_seeds=3
-    ),
-    paper=AccuracyByEpoch(CIFAR10_RESNET18, fraction=0.5, epochs=(0, 2, 4, 5, 8, 10, 15, 20)),
+CONFIG = accuracy_by_epoch(
+    small=AccuracyByEpoch(FASHION_MLP, 0.5, epochs=(0, 1, 2, 3, 5, 8), score_seeds=4, retrain_seeds=3),
+    paper=CIFAR10_RESNET18,
     published=Published(
         "CIFAR-10, ResNet18: keep 0.5",
         series={

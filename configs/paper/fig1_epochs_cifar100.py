@@ -6,14 +6,13 @@ trained networks (see grand_at_init).
 """
 
 from diet_jax.experiments.reproduction.accuracy import AccuracyByEpoch
-from diet_jax.experiments.reproduction.figure import PaperFigure
+from diet_jax.experiments.reproduction.families import accuracy_by_epoch
 from diet_jax.experiments.reproduction.outcome import Published
-from diet_jax.experiments.reproduction.recipes import CIFAR100_RESNET50, DIGITS, FASHION_CNN
+from diet_jax.experiments.reproduction.recipes import CIFAR100_RESNET50, FASHION_CNN
 
-CONFIG = PaperFigure(
-    smoke=AccuracyByEpoch(DIGITS, fraction=0.75, epochs=(0, 2, 8), score_seeds=2, retrain_seeds=2),
-    small=AccuracyByEpoch(FASHION_CNN, fraction=0.75, epochs=(0, 2, 12), score_seeds=4, retrain_seeds=2),
-    paper=AccuracyByEpoch(CIFAR100_RESNET50, fraction=0.75, epochs=(0, 2, 4, 5, 8, 10, 15, 20)),
+CONFIG = accuracy_by_epoch(
+    small=AccuracyByEpoch(FASHION_CNN, 0.75, epochs=(0, 2, 12), score_seeds=4, retrain_seeds=2),
+    paper=CIFAR100_RESNET50,
     published=Published(
         "CIFAR-100, ResNet50: keep 0.75",
         series={

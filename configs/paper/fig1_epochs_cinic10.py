@@ -6,28 +6,19 @@ trained networks (see grand_at_init).
 """
 
 from diet_jax.experiments.reproduction.accuracy import AccuracyByEpoch
-from diet_jax.experiments.reproduction.figure import PaperFigure
-from diet_jax.experiments.reproduction.outcome import Published
-from diet_jax.experiments.reproduction.recipes import CIFAR10_CNN, CINIC10_RESNET18, DIGITS
+from diet_jax.experiments.reproduction.families import accuracy_by_epoch
+from diet_jax.experiments.reproduction.outcome import Published, points
+from diet_jax.experiments.reproduction.recipes import CIFAR10_CNN, CINIC10_RESNET18
 
-CONFIG = PaperFigure(
-    smoke=AccuracyByEpoch(DIGITS, fraction=0.6, epochs=(0, 2, 8), score_seeds=2, retrain_seeds=2),
+CONFIG = accuracy_by_epoch(
     small=AccuracyByEpoch(
-        CIFAR10_CNN, fraction=0.6, names=("el2n",), epochs=(0, 2, 12), score_seeds=4, retrain_seeds=2
+        CIFAR10_CNN, 0.6, epochs=(0, 2, 12), names=("el2n",), score_seeds=4, retrain_seeds=2
     ),
-    paper=AccuracyByEpoch(CINIC10_RESNET18, fraction=0.6, epochs=(0, 2, 4, 5, 8, 10, 15, 20)),
+    paper=CINIC10_RESNET18,
     published=Published(
         "CINIC-10, ResNet18: keep 0.6",
         series={
-            "forgetting": (
-                (2, 0.885),
-                (4, 0.894),
-                (5, 0.896),
-                (8, 0.896),
-                (10, 0.896),
-                (15, 0.897),
-                (20, 0.897),
-            ),
+            "forgetting": points((2, 4, 5, 8, 10, 15, 20), (0.885, 0.894, 0.896, 0.896, 0.896, 0.897, 0.897)),
             "el2n": ((2, 0.874), (4, 0.894), (5, 0.892), (8, 0.896), (10, 0.898), (15, 0.9), (20, 0.9)),
             "grand": ((2, 0.877), (4, 0.882), (5, 0.88), (8, 0.889), (10, 0.889), (15, 0.896), (20, 0.897)),
         },

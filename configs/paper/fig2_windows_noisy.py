@@ -7,59 +7,28 @@ Published: digitised to ±0.0004.
 Command: diet-jax reproduce fig2-windows-noisy --scale small
 """
 
-from diet_jax.experiments.reproduction.figure import PaperFigure
-from diet_jax.experiments.reproduction.outcome import Published
-from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
-from diet_jax.experiments.reproduction.task import ScoreAt
-from diet_jax.experiments.reproduction.windows import Windows
+from diet_jax.experiments.reproduction.families import windows
+from diet_jax.experiments.reproduction.outcome import Published, points
 
-CONFIG = PaperFigure(
-    smoke=Windows(
-        DIGITS.with_noise(0.1),
-        fraction=0.4,
-        offsets=(0.2, 0.5, 0.6),
-        score=ScoreAt("el2n", 2),
-        score_seeds=2,
-        retrain_seeds=2,
-        tune=True,
-    ),
-    small=Windows(
-        FASHION_MLP.with_noise(0.1),
-        fraction=0.4,
-        offsets=(0, 0.2, 0.4, 0.45, 0.48, 0.5, 0.52, 0.55, 0.6),
-        score=ScoreAt("el2n", 2),
-        score_seeds=4,
-        retrain_seeds=3,
-        tune=True,
-    ),
-    paper=Windows(
-        CIFAR10_RESNET18.with_noise(0.1),
-        fraction=0.4,
-        offsets=(0, 0.1, 0.2, 0.3, 0.4, 0.42, 0.44, 0.46, 0.48, 0.5, 0.52, 0.54, 0.56, 0.57, 0.58, 0.59, 0.6),
-        score=ScoreAt("el2n", 10),
-        tune=True,
-    ),
+OFFSETS = (0, 0.1, 0.2, 0.3, 0.4, 0.42, 0.44, 0.46, 0.48, 0.5, 0.52, 0.54, 0.56, 0.57, 0.58, 0.59, 0.6)
+
+CONFIG = windows(
+    "el2n",
+    0.4,
+    noise=0.1,
+    smoke=(0.2, 0.5, 0.6),
+    small=(0, 0.2, 0.4, 0.45, 0.48, 0.5, 0.52, 0.55, 0.6),
+    paper=OFFSETS,
+    tune=True,
     published=Published(
         "CIFAR-10, ResNet18: 10 % randomised",
         series={
-            "el2n": (
-                (0, 0.833),
-                (0.1, 0.853),
-                (0.2, 0.874),
-                (0.3, 0.896),
-                (0.4, 0.921),
-                (0.42, 0.925),
-                (0.44, 0.928),
-                (0.46, 0.935),
-                (0.48, 0.938),
-                (0.5, 0.936),
-                (0.52, 0.93),
-                (0.54, 0.907),
-                (0.56, 0.857),
-                (0.57, 0.79),
-                (0.58, 0.66),
-                (0.59, 0.577),
-                (0.6, 0.533),
+            "el2n": points(
+                OFFSETS,
+                (
+                    *(0.833, 0.853, 0.874, 0.896, 0.921, 0.925, 0.928, 0.935, 0.938),
+                    *(0.936, 0.93, 0.907, 0.857, 0.79, 0.66, 0.577, 0.533),
+                ),
             ),
         },
         levels={"everything": 0.913, "random": 0.886},

@@ -4,19 +4,7 @@ Command: diet-jax reproduce fig4-barriers-cifar100 --scale small
 The paper's spawn epochs, numbers of networks and treatment of BatchNorm are not known; these are ours.
 """
 
-from diet_jax.experiments.reproduction.barriers import ErrorBarriers
-from diet_jax.experiments.reproduction.figure import PaperFigure
-from diet_jax.experiments.reproduction.recipes import CIFAR100_RESNET50, DIGITS, FASHION_CNN
-from diet_jax.experiments.reproduction.task import ScoreAt
+from diet_jax.experiments.reproduction.families import barriers
+from diet_jax.experiments.reproduction.recipes import CIFAR100_RESNET50, FASHION_CNN
 
-CONFIG = PaperFigure(
-    smoke=ErrorBarriers(
-        DIGITS, spawn_epochs=(0, 1, 4), score=ScoreAt("el2n", 2), parents=1, num_points=5, score_seeds=2
-    ),
-    small=ErrorBarriers(
-        FASHION_CNN, spawn_epochs=(0, 0.5, 1, 2, 4, 8), score=ScoreAt("el2n", 5), score_seeds=4
-    ),
-    paper=ErrorBarriers(
-        CIFAR100_RESNET50, spawn_epochs=(0, 1, 2, 4, 8, 16, 32, 64), score=ScoreAt("el2n", 20), parents=1
-    ),
-)
+CONFIG = barriers(FASHION_CNN, spawn_epochs=(0, 0.5, 1, 2, 4, 8), score_epoch=5, paper=CIFAR100_RESNET50)

@@ -10,14 +10,14 @@ from diet_jax.experiments.reproduction.rankings import Memorisation
 from diet_jax.experiments.reproduction.recipes import CIFAR100_RESNET50, DIGITS, FASHION_MLP
 from diet_jax.experiments.reproduction.task import ScoreAt
 
+
+def scores(epoch: float, last: float) -> tuple[ScoreAt, ...]:
+    """The three scores, at a scale's own epochs."""
+    return ScoreAt("el2n", epoch), ScoreAt("grand", epoch), ScoreAt("forgetting", last)
+
+
 CONFIG = PaperFigure(
-    smoke=Memorisation(
-        DIGITS, (ScoreAt("el2n", 2), ScoreAt("grand", 2), ScoreAt("forgetting", 8)), score_seeds=2
-    ),
-    small=Memorisation(
-        FASHION_MLP, (ScoreAt("el2n", 2), ScoreAt("grand", 2), ScoreAt("forgetting", 8)), score_seeds=4
-    ),
-    paper=Memorisation(
-        CIFAR100_RESNET50, (ScoreAt("el2n", 20), ScoreAt("grand", 20), ScoreAt("forgetting", 200))
-    ),
+    smoke=Memorisation(DIGITS, scores(2, 8), score_seeds=2),
+    small=Memorisation(FASHION_MLP, scores(2, 8), score_seeds=4),
+    paper=Memorisation(CIFAR100_RESNET50, scores(20, 200)),
 )

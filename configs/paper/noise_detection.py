@@ -9,40 +9,15 @@ from diet_jax.experiments.reproduction.noise import NoiseDetection
 from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
 from diet_jax.experiments.reproduction.task import ScoreAt
 
+
+def scores(epoch: float, last: float) -> tuple[ScoreAt, ...]:
+    """All six, at a scale's own epochs."""
+    by_network = (ScoreAt(name, epoch) for name in ("el2n", "grand", "grand_last_layer"))
+    return *by_network, ScoreAt("forgetting", last), ScoreAt("input_norm"), ScoreAt("random")
+
+
 CONFIG = PaperFigure(
-    smoke=NoiseDetection(
-        DIGITS.with_noise(0.1),
-        (
-            ScoreAt("el2n", 2),
-            ScoreAt("grand", 2),
-            ScoreAt("grand_last_layer", 2),
-            ScoreAt("forgetting", 8),
-            ScoreAt("input_norm"),
-            ScoreAt("random"),
-        ),
-        score_seeds=2,
-    ),
-    small=NoiseDetection(
-        FASHION_MLP.with_noise(0.1),
-        (
-            ScoreAt("el2n", 2),
-            ScoreAt("grand", 2),
-            ScoreAt("grand_last_layer", 2),
-            ScoreAt("forgetting", 8),
-            ScoreAt("input_norm"),
-            ScoreAt("random"),
-        ),
-        score_seeds=4,
-    ),
-    paper=NoiseDetection(
-        CIFAR10_RESNET18.with_noise(0.1),
-        (
-            ScoreAt("el2n", 10),
-            ScoreAt("grand", 10),
-            ScoreAt("grand_last_layer", 10),
-            ScoreAt("forgetting", 200),
-            ScoreAt("input_norm"),
-            ScoreAt("random"),
-        ),
-    ),
+    smoke=NoiseDetection(DIGITS.with_noise(0.1), scores(2, 8), score_seeds=2),
+    small=NoiseDetection(FASHION_MLP.with_noise(0.1), scores(2, 8), score_seeds=4),
+    paper=NoiseDetection(CIFAR10_RESNET18.with_noise(0.1), scores(10, 200)),
 )

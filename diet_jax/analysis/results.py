@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from diet_jax.analysis.statistics import Comparison, Summary
+
 FULL = "everything"
 RANDOM = "random"
 
@@ -40,36 +42,6 @@ class Result:
         classes = [correct[:, labels == c].mean(axis=1) for c in range(int(np.max(labels)) + 1)]
         return cls(kept_by, fraction, num_kept, steps, correct.mean(axis=1), np.stack(classes, axis=1))
 
-    @property
-    def mean(self) -> float:
-        """Mean accuracy over seeds."""
-        return float(self.accuracy.mean())
-
-    @property
-    def band(self) -> tuple[float, float]:
-        """16th and 84th percentile of the accuracy over seeds, linearly interpolated."""
-        low, high = np.percentile(self.accuracy, [16, 84])
-        return float(low), float(high)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Mean of the paired differences of accuracy between two selections, and its standard error.
-
-    Seed r of both started from the same initialisation. With one seed there is no standard error (NaN).
-    """
-
-    mean: float
-    error: float
-
-    @classmethod
-    def between(cls, result: Result, other: Result) -> "Difference":
-        """Subtracts seed by seed."""
-        paired = result.accuracy - other.accuracy
-        count = len(paired)
-        error = float(paired.std(ddof=1) / np.sqrt(count)) if count > 1 else float("nan")
-        return cls(float(paired.mean()), error)
-
 
 def to_rows(results: list[Result]) -> list[dict[str, Any]]:
     """Turns results into table rows: numbers, not text; None where there is nothing to compare with.
@@ -84,10 +56,9 @@ def to_rows(results: list[Result]) -> list[dict[str, Any]]:
     random = {r.fraction: r for r in results if r.kept_by == RANDOM}
     rows = []
     for result in results:
-        baseline = random.get(result.fraction)
-        to_full = Difference.between(result, full) if full not in (None, result) else None
-        to_random = Difference.between(result, baseline) if baseline not in (None, result) else None
-        low, high = result.band
+        to_full = _minus(result, full)
+        to_random = _minus(result, random.get(result.fraction))
+        accuracy = Summary.of(result.accuracy)
         rows.append(
             {
                 "kept_by": result.kept_by,
@@ -95,9 +66,9 @@ def to_rows(results: list[Result]) -> list[dict[str, Any]]:
                 "examples": result.num_kept,
                 "steps": result.steps,
                 "seeds": len(result.accuracy),
-                "accuracy": result.mean,
-                "accuracy_p16": low,
-                "accuracy_p84": high,
+                "accuracy": accuracy.mean,
+                "accuracy_p16": accuracy.low,
+                "accuracy_p84": accuracy.high,
                 "minus_everything": to_full and to_full.mean,
                 "minus_everything_error": to_full and to_full.error,
                 "minus_random": to_random and to_random.mean,
@@ -106,6 +77,12 @@ def to_rows(results: list[Result]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _minus(result: Result, other: Result | None) -> Comparison | None:
+    if other is None or other is result:
+        return None
+    return Comparison.of(result.accuracy, other.accuracy)
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
@@ -144,7 +121,4 @@ def to_markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def _difference(row: dict[str, Any], name: str) -> str:
-    mean, error = row[name], row[f"{name}_error"]
-    if mean is None:
-        return ""
-    return f"{100 * mean:+.2f}" + ("" if np.isnan(error) else f" ± {100 * error:.2f}")
+    return "" if row[name] is None else Comparison(row[name], row[f"{name}_error"]).text()

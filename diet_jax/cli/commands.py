@@ -121,6 +121,8 @@ def select(command: "options.Select") -> None:
     for path in (command.out, ids_path):
         if path.exists():
             raise InputError(f"{path} exists already; choose another --out")
+    if not command.scores:
+        raise InputError("select needs a score file, such as runs/digits-mlp/scores/el2n.npz")
     files = [ScoreFile.load(path) for path in command.scores]
     file, rule = files[0], command.rule
     for path, other in zip(command.scores[1:], files[1:], strict=True):
@@ -203,7 +205,7 @@ def reproduce(command: "options.Reproduce") -> None:
     if "all" in wanted:
         if len(wanted) > 1:
             raise InputError(f"all stands alone, got {' '.join(wanted)}")
-        wanted = [name for name in known if name != "memorisation" or command.table is not None]
+        wanted = known
     figures = {}
     for name in wanted:
         path = Path(name)
@@ -216,18 +218,20 @@ def reproduce(command: "options.Reproduce") -> None:
                 raise InputError(f"unknown figure {name!r}; {hint}diet-jax reproduce lists all")
             path = config_folder() / _config_file(plain_name)
         figures[path.stem.replace("_", "-")] = load_config(str(path), PaperFigure)
+    if "all" in command.figures and command.table is None:
+        figures = {name: figure for name, figure in figures.items() if not figure.needs_table}
     out = command.out or command.store / "figures"
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write to --out {out}: {error.strerror or error}") from error
-    if command.table is not None and "memorisation" not in figures and len(figures) > 1:
-        raise InputError("--table is for the figure memorisation, which is not among those asked for")
+    if command.table is not None and not any(figure.needs_table for figure in figures.values()):
+        raise InputError(
+            f"--table is for figures that compare with it, not {', '.join(figures)}; leave it out"
+        )
     with open_store(command.store, command.data_dir) as store:
         for name, figure in figures.items():
-            # Only the one figure that needs the table is given it.
-            table = command.table if name == "memorisation" or len(figures) == 1 else None
-            result = make_figure(name, figure, command.scale, store, out, table)
+            result = make_figure(name, figure, command.scale, store, out, command.table)
             _print_claims(result)
             print(f"{out / f'{name}_{command.scale}.png'}")
 

@@ -24,10 +24,12 @@ def run_file(path: str) -> Any:
             f"no config file {path}; those of the project are in configs/ of its repository, and after an "
             f"installation in {Path(sys.prefix) / 'share/diet_jax/configs'}"
         )
-    spec = importlib.util.spec_from_file_location("diet_jax_config", file)
+    spec = importlib.util.spec_from_file_location(f"diet_jax_config_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise InputError(f"config file {path} must be a Python file (.py)")
     module = importlib.util.module_from_spec(spec)
+    # Where the help on its options, and pickle, look for what it defines.
+    sys.modules[spec.name] = module
     if str(file.parent.absolute()) not in sys.path:
         sys.path.append(str(file.parent.absolute()))
     try:

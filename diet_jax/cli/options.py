@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from diet_jax.experiments.choices import choices_of, chosen, take_options
+from diet_jax.experiments.choices import choices_of, chosen, options_of, take_options
 from diet_jax.experiments.config import RunConfig
 from diet_jax.scores.score import SCORES
 from diet_jax.selection.rule import RULES, Rule
@@ -88,7 +88,7 @@ class Select:
     """Keep fraction."""
     method: Annotated[str, tyro.conf.arg(constructor_factory=choices_of(RULES))] = "highest"
     """Selection rule."""
-    options: Annotated[dict[str, Any], tyro.conf.arg(name="")] = field(default_factory=dict)
+    options: Annotated[dict[str, Any], tyro.conf.arg(name="")] = field(default_factory=options_of(RULES))
     """Options that single rules have, by rule name."""
     seed: int = 0
     """Decides between equal scores."""

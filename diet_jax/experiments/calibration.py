@@ -17,8 +17,8 @@ from diet_jax.devices.mesh import replicate
 from diet_jax.devices.progress import say
 from diet_jax.ensemble import passes
 from diet_jax.ensemble.over_seeds import over_seeds
-from diet_jax.ensemble.retraining import train_program, prediction_function
-from diet_jax.ensemble.scoring import score_program, score_batch_sizes, score_function
+from diet_jax.ensemble.retraining import prediction_function, train_program
+from diet_jax.ensemble.scoring import score_batch_sizes, score_function, score_program
 from diet_jax.experiments.setup import Setup
 from diet_jax.training import loop
 from diet_jax.training.seeds import seed_keys

@@ -19,6 +19,11 @@ def choices_of(registry: Registry[Any], *, several: bool = False) -> Callable[[]
     return annotation
 
 
+def options_of(registry: Registry[Any]) -> Callable[[], dict[str, Any]]:
+    """Returns what lists the options, by name, of everything that is registered by then."""
+    return lambda: {item.name: item.options for item in registry if item.options is not None}
+
+
 def take_options(section: Any, field: str, registry: Registry[Any]) -> None:
     """Completes a config section: objects become registered names, and everything registered has its options.
 

@@ -36,7 +36,8 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
     keys = seed_keys(config.seed, "score", count)
     how = setup.how(config.score.how)
     missing = folder.missing(paths)
-    facts = {"fingerprint": train.fingerprint, "step": setup.score_step}
+    definitions = {score.name: score.definition for score in scores}
+    facts = {"fingerprint": train.fingerprint, "step": setup.score_step, "definitions": definitions}
 
     def save(seed: int, found: dict[str, np.ndarray]) -> None:
         folder.save(paths[seed], KIND, {name: found[name] for name in names}, {**facts, "seed": seed})

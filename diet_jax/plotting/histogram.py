@@ -3,23 +3,17 @@
 import math
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from diet_jax.errors import InputError
-from diet_jax.plotting.style import (
-    MAX_CLASSES,
-    NOTE,
-    TITLE,
-    plain,
-    save_figure,
-    shorten,
-    styles_of,
-    wrap,
-)
+from diet_jax.plotting.result import draw_result
+from diet_jax.plotting.style import MAX_CLASSES, save_figure, shorten, styles_of
 from diet_jax.scores.file import ScoreFile
+from diet_jax.scores.score import SCORES
 
 
 def histogram_figure(file: ScoreFile, class_names: Sequence[str], path: str | os.PathLike[str]) -> None:
@@ -44,74 +38,73 @@ def draw_histogram(file: ScoreFile, class_names: Sequence[str]) -> Figure:
         class_names: one name per class.
 
     Returns:
-        A figure of two axes: the histogram, and below it median and 16th to 84th percentile of each class.
+        A figure of two axes: the histogram, whose last bin is that of infinite scores if there are any, and
+        median and 16th to 84th percentile of each class.
 
     Raises:
         InputError: a label has no class name.
     """
     if file.labels.max() >= len(class_names):
         raise InputError(f"label {file.labels.max()} has no name: class_names has {len(class_names)}")
-    style = styles_of([file.name])[file.name]
-    finite = file.scores[np.isfinite(file.scores)]
-    num_infinite = len(file.scores) - len(finite)
-    edges = _bin_edges(finite, file.per_seed)
-    counts, _ = np.histogram(finite, edges)
-    span = edges[-1] - edges[0]
-    infinity = edges[-1] + 0.08 * span
+    label, seeds = styles_of([file.name])[file.name].label, len(file.per_seed)
+    meaning = next((score.infinite_means for score in SCORES if score.name == file.name), "not finite")
+    num_infinite = int((~np.isfinite(file.scores)).sum())
+    every, infinity = _all_examples(file, f"{meaning}: {num_infinite:,}")
+    over = f"mean over {seeds} seeds" if seeds > 1 else "one seed"
+    every["x_label"] = f"{label} score, {over} (high = hard)"
+    by_class, left_out = _by_class(file, class_names, infinity)
+    same = {key: every[key] for key in ("x_label", "x_ticks", "x_range")}
+    note = [f"{file.provenance.get('definition', file.name)}."]
+    if num_infinite and seeds > 1:
+        note.append(f"{meaning.capitalize()} (∞): by at least one of the {seeds} seeds.")
+    if left_out:
+        note.append(f"{left_out} classes of middling median are left out.")
+    what = f"{shorten(file.dataset, 40)}: {label} score at step {file.step:,}"
+    return draw_result(
+        {
+            "title": f"{what}, {len(file.scores):,} examples",
+            "note": "\n".join(note),
+            "chart": {"kind": "distributions", "panels": [every, {**by_class, **same}]},
+        }
+    )
 
+
+def _all_examples(file: ScoreFile, infinite: str) -> tuple[dict[str, Any], float]:
+    """The panel of the histogram, and the place of infinity: beyond the last bin, with a gap between."""
+    finite = file.scores[np.isfinite(file.scores)]
+    edges = _bin_edges(finite, file.per_seed)
+    counts = np.histogram(finite, edges)[0].tolist()
+    groups = [{"name": file.name, "counts": counts}]
+    width = 0.06 * (edges[-1] - edges[0])
+    infinity, ticks = edges[-1] + 1.5 * width, None
+    if len(finite) < len(file.scores):
+        round_numbers = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(edges[0], edges[-1])
+        shown = [t for t in round_numbers if edges[0] <= t <= edges[-1] and len(finite)]
+        ticks = [*((t, f"{t:g}") for t in shown), (infinity, "∞")]
+        edges = np.append(edges, [infinity - width / 2, infinity + width / 2])
+        groups.append({"name": "infinite", "label": infinite})
+        groups[1]["counts"] = [*(None for _ in counts), None, len(file.scores) - len(finite)]
+        counts += [None, None]
+    panel = {"title": "all examples", "edges": edges.tolist(), "groups": groups}
+    # With some air, or half of a median at the border would be hidden.
+    air = 0.02 * (edges[-1] - edges[0])
+    return {**panel, "x_ticks": ticks, "x_range": (edges[0] - air, edges[-1] + air)}, infinity
+
+
+def _by_class(file: ScoreFile, class_names: Sequence[str], infinity: float) -> tuple[dict[str, Any], int]:
+    """The panel of the medians, and how many classes it leaves out."""
     quantiles = _class_quantiles(file, len(class_names))
     shown, left_out = _classes_to_show(quantiles)
-    figure = Figure(figsize=(7, 3.3 + 0.2 * len(shown)), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.6, 0.35 + 0.2 * len(shown)))
-
-    top.bar(edges[:-1], counts, np.diff(edges), align="edge", color=style.color, alpha=0.85, linewidth=0)
-    # Few bins would show at all beside a peak that is far higher than most of them.
-    filled = counts[counts > 0]
-    log = bool(len(filled)) and np.median(filled) < filled.max() / 20
-    top.set_ylabel("examples per bin" + (" (log scale)" if log else ""))
-    if num_infinite:
-        top.bar([infinity], [num_infinite], 0.05 * span, color="white", edgecolor=style.color, hatch="////")
-        top.annotate(
-            f"{_infinite(file)}: {num_infinite:,}",
-            (infinity + 0.025 * span, num_infinite),
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha="right",
-            va="bottom",
-            fontsize=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8},
-        )
-    # Room for the number above the bar.
-    top.margins(y=0.12)
-    if log:
-        top.set_yscale("log")
-        top.set_ylim(bottom=0.7)
-    what = f"{shorten(file.dataset, 40)}: {style.label} score at step {file.step:,}"
-    figure.suptitle(wrap(f"{what}, {len(file.scores):,} examples", 82), **TITLE)
-    plain(top)
-
-    places = np.where(np.isfinite(quantiles), quantiles, infinity)
-    for row, c in enumerate(shown):
-        low, middle, high = places[c]
-        bottom.plot(
-            [low, high], [row, row], color=style.color, linewidth=2.5, alpha=0.35, solid_capstyle="butt"
-        )
-        bottom.plot([middle], [row], color=style.color, marker="o", markersize=4.5, linestyle="")
-    bottom.set_yticks(range(len(shown)), [shorten(class_names[c], 22) for c in shown], fontsize=8)
-    for label in bottom.get_yticklabels():
-        label.set_parse_math(False)
-    bottom.set_ylim(-0.7, len(shown) - 0.3)
-    plain(bottom)
-    bottom.grid(axis="x", color="#E5E5E5", linewidth=0.7)
-    if num_infinite:
-        ticks = MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]).tick_values(edges[0], edges[-1])
-        ticks = [t for t in ticks if edges[0] <= t <= edges[-1] and len(finite)]
-        bottom.set_xticks([*ticks, infinity], [*(f"{t:g}" for t in ticks), "∞"])
-    seeds = len(file.per_seed)
-    over = f"mean over {seeds} seeds" if seeds > 1 else "one seed"
-    bottom.set_xlabel(f"{style.label} score, {over} (high = hard)")
-    figure.supxlabel(_histogram_note(file, left_out), x=0.01, ha="left", **NOTE)
-    return figure
+    low, middle, high = np.where(np.isfinite(quantiles), quantiles, infinity)[shown].T.tolist()
+    rows = list(range(len(shown)))
+    panel = {
+        "kind": "points",
+        "title": "median of each class, bar from the 16th to the 84th percentile",
+        "y_label": "",
+        "y_ticks": [(row, shorten(class_names[c], 22)) for row, c in enumerate(shown)],
+        "groups": [{"name": file.name, "x": middle, "y": rows, "low": low, "high": high}],
+    }
+    return panel, left_out
 
 
 def _bin_edges(finite: np.ndarray, per_seed: np.ndarray) -> np.ndarray:
@@ -144,19 +137,3 @@ def _classes_to_show(quantiles: np.ndarray) -> tuple[list[int], int]:
     if len(order) <= MAX_CLASSES:
         return order, 0
     return order[: MAX_CLASSES // 2] + order[-(MAX_CLASSES // 2) :], len(order) - MAX_CLASSES
-
-
-def _infinite(file: ScoreFile) -> str:
-    return "never learned" if file.name == "forgetting" else "not finite"
-
-
-def _histogram_note(file: ScoreFile, left_out: int) -> str:
-    lines = [f"{file.provenance.get('definition', file.name)}."]
-    if len(file.per_seed) > 1 and not np.isfinite(file.scores).all():
-        lines.append(
-            f"{_infinite(file).capitalize()} (∞): by at least one of the {len(file.per_seed)} seeds."
-        )
-    lines.append("Below: median and 16th to 84th percentile of each class, hardest class on top.")
-    if left_out:
-        lines[-1] += f" {left_out} classes of middling median are left out."
-    return "\n".join(wrap(line, 115) for line in lines)

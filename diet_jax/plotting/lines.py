@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from diet_jax.analysis.results import RANDOM
 from diet_jax.errors import InputError
 from diet_jax.plotting.style import (
     Entry,
@@ -65,7 +64,7 @@ def draw_lines(axes: Sequence[Axes], panels: Sequence[Mapping[str, Any]], width:
         ):
             # Of a single place, points stand side by side instead of one over another.
             offset = position - (len(data) - 1) / 2 if len(places) == 1 else 0.0
-            _draw_one(ax, arrays, look, offset, hollow, item["name"] == RANDOM)
+            _draw_one(ax, arrays, look, offset, hollow)
             empty = not np.isfinite(arrays[1]).any()
             style: dict[str, Any] = {"linestyle": look.dash, **_marker(look, hollow)}
             handle = Line2D([], [], linewidth=1.6, **style)
@@ -86,7 +85,8 @@ def draw_points(axes: Sequence[Axes], panels: Sequence[Mapping[str, Any]], width
     Args:
         axes: one per panel.
         panels: `{"title", "x_label", "y_label", "groups"}`, and if wanted `"published"`. A group is
-            `{"name", "x", "y"}`, if wanted with `"label"`.
+            `{"name", "x", "y"}`, if wanted with `"label"`, and with `"low"` and `"high"`, between which a
+            bar lies at each y.
         width: of a panel, in inches.
 
     Returns:
@@ -100,7 +100,7 @@ def draw_points(axes: Sequence[Axes], panels: Sequence[Mapping[str, Any]], width
     for ax, panel, items, looks in zip(axes, panels, groups, looks_of(groups), strict=True):
         hollow = bool(panel.get("published"))
         for item, look in zip(items, looks, strict=True):
-            x = numbers(require(item, "x", _name(item)), f"x of {_name(item)}")
+            x, low, high = _columns(item, "x")
             y = numbers(require(item, "y", _name(item)), f"y of {_name(item)}", len(x))
             shown = np.isfinite(x) & np.isfinite(y)
             if shown.any():
@@ -110,7 +110,11 @@ def draw_points(axes: Sequence[Axes], panels: Sequence[Mapping[str, Any]], width
                 marker: dict[str, Any] = {**_marker(look, hollow), "markersize": size}
                 if many or not hollow:
                     marker["markeredgewidth"] = 0.4
-                order = 2.0 if item["name"] == RANDOM else 3.0
+                order = 2.0 if look.baseline else 3.0
+                bars = shown & np.isfinite(low) & np.isfinite(high)
+                if bars.any():
+                    ends = y[bars], low[bars], high[bars]
+                    ax.hlines(*ends, color=look.color, linewidth=2.5, alpha=0.35, zorder=order - 0.5)
                 ax.plot(x[shown], y[shown], linestyle="", alpha=alpha, zorder=order, **marker)
             handle = Line2D([], [], linestyle="", **_marker(look, hollow))
             entries.append(Entry(look, handle, not shown.any(), item.get("order")))
@@ -145,20 +149,23 @@ def _marker(look: Look, hollow: bool) -> dict[str, Any]:
 def _series_data(item: Mapping[str, Any], scale: float) -> tuple[np.ndarray, ...]:
     """x, mean, low and high by rising x; NaN where there is none."""
     x = numbers(require(item, "x", _name(item)), f"x of {_name(item)}")
-    mean = numbers(require(item, "mean", _name(item)), f"mean of {_name(item)}", len(x))
-    low, high = (
-        numbers(item[key], f"{key} of {_name(item)}", len(x))
-        if item.get(key) is not None
-        else np.full(len(x), np.nan)
-        for key in ("low", "high")
-    )
     rank = np.argsort(x, kind="stable")
-    return x[rank], scale * mean[rank], scale * low[rank], scale * high[rank]
+    return x[rank], *(scale * values[rank] for values in _columns(item, "mean", len(x)))
 
 
-def _draw_one(
-    ax: Axes, arrays: tuple[np.ndarray, ...], look: Look, offset: float, hollow: bool, behind: bool
-) -> None:
+def _columns(item: Mapping[str, Any], key: str, count: int | None = None) -> tuple[np.ndarray, ...]:
+    """The values of a key, and their low and high ends; NaN where there is none."""
+    middle = numbers(require(item, key, _name(item)), f"{key} of {_name(item)}", count)
+    ends = ((end, item.get(end)) for end in ("low", "high"))
+    return middle, *(
+        np.full(len(middle), np.nan)
+        if values is None
+        else numbers(values, f"{end} of {_name(item)}", len(middle))
+        for end, values in ends
+    )
+
+
+def _draw_one(ax: Axes, arrays: tuple[np.ndarray, ...], look: Look, offset: float, hollow: bool) -> None:
     """Draws one series with its band; a point without neighbours has a bar in place of a band."""
     x, mean, low, high = arrays
     known = np.isfinite(x) & np.isfinite(mean)
@@ -167,7 +174,7 @@ def _draw_one(
     alone = known & ~np.append(known[1:], False) & ~np.append(False, known[:-1])
     band = known & np.isfinite(low) & np.isfinite(high)
     # A baseline goes behind what is compared with it.
-    order = 2.0 if behind else 3.0
+    order = 2.0 if look.baseline else 3.0
     if (band & ~alone).any():
         ax.fill_between(
             x, low, high, where=band & ~alone, color=look.color, alpha=0.16, linewidth=0, zorder=order

@@ -59,7 +59,7 @@ def draw_result(result: Mapping[str, Any]) -> Figure:
     Args:
         result: `{"title", "chart"}`, and if wanted `"note"` and `"scale"`, which are written below. A chart
             is `{"kind", "panels"}` with kind lines, points, matrix, distributions or bars; the functions that
-            draw them say what a panel holds. Other keys are ignored.
+            draw them say what a panel holds. A panel may have a `"kind"` of its own. Other keys are ignored.
 
     Returns:
         A figure with an axes per panel, in this order.
@@ -69,8 +69,9 @@ def draw_result(result: Mapping[str, Any]) -> Figure:
     """
     title, chart = (require(result, key, "the result") for key in ("title", "chart"))
     kind, panels = (require(chart, key, "the chart") for key in ("kind", "panels"))
-    if kind not in KINDS:
-        raise InputError(f"kind of chart must be one of {', '.join(KINDS)}, got {kind!r}")
+    kinds = [panel.get("kind", kind) for panel in panels]
+    for unknown in {kind, *kinds} - set(KINDS):
+        raise InputError(f"kind of chart must be one of {', '.join(KINDS)}, got {unknown!r}")
     if not panels:
         raise InputError("the chart has no panels to draw; give at least one")
     width, height, per_row = KINDS[kind].size(panels)
@@ -79,7 +80,10 @@ def draw_result(result: Mapping[str, Any]) -> Figure:
 
     figure = Figure(dpi=DPI, layout="constrained")
     axes = [figure.add_subplot(rows, columns, place + 1) for place in range(len(panels))]
-    entries = KINDS[kind].draw(axes, panels, width)
+    entries = []
+    for each in dict.fromkeys(kinds):
+        places = [place for place, own in enumerate(kinds) if own == each]
+        entries += KINDS[each].draw([axes[p] for p in places], [panels[p] for p in places], width)
     with without_glyph_warnings():
         _compose(figure, (columns * width, rows * height), title, _note(result), _legend_entries(entries))
     return figure

@@ -15,9 +15,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from diet_jax.analysis.results import FULL, RANDOM
+from diet_jax.analysis.results import FULL
 from diet_jax.errors import InputError
 from diet_jax.files.arrays import write_atomically
+from diet_jax.scores.score import SCORES, Score
 
 
 class Style(NamedTuple):
@@ -26,21 +27,18 @@ class Style(NamedTuple):
     label: str
     color: str
     marker: str
+    baseline: bool = False
+    """Goes behind what is compared with it."""
 
 
-# Okabe and Ito's palette: told apart by all common kinds of colour vision. Markers differ for print in grey.
+# What is no score. Scores bring their own styles; together they are told apart by all common kinds of colour
+# vision (palettes of Okabe and Ito, and of Tol), and markers differ for print in grey.
 STYLES = {
     FULL: Style("everything", "#000000", ""),
-    "el2n": Style("EL2N", "#0072B2", "o"),
-    "grand": Style("GraNd", "#D55E00", "s"),
-    "grand_last_layer": Style("GraNd (last layer)", "#E69F00", "D"),
-    "forgetting": Style("forgetting", "#009E73", "^"),
-    RANDOM: Style("random", "#7F7F7F", "v"),
-    # From Tol's palettes, which are made for the same readers.
     "grand_at_init": Style("GraNd at initialization", "#332288", "X"),
-    "input_norm": Style("input norm", "#882255", "P"),
     "lowest": Style("lowest scores", "#44AA99", "D"),
     "highest": Style("highest scores", "#CC3311", "^"),
+    "infinite": Style("not finite", "#555555", ""),
     "clean": Style("label kept", "#4477AA", "o"),
     "corrupted": Style("label changed", "#EE7733", "s"),
 }
@@ -66,10 +64,30 @@ NOTE = {"fontsize": 7.5, "color": "#555555", "parse_math": False}
 
 
 def styles_of(names: Sequence[str]) -> dict[str, Style]:
-    """Styles of names in the order of `STYLES`, then other names in alphabetical order."""
-    others = sorted(set(names) - set(STYLES))
-    extra = {n: Style(n, *OTHER_STYLES[i % len(OTHER_STYLES)]) for i, n in enumerate(others)}
-    return {**{n: s for n, s in STYLES.items() if n in names}, **extra}
+    """Styles of names: of `STYLES`, of the registered scores, and free ones for all others.
+
+    A registered score that brings no colour has the same one in all figures, unless it is taken there.
+    """
+    scores = {score.name: score for score in SCORES}
+    colorless = [name for name, score in scores.items() if score.color is None]
+    styles = {name: STYLES[name] for name in names if name in STYLES}
+    for name in set(names) & set(scores) - set(colorless):
+        styles[name] = _score_style(scores[name], "", "o")
+    used = Counter(style.color for style in styles.values())
+    for name in sorted(set(names) - set(styles)):
+        first = colorless.index(name) % len(OTHER_STYLES) if name in scores else 0
+        others = OTHER_STYLES[first:] + OTHER_STYLES[:first]
+        color, marker = min(others, key=lambda other: used[other[0]])
+        used[color] += 1
+        styles[name] = (
+            _score_style(scores[name], color, marker) if name in scores else Style(name, color, marker)
+        )
+    return styles
+
+
+def _score_style(score: Score, color: str, marker: str) -> Style:
+    baseline = score.reads == "nothing"
+    return Style(score.label, score.color or color, score.marker or marker, baseline)
 
 
 class Look(NamedTuple):
@@ -79,6 +97,8 @@ class Look(NamedTuple):
     color: str
     marker: str
     dash: str
+    baseline: bool
+    """Goes behind what is compared with it."""
 
 
 class Entry(NamedTuple):
@@ -112,11 +132,11 @@ def looks_of(
             key = (name, order, seen[name, order])
             seen[name, order] += 1
             if key not in drawn:
-                color, marker = _ordered(orders, order) if order is not None else styles[name][1:]
+                color, marker = _ordered(orders, order) if order is not None else styles[name][1:3]
                 drawn[key] = (color, marker, DASHES[uses[color] % len(DASHES)])
                 uses[color] += 1
-            plain_label = styles[name].label if name in styles else name
-            looks[-1].append(Look(item.get("label") or plain_label, *drawn[key]))
+            style = styles.get(name, Style(name, "", ""))
+            looks[-1].append(Look(item.get("label") or style.label, *drawn[key], style.baseline))
     return looks
 
 
@@ -162,9 +182,18 @@ def numbers(values: Any, what: str, count: int | None = None) -> np.ndarray:
 
 
 def dress_panel(axes: Axes, panel: Mapping[str, Any], width: float) -> None:
-    """Writes a panel's title, at most `width` inches wide, and frames a panel of published numbers."""
+    """Writes a panel's title, at most `width` inches wide, and frames a panel of published numbers.
+
+    Its `"x_ticks"` and `"y_ticks"`, pairs of a place and a text, replace those of numbers, and `"x_range"`
+    its own ends of the x axis.
+    """
     axes.set_title(panel_title(panel, width), loc="left", fontsize=9.5, parse_math=False)
     axes.tick_params(labelsize=8.5)
+    for key, axis in (("x_ticks", axes.xaxis), ("y_ticks", axes.yaxis)):
+        if panel.get(key):
+            axis.set_ticks(*zip(*panel[key], strict=True), parse_math=False)
+    if panel.get("x_range"):
+        axes.set_xlim(*panel["x_range"])
     if panel.get("published"):
         axes.set_facecolor("#F7F7F7")
         axes.spines[:].set(visible=True, color="#BBBBBB")

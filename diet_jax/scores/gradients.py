@@ -161,10 +161,6 @@ def _sum_of_squares(leaf: Array) -> Array:
     return jnp.sum(jnp.square(leaf.astype(kind)), axis=tuple(range(1, leaf.ndim)))
 
 
-def _grand(model: Any) -> Any:
-    return functools.partial(grand, model.predict)
-
-
 def _grand_last_layer(model: Any) -> Any:
     features = getattr(model, "features", None)
     if features is None:
@@ -179,7 +175,7 @@ GRAND = SCORES.register(
         formula="norm of the gradient of the cross-entropy in all parameters, eval mode, un-augmented",
         reference="Paul et al. 2021, Definition 2.1",
         reads="gradients",
-        build=_grand,
+        build=lambda model: functools.partial(grand, model.predict),
         color="#D55E00",
         marker="s",
     )

@@ -258,8 +258,10 @@ def train_from(
 
 def steps_per_call(program: Program, image_shape: tuple[int, int, int]) -> int:
     """Returns how many updates one compiled call does: as configured, or the backend's default."""
-    convolutional = training_has_convolution(program.model, image_shape)
-    return program.config.steps_per_call or default_steps_per_call(convolutional)
+    # What is configured comes first: a linearised model cannot be asked for its convolutions.
+    return program.config.steps_per_call or default_steps_per_call(
+        training_has_convolution(program.model, image_shape)
+    )
 
 
 def check_updates(num_updates: int | None, num_steps: int) -> int:

@@ -1,21 +1,28 @@
 """Every figure at the scale smoke, from one store; what is stored is not computed again."""
 
 import csv
+import dataclasses
 import json
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 import diet_jax as dj
 from diet_jax.cli.main import load_config, main
 from diet_jax.experiments.config import DataConfig, ModelConfig
 from diet_jax.experiments.reproduction import store as store_module
+from diet_jax.experiments.reproduction.accuracy import AccuracyByFraction
+from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.figure import PaperFigure, config_folder, figure_names, make_figure
-from diet_jax.experiments.reproduction.outcome import Comparison, level, series
+from diet_jax.experiments.reproduction.outcome import Outcome, level, series
 from diet_jax.experiments.reproduction.recipes import DIGITS
-from diet_jax.experiments.reproduction.store import Training, highest, open_store, random_masks
+from diet_jax.experiments.reproduction.store import Store, Training, highest, open_store, random_masks
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
+from diet_jax.scores.score import SCORES, Score
 from diet_jax.training.recipe import TrainConfig
 
 NAMES = figure_names()
@@ -112,6 +119,7 @@ TINY = Task(
     ModelConfig("mlp", widths=(8,)),
     TrainConfig(epochs=4, batch_size=20, learning_rate=0.05, schedule="cosine", augment="none"),
 )
+RANKS = np.arange(120) % 17 * 1.0
 
 
 @pytest.fixture
@@ -264,20 +272,51 @@ def test_series_and_levels_summarise_seeds():
     assert level("random", [2.0])["mean"] == 2.0
 
 
-@pytest.mark.parametrize(
-    ("difference", "above", "no_loss"),
-    [([0.1, 0.11, 0.12], "yes", "yes"), ([-0.1, -0.11, -0.12], "no", "no"), ([-0.1, 0.11], "unclear", "yes")],
-)
-def test_verdicts_need_more_than_the_error(difference, above, no_loss):
-    found = Comparison.of(difference, np.zeros(len(difference)))
-    assert found.mean == pytest.approx(np.mean(difference))
-    assert found.error == pytest.approx(np.std(difference, ddof=1) / np.sqrt(len(difference)))
-    assert (found.is_above(), found.is_no_loss()) == (above, no_loss)
+def test_a_score_of_ones_own_is_drawn_and_claimed(store, monkeypatch):
+    """Nothing is chosen by a name: a registered score that reads logits stands where EL2N does."""
+    SCORES.names()
+    monkeypatch.setattr(SCORES, "_items", dict(SCORES._items))
+    built = SCORES.find("el2n").build
+    SCORES.register(Score("mine", "my own", "as EL2N", "none", reads="logits", build=built))
+    figure = AccuracyByFraction(TINY, (0.5,), (ScoreAt("mine", 2),), score_seeds=2, retrain_seeds=2)
+    theirs = AccuracyByFraction(TINY, (0.5,), (ScoreAt("el2n", 2),), score_seeds=2, retrain_seeds=2)
+    # The store asks only where a score is computed; the numbers stand for those of EL2N here.
+    monkeypatch.setattr(Store, "mean_scores", lambda self, task, wanted, seeds: dict.fromkeys(wanted, RANKS))
+    mine, known = figure.run(store, None), theirs.run(store, None)
+    assert [line["label"] for line in mine.chart["panels"][0]["series"]] == ["random", "my own at epoch 2"]
+    assert [claim.ours for claim in mine.claims] == [claim.ours for claim in known.claims]
+    assert mine.claims[0].claim == "keep 0.5 by my own at epoch 2 loses no accuracy"
+    assert figure.draw(store, dataclasses.asdict(mine)).axes
 
 
-def test_one_seed_decides_nothing():
-    found = Comparison.of([0.5], [0.0])
-    assert (found.error, found.is_above(), found.is_no_loss()) == (None, "unclear", "unclear")
+def test_a_score_that_nobody_registered_is_named():
+    with pytest.raises(dj.InputError, match="no score is called 'el3n'; did you mean 'el2n'"):
+        ScoreAt("el3n", 2)
+
+
+@dataclass(frozen=True)
+class TwoDots(Experiment):
+    """A figure that no part of the package knows."""
+
+    needs_table: ClassVar[bool] = True
+    table: str | None = None
+
+    def run(self, store, published):
+        return Outcome("dots", "", {"kind": "none", "values": [1, 2]}, facts={"told": self.table})
+
+    def draw(self, store, result):
+        figure = Figure()
+        figure.add_subplot().plot(result["chart"]["values"])
+        return figure
+
+
+def test_a_new_experiment_brings_its_picture_and_takes_the_table(store, tmp_path):
+    result = make_figure("dots", PaperFigure(smoke=TwoDots()), "smoke", store, tmp_path, "a.csv")
+    assert result["experiment"] == {"kind": "TwoDots"}
+    assert result["facts"] == {"told": "a.csv"}
+    assert (tmp_path / "dots_smoke.png").is_file()
+    with pytest.raises(dj.InputError, match="dots has no scale paper; it has smoke"):
+        make_figure("dots", PaperFigure(smoke=TwoDots()), "paper", store, tmp_path, None)
 
 
 # The command.

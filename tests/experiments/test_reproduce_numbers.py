@@ -19,7 +19,7 @@ from diet_jax.experiments.reproduction.store import open_store
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 from diet_jax.experiments.reproduction.transfer import Transfer
 from diet_jax.experiments.reproduction.windows import Windows
-from diet_jax.training.loop import train_between
+from diet_jax.training.loop import program_of, train_between
 
 CONFIG = dj.TrainConfig(epochs=4, batch_size=20, learning_rate=0.05, schedule="cosine", augment="none")
 TASK = Task(DataConfig("digits", num_train=240), ModelConfig("mlp", widths=(8,)), CONFIG)
@@ -193,15 +193,8 @@ def test_error_barriers(store, splits):
         for child in (0, 1):
             key = jax.random.fold_in(dj.seed_keys(0, "child", child + 1)[child], 0)
             state, _ = dj.train(dj.seed_keys(0, "score", 1)[0], MODEL, train, config=CONFIG, num_updates=step)
-            steps = train_between(
-                state._replace(key=key),
-                train.examples(),
-                np.arange(240),
-                [STEPS],
-                model=MODEL,
-                config=CONFIG,
-                num_steps=STEPS,
-            )
+            start, program = state._replace(key=key), program_of(MODEL, train, CONFIG)
+            steps = train_between(start, train.examples(), np.arange(240), [STEPS], program=program)
             ends.append(next(steps)[0].variables)
         for name, rows in subsets.items():
             for panel, kind in zip(panels, ("chord", "mean", "pair"), strict=True):

@@ -1,11 +1,13 @@
 """Figures: what they show is what the rows, scores and images say."""
 
 import io
+import itertools
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patches import StepPatch
 from PIL import Image
 
 from diet_jax.analysis.results import Result, to_rows
@@ -20,8 +22,9 @@ from diet_jax.plotting import (
     examples_figure,
     histogram_figure,
 )
-from diet_jax.plotting.style import DPI, STYLES
+from diet_jax.plotting.style import DPI, OTHER_STYLES, STYLES, styles_of
 from diet_jax.scores.file import ScoreFile
+from diet_jax.scores.score import SCORES, Score
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.5, 0.7)
 NAMES = ("el2n", "grand", "grand_last_layer", "forgetting", "random")
@@ -53,8 +56,25 @@ def make_file(dataset, name="el2n", seeds=3, infinite=0):
 
 
 def line_of(figure, name):
-    axes = figure.axes[0]
-    return next(line for line in axes.lines if line.get_label() == STYLES[name].label)
+    color = styles_of([name])[name].color
+    return next(line for line in figure.axes[0].lines if line.get_color() == color)
+
+
+def legend_texts(figure):
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def bars_of(figure):
+    """Left edge, right edge and count of every bin that holds something, and whether it is infinity's."""
+    # Each group is drawn twice: its area and its outline.
+    steps = [patch.get_data() for patch in figure.axes[0].patches if isinstance(patch, StepPatch)][::2]
+    return [
+        (left, right, count, place > 0)
+        for place, step in enumerate(steps)
+        for (left, right), count in zip(itertools.pairwise(step.edges), step.values, strict=True)
+        if count > 0
+    ]
 
 
 def texts_of(figure):
@@ -111,22 +131,27 @@ class TestAccuracy:
         assert low < min(places) < max(places) < high
 
     def test_a_selection_has_the_same_color_in_every_figure(self):
+        rows = make_rows()
+        wanted = [100 * r["accuracy"] for r in rows if r["kept_by"] == "forgetting"]
         for names in (NAMES, ("random", "forgetting"), ("forgetting",)):
-            figure = draw_accuracy(make_rows(names=names), title="t")
-            assert line_of(figure, "forgetting").get_color() == STYLES["forgetting"].color
-        assert len({style.color for style in STYLES.values()}) == len(STYLES)
+            picked = [r for r in rows if r["kept_by"] in ("everything", *names)]
+            lines = draw_accuracy(picked, title="t").axes[0].lines
+            (line,) = (x for x in lines if x.get_color() == SCORES.find("forgetting").color)
+            np.testing.assert_allclose(line.get_ydata(), wanted)
 
     def test_other_names_are_drawn_apart(self):
         figure = draw_accuracy(make_rows(names=("mine", "yours", "random")), title="t")
-        lines = {line.get_label(): line for line in figure.axes[0].lines}
-        assert lines["mine"].get_color() != lines["yours"].get_color()
+        assert legend_texts(figure) == ["everything", "mine", "yours", "random"]
+        assert len({line.get_color() for line in figure.axes[0].lines}) == 4
 
     def test_legend_lists_each_line_once(self):
-        legend = draw_accuracy(make_rows(), title="t").axes[0].get_legend()
-        assert [t.get_text() for t in legend.get_texts()] == [
-            "everything",
-            *(STYLES[name].label for name in NAMES),
-        ]
+        figure = draw_accuracy(make_rows(), title="t")
+        assert legend_texts(figure) == ["everything", *(SCORES.find(name).label for name in NAMES)]
+
+    def test_the_baseline_goes_behind(self):
+        figure = draw_accuracy(make_rows(), title="t")
+        others = [line_of(figure, name).get_zorder() for name in NAMES[:-1]]
+        assert line_of(figure, "random").get_zorder() < min(others)
 
     @pytest.mark.parametrize(("seeds", "wanted"), [(1, "One seed each"), (4, "Mean over 4 seeds")])
     def test_says_the_number_of_seeds(self, seeds, wanted):
@@ -140,12 +165,16 @@ class TestAccuracy:
         assert draw_accuracy(make_rows(), title="t").axes[0].get_xscale() == "linear"
         assert draw_accuracy(make_rows((0.01, 0.02, 0.5)), title="t").axes[0].get_xscale() == "log"
 
-    def test_crowded_ticks_keep_their_marks_but_not_all_labels(self):
+    def test_crowded_ticks_stand_at_round_numbers(self):
         fractions = tuple(np.arange(1, 20) / 20)
-        axes = draw_accuracy(make_rows(fractions, ("random",)), title="t").axes[0]
-        labels = [t.get_text() for t in axes.get_xticklabels()]
-        assert len(labels) == 19
-        assert labels[:4] == ["0.05", "", "0.15", ""]
+        figure = draw_accuracy(make_rows(fractions, ("random",)), title="t")
+        assert line_of(figure, "random").get_xdata().tolist() == list(fractions)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        labels = [label for label in figure.axes[0].get_xticklabels() if 0 < label.get_position()[0] < 1]
+        assert [label.get_text() for label in labels] == ["0.2", "0.4", "0.6", "0.8"]
+        boxes = [label.get_window_extent() for label in labels]
+        assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
 
     def test_everything_alone_and_nothing_to_compare_with(self):
         rows = make_rows()
@@ -166,26 +195,36 @@ class TestHistogram:
         dataset = make_dataset()
         file = make_file(dataset)
         figure = draw_histogram(file, dataset.class_names)
-        heights = [bar.get_height() for bar in figure.axes[0].patches]
-        assert sum(heights) == len(dataset)
+        bars = bars_of(figure)
+        for left, right, count, infinite in bars:
+            last = right == max(bar[1] for bar in bars)
+            inside = (file.scores >= left) & ((file.scores < right) | (last & (file.scores == right)))
+            assert (count, infinite) == (inside.sum(), False)
+        assert sum(bar[2] for bar in bars) == len(dataset)
         assert "∞" not in all_text(figure)
 
     def test_infinite_scores_have_a_bar_of_their_own(self):
         dataset = make_dataset()
         figure = draw_histogram(make_file(dataset, "forgetting", infinite=7), dataset.class_names)
-        *finite, infinite = figure.axes[0].patches
-        assert sum(bar.get_height() for bar in finite) == len(dataset) - 7
-        assert infinite.get_height() == 7
-        assert infinite.get_x() > max(bar.get_x() + bar.get_width() for bar in finite)
-        assert texts_of(figure) == ["never learned: 7"]
-        assert figure.axes[1].get_xticklabels()[-1].get_text() == "∞"
+        *finite, infinite = bars_of(figure)
+        assert sum(bar[2] for bar in finite) == len(dataset) - 7
+        assert infinite[2:] == (7, True)
+        assert infinite[0] > max(bar[1] for bar in finite)
+        assert legend_texts(figure) == ["forgetting", "never learned: 7"]
+        for axes in figure.axes:
+            label, place = axes.get_xticklabels()[-1], axes.get_xticks()[-1]
+            assert label.get_text() == "∞"
+            assert infinite[0] < place < infinite[1]
         assert "at least one of the 3 seeds" in figure.get_supxlabel()
 
     def test_all_infinite(self):
         dataset = make_dataset()
         file = ScoreFile.from_seeds("el2n", np.full((1, len(dataset)), np.inf), dataset, step=0)
         figure = draw_histogram(file, dataset.class_names)
-        assert texts_of(figure) == ["not finite: 36"]
+        assert "not finite: 36" in legend_texts(figure)
+        assert [bar[2:] for bar in bars_of(figure)] == [(36, True)]
+        (medians,) = figure.axes[1].lines
+        assert set(medians.get_xdata()) == set(figure.axes[1].get_xticks())
         assert [t.get_text() for t in figure.axes[1].get_xticklabels()] == ["∞"]
 
     def test_nan_counts_as_not_finite(self):
@@ -193,7 +232,7 @@ class TestHistogram:
         scores = np.ones((2, len(dataset)))
         scores[0, 4] = np.nan
         file = ScoreFile.from_seeds("grand", scores, dataset, step=0)
-        assert texts_of(draw_histogram(file, dataset.class_names)) == ["not finite: 1"]
+        assert "not finite: 1" in legend_texts(draw_histogram(file, dataset.class_names))
 
     def test_classes_by_median(self):
         dataset = make_dataset((11, 13, 15), class_names=("ape", "bee", "cat"))
@@ -203,8 +242,21 @@ class TestHistogram:
             name: np.median(file.scores[dataset.labels == c]) for c, name in enumerate(dataset.class_names)
         }
         assert [t.get_text() for t in axes.get_yticklabels()] == sorted(medians, key=medians.__getitem__)
-        drawn = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
-        np.testing.assert_allclose(drawn, sorted(medians.values()))
+        (line,) = axes.lines
+        np.testing.assert_allclose(line.get_xdata(), sorted(medians.values()))
+        # Sizes are odd: the element at rank ceil(share * size) has no neighbour that could stand for it.
+        (bars,) = axes.collections
+        for row, segment in enumerate(bars.get_segments()):
+            c = dataset.class_names.index(axes.get_yticklabels()[row].get_text())
+            ranked = np.sort(file.scores[dataset.labels == c])
+            ends = [ranked[int(np.ceil(share * len(ranked))) - 1] for share in (0.16, 0.84)]
+            np.testing.assert_allclose(segment, [[ends[0], row], [ends[1], row]])
+
+    def test_both_panels_have_one_scale(self):
+        dataset = make_dataset()
+        for infinite in (0, 5):
+            axes = draw_histogram(make_file(dataset, infinite=infinite), dataset.class_names).axes
+            assert axes[0].get_xlim() == axes[1].get_xlim()
 
     def test_of_many_classes_the_ends(self):
         dataset = make_dataset((3,) * 14)
@@ -223,11 +275,8 @@ class TestHistogram:
         dataset = make_dataset()
         events = np.arange(36)[None] % 5
         file = ScoreFile.from_seeds("forgetting", events, dataset, step=0)
-        bars = draw_histogram(file, dataset.class_names).axes[0].patches
-        wanted = np.bincount(events[0])
-        for value, count in enumerate(wanted):
-            bar = next(b for b in bars if b.get_x() == value - 0.5)
-            assert (bar.get_width(), bar.get_height()) == (1, count)
+        wanted = [(v - 0.5, v + 0.5, count, False) for v, count in enumerate(np.bincount(events[0]))]
+        assert bars_of(draw_histogram(file, dataset.class_names)) == wanted
 
     @pytest.mark.parametrize(("tail", "scale"), [(True, "log"), (False, "linear")])
     def test_log_counts_of_a_heavy_tail(self, tail, scale):
@@ -248,8 +297,7 @@ class TestHistogram:
     def test_equal_scores(self):
         dataset = make_dataset()
         file = ScoreFile.from_seeds("el2n", np.full((2, 36), 0.25), dataset, step=0)
-        bars = draw_histogram(file, dataset.class_names).axes[0].patches
-        assert [bar.get_height() for bar in bars] == [36]
+        assert [bar[2] for bar in bars_of(draw_histogram(file, dataset.class_names))] == [36]
 
     def test_too_few_names(self):
         with pytest.raises(InputError, match="has no name"):
@@ -258,6 +306,51 @@ class TestHistogram:
     def test_nothing_is_clipped(self):
         dataset = make_dataset(class_names=("x$y$", "a class of a very, very long name", "c"), name="n" * 70)
         assert not touches_border(draw_histogram(make_file(dataset, infinite=5), dataset.class_names))
+
+
+class TestStyles:
+    """Scores bring their own; whatever is registered or unknown is told apart from the rest."""
+
+    @pytest.fixture
+    def register(self, monkeypatch):
+        monkeypatch.setattr(SCORES, "_items", dict(SCORES._items))
+
+        def register(name, **style):
+            built = {"formula": "f", "reference": "r", "reads": "logits", "build": lambda model: None}
+            return SCORES.register(Score(name=name, label=name.upper(), **built, **style))
+
+        SCORES.names()
+        return register
+
+    def test_a_registered_score_is_drawn_as_it_says(self, register):
+        register("mine", color="#123456", marker="h", infinite_means="gone")
+        assert styles_of(["mine"])["mine"] == ("MINE", "#123456", "h", False)
+        dataset = make_dataset()
+        figure = draw_histogram(make_file(dataset, "mine", infinite=3), dataset.class_names)
+        assert legend_texts(figure) == ["MINE", "gone: 3"]
+        assert "MINE" in legend_texts(draw_accuracy(make_rows(names=("mine",)), title="t"))
+
+    def test_a_score_without_colour_gets_a_free_one_the_same_in_all_figures(self, register):
+        for name in ("alpha", "beta"):
+            register(name)
+        alone, together = styles_of(["beta"]), styles_of(["unknown", "beta", "alpha", *NAMES])
+        assert alone["beta"] == together["beta"]
+        assert len({style.color for style in together.values()}) == len(together)
+        assert together == styles_of(["alpha", *NAMES, "unknown", "beta"])
+
+    def test_a_colour_in_use_is_not_free(self, register):
+        register("mine", color=OTHER_STYLES[0][0])
+        assert styles_of(["mine", "unknown"])["unknown"].color == OTHER_STYLES[1][0]
+
+    def test_colors_of_the_palette_differ(self):
+        colors = [style.color for style in STYLES.values()] + [color for color, _ in OTHER_STYLES]
+        colors += [score.color for score in SCORES if score.color is not None]
+        assert len(set(colors)) == len(colors)
+
+    def test_what_reads_nothing_is_a_baseline(self):
+        assert [name for name, style in styles_of([*NAMES, "everything"]).items() if style.baseline] == [
+            "random"
+        ]
 
 
 class TestExamples:

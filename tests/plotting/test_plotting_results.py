@@ -13,7 +13,8 @@ from PIL import Image
 
 from diet_jax.errors import InputError
 from diet_jax.plotting import draw_result, result_figure
-from diet_jax.plotting.style import DPI, OTHER_STYLES, STYLES
+from diet_jax.plotting.style import DPI, OTHER_STYLES, STYLES, styles_of
+from diet_jax.scores.score import SCORES
 
 EPOCHS = [0, 2, 4, 5, 8, 10, 15, 20]
 # The paper's Figure 1, half of CIFAR-10 kept.
@@ -172,16 +173,18 @@ class TestLines:
     def test_lines_and_colors(self):
         axes = draw("lines", FIG1).axes[0]
         for name, wanted in (("el2n", EL2N), ("grand", GRAND), ("forgetting", FORGETTING)):
-            line = line_of(axes, STYLES[name].color)
+            line = line_of(axes, styles_of([name])[name].color)
             np.testing.assert_array_equal(line.get_xdata(), EPOCHS)
             np.testing.assert_allclose(line.get_ydata(), 100 * np.array(wanted, float))
-            assert line.get_marker() == STYLES[name].marker
+            assert line.get_marker() == styles_of([name])[name].marker
 
     @pytest.mark.parametrize(("percent", "scale", "label"), [(True, 100, "error (%)"), (False, 1, "error")])
     def test_per_cent(self, percent, scale, label):
         panel = lines_panel(series("el2n"), levels=[level()], percent=percent, y_label="error")
         axes = draw("lines", panel).axes[0]
-        np.testing.assert_allclose(line_of(axes, STYLES["el2n"].color).get_ydata(), scale * np.array(EL2N))
+        np.testing.assert_allclose(
+            line_of(axes, SCORES.find("el2n").color).get_ydata(), scale * np.array(EL2N)
+        )
         assert axes.lines[0].get_ydata()[0] == pytest.approx(scale * 0.9521)
         assert axes.get_ylabel() == label
 
@@ -192,17 +195,17 @@ class TestLines:
         for epoch, mean in zip(EPOCHS, EL2N, strict=True):
             y = corners[corners[:, 0] == epoch, 1]
             np.testing.assert_allclose([y.min(), y.max()], [100 * mean - 0.2, 100 * mean + 0.4])
-        assert to_hex(band.get_facecolor()[0]) == STYLES["el2n"].color.lower()
+        assert to_hex(band.get_facecolor()[0]) == SCORES.find("el2n").color.lower()
 
     def test_rows_are_drawn_by_rising_x(self):
         axes = draw("lines", lines_panel(series("el2n", [0.3, 0.1, 0.2], [9, 1, 4]))).axes[0]
-        assert line_of(axes, STYLES["el2n"].color).get_xdata().tolist() == [1, 4, 9]
-        np.testing.assert_allclose(line_of(axes, STYLES["el2n"].color).get_ydata(), [10, 20, 30])
+        assert line_of(axes, SCORES.find("el2n").color).get_xdata().tolist() == [1, 4, 9]
+        np.testing.assert_allclose(line_of(axes, SCORES.find("el2n").color).get_ydata(), [10, 20, 30])
 
     def test_a_point_between_gaps_has_a_marker_and_a_bar(self):
         mean = [0.9, None, 0.8, None, *[0.7] * 36]
         axes = draw("lines", lines_panel(series("el2n", mean, list(range(40))))).axes[0]
-        assert {0, 2} <= set(line_of(axes, STYLES["el2n"].color).get_markevery())
+        assert {0, 2} <= set(line_of(axes, SCORES.find("el2n").color).get_markevery())
         bars = [
             segment
             for part in axes.collections
@@ -218,7 +221,7 @@ class TestLines:
     def test_levels(self):
         axes = draw("lines", lines_panel(levels=[level(), level("random", 0.934)])).axes[0]
         for line, name, mean in zip(axes.lines, ("everything", "random"), (95.21, 93.4), strict=True):
-            assert line.get_color() == STYLES[name].color
+            assert line.get_color() == styles_of([name])[name].color
             assert line.get_linestyle() == "--"
             np.testing.assert_allclose(line.get_ydata(), mean)
         spans = [(span.get_y(), span.get_y() + span.get_height()) for span in axes.patches]
@@ -255,7 +258,7 @@ class TestLines:
         ours, theirs = figure.axes
         assert ours.get_title(loc="left") == "CIFAR-10, ResNet18"
         assert theirs.get_title(loc="left") == "CIFAR-10, ResNet18 (published)"
-        color = STYLES["el2n"].color
+        color = SCORES.find("el2n").color
         assert line_of(ours, color).get_markerfacecolor() == color
         assert line_of(theirs, color).get_markerfacecolor() == "white"
         assert line_of(theirs, color).get_markeredgecolor() == color
@@ -297,10 +300,6 @@ class TestLooks:
     def test_unknown_levels_and_series_do_not_share_colors(self):
         lines = draw("lines", lines_panel(series("b"), levels=[level("a")])).axes[0].lines
         assert [line.get_color() for line in lines] == [OTHER_STYLES[0][0], OTHER_STYLES[1][0]]
-
-    def test_colors_of_the_palette_differ(self):
-        colors = [style.color for style in STYLES.values()] + [color for color, _ in OTHER_STYLES]
-        assert len(set(colors)) == len(colors)
 
     def test_series_without_values_say_so_unless_another_panel_has_some(self):
         empty = series("el2n", [None] * 8)
@@ -384,7 +383,7 @@ class TestDistributionsPointsAndBars:
         figure = draw("points", POINTS)
         first, second = figure.axes[0].lines
         assert first.get_xydata().tolist() == [[0, 3], [2, 5]]
-        assert (first.get_color(), first.get_marker()) == (STYLES["el2n"].color, "o")
+        assert (first.get_color(), first.get_marker()) == (SCORES.find("el2n").color, "o")
         assert second.get_xydata().tolist() == [[1, 1]]
         assert {line.get_linestyle() for line in (first, second)} == {"None"}
         assert legend_texts(figure) == ["EL2N", "random"]
@@ -411,9 +410,27 @@ class TestDistributionsPointsAndBars:
         assert theirs.patches[0].get_hatch()
         assert to_rgba(theirs.patches[0].get_facecolor())[3] == 0
 
+    def test_bars_through_points_names_of_places_and_a_range(self):
+        group = {"name": "el2n", "x": [3, 1], "y": [0, 1], "low": [2, None], "high": [4, None]}
+        panel = {**POINTS, "groups": [group], "y_ticks": [(0, "ape"), (1, "$b$")], "x_range": (-1, 5)}
+        axes = draw("points", panel).axes[0]
+        (bars,) = axes.collections
+        np.testing.assert_array_equal(bars.get_segments()[0], [[2, 0], [4, 0]])
+        assert [t.get_text() for t in axes.get_yticklabels()] == ["ape", "$b$"]
+        assert axes.get_xlim() == (-1, 5)
+        check_layout(draw("points", panel))
+
+    def test_a_panel_may_have_a_kind_of_its_own(self):
+        panels = ({**POINTS, "kind": "points"}, HISTOGRAM, {**POINTS, "kind": "points", "groups": []})
+        figure = draw("distributions", *panels)
+        check_layout(figure)
+        assert [bool(axes.lines) for axes in figure.axes] == [True, False, False]
+        assert [bool(axes.patches) for axes in figure.axes] == [False, True, False]
+        assert set(legend_texts(figure)) == {"EL2N", "random", "label kept", "wrong"}
+
     def test_published_points_are_hollow(self):
         ours, theirs = draw("points", POINTS, {**POINTS, "published": True}).axes
-        assert ours.lines[0].get_markerfacecolor() == STYLES["el2n"].color
+        assert ours.lines[0].get_markerfacecolor() == SCORES.find("el2n").color
         assert theirs.lines[0].get_markerfacecolor() == "white"
 
 
@@ -540,6 +557,8 @@ class TestErrors:
     def test_unknown_kind_and_no_panels(self):
         with pytest.raises(InputError, match=r"must be one of lines, .*, got 'pie'"):
             draw("pie", FIG1)
+        with pytest.raises(InputError, match=r"must be one of lines, .*, got 'pie'"):
+            draw("lines", FIG1, {**FIG1, "kind": "pie"})
         with pytest.raises(InputError, match="no panels"):
             draw("lines")
 

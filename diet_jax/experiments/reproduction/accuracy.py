@@ -1,15 +1,17 @@
 """Final accuracy after pruning, against the score's epoch (Figure 1, row 1) and the fraction (row 2)."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from diet_jax.analysis.results import FULL, RANDOM
+from diet_jax.analysis.statistics import Comparison
+from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import (
     Claim,
-    Comparison,
     Outcome,
     Published,
     lacking_note,
@@ -20,27 +22,27 @@ from diet_jax.experiments.reproduction.outcome import (
     with_published,
 )
 from diet_jax.experiments.reproduction.store import Store, highest, random_masks
-from diet_jax.experiments.reproduction.task import AnalysisScore, ScoreAt, Task
+from diet_jax.experiments.reproduction.task import ScoreAt, Task
 from diet_jax.selection.masks import num_kept
 
 
 @dataclass(frozen=True)
-class AccuracyByEpoch:
+class AccuracyByEpoch(Experiment):
     """Keeps one fraction by scores taken at several epochs."""
 
     task: Task
     fraction: float
     epochs: tuple[float, ...]
-    names: tuple[AnalysisScore, ...] = ("forgetting", "el2n", "grand")
+    names: tuple[str, ...] = ("forgetting", "el2n", "grand")
     score_seeds: int = 10
     retrain_seeds: int = 4
 
     def run(self, store: Store, published: Published | None) -> Outcome:
         """Scores at every epoch, prunes and retrains."""
         task, count = self.task, len(store.setup(self.task).splits.train)
-        wanted = [
-            ScoreAt(name, epoch) for name in self.names for epoch in self.epochs if _exists(name, epoch)
-        ]
+        wanted = [ScoreAt(name, epoch) for name in self.names for epoch in self.epochs]
+        # Nothing was presented yet at initialisation: scores of training dynamics are undefined.
+        wanted = [at for at in wanted if at.epoch > 0 or at.score.reads != "dynamics"]
         scores = store.mean_scores(task, wanted, self.score_seeds)
         masks: dict[str, np.ndarray | None] = {
             FULL: None,
@@ -54,15 +56,12 @@ class AccuracyByEpoch:
             # Scores of untrained networks prune so badly that nothing else could be told apart.
             panels = [self._panel(self.epochs[1:], accuracy), panels[0]]
             panels[1]["title"] = f"{task.name}: with epoch 0"
-        last = ScoreAt("el2n", max(self.epochs))
-        note = seeds_note(self.score_seeds, self.retrain_seeds)
-        note += lacking_note(without_class)
         return Outcome(
             title="Accuracy against the epoch of the score; "
             f"{num_kept(count, self.fraction):,} examples kept",
-            note=note,
+            note=seeds_note(self.score_seeds, self.retrain_seeds) + lacking_note(without_class),
             chart={"kind": "lines", "panels": [*with_published(panels[0], published), *panels[1:]]},
-            claims=self._claims(accuracy, published, last) if {last.label, RANDOM} <= accuracy.keys() else (),
+            claims=self._claims(accuracy, published),
         )
 
     def _panel(self, epochs: Sequence[float], accuracy: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -79,36 +78,27 @@ class AccuracyByEpoch:
             "levels": [level(name, accuracy[name]) for name in (FULL, RANDOM) if name in accuracy],
         }
 
-    def _claims(
-        self, accuracy: dict[str, np.ndarray], published: Published | None, last: ScoreAt
-    ) -> tuple[Claim, ...]:
-        kept, share = accuracy[last.label], f"keep {self.fraction:g} by {last.label}"
-        to_full, to_random = Comparison.of(kept, accuracy[FULL]), Comparison.of(kept, accuracy[RANDOM])
-        said = dict(published.series.get("el2n", ())) if published else {}
-        values = {**(published.levels if published else {}), "el2n": said.get(max(said, default=0.0))}
-        claims = [
-            _versus(f"{share} loses no accuracy", kept, accuracy[FULL], values, FULL, to_full.is_no_loss()),
-            _versus(
-                f"{share} beats a random subset", kept, accuracy[RANDOM], values, RANDOM, to_random.is_above()
-            ),
-        ]
-        early = ScoreAt("grand", 0.0)
-        if early.label in accuracy:
-            worse = Comparison.of(accuracy[RANDOM], accuracy[early.label])
-            claims.append(
-                Claim(
-                    "GraNd at initialisation does not beat random (Kirsch 2023)",
-                    "92.19 against random 93.54 (Kirsch 2023, CIFAR-10, keep 0.5)",
-                    f"{percent(accuracy[early.label])} against random {percent(accuracy[RANDOM])}, "
-                    f"difference {(-worse).text()}",
-                    worse.is_no_loss(),
-                )
-            )
+    def _claims(self, accuracy: dict[str, np.ndarray], published: Published | None) -> tuple[Claim, ...]:
+        last = _claimed([ScoreAt(name, max(self.epochs)) for name in self.names])
+        random = accuracy.get(RANDOM)
+        if last is None or last.label not in accuracy or random is None:
+            return ()
+        published = published or Published("")
+        points = dict(published.series.get(last.name, ()))
+        said = {**published.levels, **({last.name: points[max(points)]} if points else {})}
+        claims = _keep_claims(last, self.fraction, accuracy[last.label], accuracy[FULL], random, said)
+        for early in (ScoreAt(name, 0.0) for name in self.names):
+            if early.score.reads == "gradients" and early.label in accuracy:
+                gain = Comparison.of(accuracy[early.label], random)
+                text = f"{early.score.label} at initialisation does not beat random (Kirsch 2023)"
+                ours = f"{percent(accuracy[early.label])} against random {percent(random)}, difference "
+                theirs = "92.19 against random 93.54 (Kirsch 2023, CIFAR-10, keep 0.5)"
+                claims.append(Claim(text, theirs, ours + gain.text(), (-gain).is_no_loss()))
         return tuple(claims)
 
 
 @dataclass(frozen=True)
-class AccuracyByFraction:
+class AccuracyByFraction(Experiment):
     """Keeps several fractions by each of several scores."""
 
     task: Task
@@ -125,18 +115,16 @@ class AccuracyByFraction:
         panel, accuracy, left_out = fraction_panel(
             store, self.task, self.scores, self.fractions, self.score_seeds, self.retrain_seeds
         )
-        note = seeds_note(self.score_seeds, self.retrain_seeds)
-        note += lacking_note(left_out)
         return Outcome(
             title="Accuracy against the fraction pruned",
-            note=note,
+            note=seeds_note(self.score_seeds, self.retrain_seeds) + lacking_note(left_out),
             chart={"kind": "lines", "panels": with_published(panel, published)},
             claims=fraction_claims(accuracy, self.scores, self.claim_fraction, published),
         )
 
 
 @dataclass(frozen=True)
-class AccuracyByNetwork:
+class AccuracyByNetwork(Experiment):
     """The same curves for several networks, each pruned by its own scores."""
 
     tasks: tuple[Task, ...]
@@ -156,15 +144,12 @@ class AccuracyByNetwork:
             panels.append(panel)
             left_out += [f"{task.name}: {name}" for name in missing]
             for claim in fraction_claims(accuracy, self.scores, self.claim_fraction, None):
-                about = f"{task.name}: {claim.claim}"
-                claims.append(Claim(about, claim.published, claim.ours, claim.holds))
-        note = seeds_note(self.score_seeds, self.retrain_seeds)
-        note += lacking_note(left_out)
+                claims.append(dataclasses.replace(claim, claim=f"{task.name}: {claim.claim}"))
         if published is not None:
             panels.append(with_published(panels[-1], published)[1])
         return Outcome(
             title="Accuracy against the fraction pruned, by network",
-            note=note,
+            note=seeds_note(self.score_seeds, self.retrain_seeds) + lacking_note(left_out),
             chart={"kind": "lines", "panels": panels},
             claims=tuple(claims),
         )
@@ -213,44 +198,40 @@ def fraction_claims(
     fraction: float,
     published: Published | None,
 ) -> tuple[Claim, ...]:
-    """Judges EL2N at one keep fraction against everything and against random."""
-    el2n = next((at for at in wanted if at.name == "el2n"), None)
-    if el2n is None or (el2n.label, fraction) not in accuracy or (RANDOM, fraction) not in accuracy:
+    """Judges the first score of the logits at one keep fraction against everything and against random."""
+    at = _claimed(wanted)
+    if at is None or (at.label, fraction) not in accuracy or (RANDOM, fraction) not in accuracy:
         return ()
-    kept, full, random = (
-        accuracy[el2n.label, fraction],
-        accuracy[FULL, 1.0],
-        accuracy[RANDOM, fraction],
-    )
-    values: dict[str, float | None] = dict(published.levels) if published else {}
-    for name in ("el2n", RANDOM) if published else ():
-        points = {round(x, 6): y for x, y in published.series.get(name, ())}  # type: ignore[union-attr]
-        values[name] = points.get(round(1 - fraction, 6))
-    share = f"keep {fraction:g} by {el2n.label}"
-    return (
-        _versus(
-            f"{share} loses no accuracy", kept, full, values, FULL, Comparison.of(kept, full).is_no_loss()
-        ),
-        _versus(
-            f"{share} beats a random subset",
-            kept,
-            random,
-            values,
-            RANDOM,
-            Comparison.of(kept, random).is_above(),
-        ),
-    )
+    published = published or Published("")
+    said, place = dict(published.levels), round(1 - fraction, 6)
+    for name in (at.name, RANDOM):
+        points = {round(x, 6): y for x, y in published.series.get(name, ())}
+        if place in points:
+            said[name] = points[place]
+    kept, full, random = accuracy[at.label, fraction], accuracy[FULL, 1.0], accuracy[RANDOM, fraction]
+    return tuple(_keep_claims(at, fraction, kept, full, random, said))
 
 
-def _versus(text: str, kept: Any, other: Any, published: Any, name: str, holds: Any) -> Claim:
-    ours = (
-        f"{percent(kept)} against {percent(other)} ({name}), difference {Comparison.of(kept, other).text()}"
-    )
-    said, base = published.get("el2n"), published.get(name)
-    theirs = "" if said is None or base is None else f"{100 * said:.2f} against {100 * base:.2f}"
-    return Claim(text, theirs, ours, holds)
+def _claimed(scores: Sequence[ScoreAt]) -> ScoreAt | None:
+    """The score that the paper's claims are about, EL2N, or the user's own that stands in its place."""
+    return next((at for at in scores if at.score.reads == "logits"), None)
 
 
-def _exists(name: str, epoch: float) -> bool:
-    # Nothing was presented yet: forgetting is undefined at initialisation.
-    return name != "forgetting" or epoch > 0
+def _keep_claims(
+    at: ScoreAt,
+    fraction: float,
+    kept: np.ndarray,
+    full: np.ndarray,
+    random: np.ndarray,
+    said: Mapping[str, float],
+) -> list[Claim]:
+    """Compares accuracies of what a score keeps with everything and with random; `said` by their names."""
+    claims = []
+    for name, other, text in ((FULL, full, "loses no accuracy"), (RANDOM, random, "beats a random subset")):
+        gain = Comparison.of(kept, other)
+        ours = f"{percent(kept)} against {percent(other)} ({name}), difference {gain.text()}"
+        known = at.name in said and name in said
+        theirs = f"{100 * said[at.name]:.2f} against {100 * said[name]:.2f}" if known else ""
+        holds = gain.is_no_loss() if name == FULL else gain.is_above()
+        claims.append(Claim(f"keep {fraction:g} by {at.label} {text}", theirs, ours, holds))
+    return claims

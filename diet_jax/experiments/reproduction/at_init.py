@@ -5,17 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from diet_jax.analysis.results import RANDOM
+from diet_jax.analysis.statistics import Comparison, spearman
 from diet_jax.errors import InputError
 from diet_jax.experiments.reproduction.accuracy import fraction_panel
+from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import (
     Claim,
-    Comparison,
     Outcome,
     Published,
     lacking_note,
     percent,
     seeds_note,
-    spearman,
 )
 from diet_jax.experiments.reproduction.store import Store
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
@@ -33,7 +33,7 @@ asking for the last step."""
 
 
 @dataclass(frozen=True)
-class GrandAtInit:
+class GrandAtInit(Experiment):
     """GraNd at step 0, the input norm, random, EL2N later, and GraNd of the last checkpoint, side by side."""
 
     task: Task
@@ -94,11 +94,9 @@ class GrandAtInit:
                 holds = gain.is_above() if better else (-gain).is_no_loss()
                 ours = f"{percent(values)} against {percent(random)}, difference {gain.text()}"
                 claims.append(Claim(text, said[score], ours, holds))
-        note = seeds_note(self.score_seeds, self.retrain_seeds)
-        note += lacking_note(left_out)
         return Outcome(
             title="GraNd at initialisation, and what was taken for it",
-            note=note,
+            note=seeds_note(self.score_seeds, self.retrain_seeds) + lacking_note(left_out),
             chart={"kind": "lines", "panels": [panel]},
             claims=tuple(claims),
             facts={"story": STORY},

@@ -9,18 +9,19 @@ import numpy as np
 
 from diet_jax.analysis.connectivity.barriers import BatchStatistics, path_correct
 from diet_jax.analysis.connectivity.paths import barrier_height, connectivity_onset
+from diet_jax.analysis.statistics import Comparison
 from diet_jax.devices.progress import Progress
 from diet_jax.errors import InputError
-from diet_jax.experiments.reproduction.outcome import Claim, Comparison, Outcome, Published, series
+from diet_jax.experiments.reproduction.experiment import Experiment
+from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, series
 from diet_jax.experiments.reproduction.store import Store, Training, random_masks
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 
 SUBSETS = ("lowest", "random", "highest")
-LABELS = {"lowest": "lowest EL2N", "random": "random", "highest": "highest EL2N"}
 
 
 @dataclass(frozen=True)
-class ErrorBarriers:
+class ErrorBarriers(Experiment):
     """Final training error barrier on three subsets against the epoch at which children are spawned."""
 
     task: Task
@@ -73,7 +74,7 @@ class ErrorBarriers:
         )
 
     def _panel(self, title: str, heights: dict[str, list[np.ndarray]]) -> dict[str, Any]:
-        lines = [series(s, self.spawn_epochs, heights[s], label=LABELS[s]) for s in SUBSETS]
+        lines = [series(s, self.spawn_epochs, heights[s], label=self._label(s)) for s in SUBSETS]
         return {
             "title": title,
             "x_label": "epoch at which the child is spawned",
@@ -82,6 +83,9 @@ class ErrorBarriers:
             "series": lines,
             "levels": [],
         }
+
+    def _label(self, subset: str) -> str:
+        return subset if subset == "random" else f"{subset} {self.score.score.label}"
 
     def _rows(self, store: Store) -> dict[str, np.ndarray]:
         scores = store.mean_scores(self.task, [self.score], self.score_seeds)[self.score]
@@ -170,7 +174,7 @@ class ErrorBarriers:
         # Never is later than any epoch; twice the same says nothing.
         earlier = np.sign(when("lowest") - when("highest")) if when("lowest") != when("highest") else 0
         text = "; ".join(
-            f"{LABELS[s]}: {'never' if onset[s] is None else f'epoch {onset[s]:g}'}" for s in SUBSETS
+            f"{self._label(s)}: {'never' if onset[s] is None else f'epoch {onset[s]:g}'}" for s in SUBSETS
         )
         low = np.mean([h.mean() for h in heights["lowest"]])
         high = np.mean([h.mean() for h in heights["highest"]])
@@ -182,7 +186,7 @@ class ErrorBarriers:
         gap = Comparison.of(by_parent["highest"], by_parent["lowest"])
         return (
             Claim(
-                "the barrier on the lowest EL2N falls to about 0 earlier than on the highest",
+                f"the barrier on the {self._label('lowest')} falls to about 0 earlier than on the highest",
                 "seen in the figure",
                 f"below {100 * self.threshold:g} % from: {text}",
                 "yes" if earlier < 0 else "no" if earlier > 0 else "unclear",
@@ -190,7 +194,8 @@ class ErrorBarriers:
             Claim(
                 "hard examples keep the barrier high",
                 "seen in the figure",
-                f"mean barrier {100 * high:.1f} % on the highest, {100 * low:.1f} % on the lowest EL2N",
+                f"mean barrier {100 * high:.1f} % on the highest, {100 * low:.1f} % on the "
+                f"{self._label('lowest')}",
                 gap.is_above(),
             ),
         )

@@ -10,42 +10,15 @@ from typing import Any, Literal, get_args
 
 import diet_jax
 from diet_jax.errors import InputError
-from diet_jax.experiments.reproduction.accuracy import AccuracyByEpoch, AccuracyByFraction, AccuracyByNetwork
-from diet_jax.experiments.reproduction.at_init import GrandAtInit
-from diet_jax.experiments.reproduction.barriers import ErrorBarriers
-from diet_jax.experiments.reproduction.images import ExampleImages
-from diet_jax.experiments.reproduction.kernels import KernelVelocity
-from diet_jax.experiments.reproduction.noise import NoiseDetection, NoiseDistributions
+from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import Published
-from diet_jax.experiments.reproduction.rankings import Correlations, Memorisation, NumberOfSeeds
-from diet_jax.experiments.reproduction.regression import FrozenKernel
 from diet_jax.experiments.reproduction.store import Store
-from diet_jax.experiments.reproduction.transfer import Transfer
-from diet_jax.experiments.reproduction.windows import Windows
 from diet_jax.experiments.run_folder import environment
 from diet_jax.files.arrays import write_atomically
 from diet_jax.options.plain import plain
-from diet_jax.plotting import draw_examples, result_figure
 from diet_jax.plotting.style import save_figure
 
 Scale = Literal["smoke", "small", "paper"]
-Experiment = (
-    AccuracyByEpoch
-    | AccuracyByFraction
-    | AccuracyByNetwork
-    | Windows
-    | NoiseDistributions
-    | NoiseDetection
-    | KernelVelocity
-    | FrozenKernel
-    | ErrorBarriers
-    | NumberOfSeeds
-    | Correlations
-    | Memorisation
-    | Transfer
-    | GrandAtInit
-    | ExampleImages
-)
 
 
 @dataclass(frozen=True)
@@ -59,6 +32,11 @@ class PaperFigure:
     paper: Experiment | None = None
     """The paper's own settings; needs an accelerator."""
     published: Published | None = None
+
+    @property
+    def needs_table(self) -> bool:
+        """Whether it compares with values that the user brings."""
+        return any(one is not None and one.needs_table for one in (self.smoke, self.small, self.paper))
 
 
 def config_folder() -> Path:
@@ -93,7 +71,7 @@ def make_figure(
         scale: which of its three experiments.
         store: of the trainings.
         out: folder for the two files.
-        table: memorisation values, for the figure that needs them.
+        table: file of the user's values, for a figure that needs them.
 
     Returns:
         What the JSON file holds.
@@ -102,9 +80,7 @@ def make_figure(
     if experiment is None:
         there = [s for s in get_args(Scale) if getattr(figure, s) is not None]
         raise InputError(f"{name} has no scale {scale}; it has {', '.join(there) or 'none'}")
-    if table is not None:
-        if not isinstance(experiment, Memorisation):
-            raise InputError(f"--table is for the memorisation figure, not for {name}; leave it out")
+    if table is not None and experiment.needs_table:
         experiment = dataclasses.replace(experiment, table=table)
     start = time.monotonic()
     outcome = experiment.run(store, figure.published)
@@ -124,12 +100,7 @@ def make_figure(
     for path in ("data_dir", "table"):
         _forget_place(result["experiment"], path)
     write_atomically(out / f"{name}_{scale}.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    picture = out / f"{name}_{scale}.png"
-    if isinstance(experiment, ExampleImages):
-        train = store.setup(experiment.task).splits.train
-        save_figure(draw_examples(train, experiment.score_file(store)), picture)
-    else:
-        result_figure(result, picture)
+    save_figure(experiment.draw(store, result), out / f"{name}_{scale}.png")
     return result
 
 

@@ -1,17 +1,24 @@
 """The images with the lowest and highest scores of every class (appendix C)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import Outcome, Published, networks
 from diet_jax.experiments.reproduction.store import Store
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
+from diet_jax.plotting import draw_examples
 from diet_jax.scores.file import ScoreFile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
-class ExampleImages:
+class ExampleImages(Experiment):
     """The easiest and hardest images of each class by one score."""
 
     task: Task
@@ -34,9 +41,9 @@ class ExampleImages:
             chart={"kind": "images", "ids": by_class},
         )
 
-    def score_file(self, store: Store) -> ScoreFile:
-        """Returns the scores as the file that the picture is drawn from."""
-        setup = store.setup(self.task)
+    def draw(self, store: Store, result: Mapping[str, Any]) -> "Figure":
+        """Draws the images themselves."""
+        train = store.setup(self.task).splits.train
         per_seed = store.scores(self.task, [self.score], self.score_seeds)[self.score]
         step = store.step(self.task, self.score.epoch)
-        return ScoreFile.from_seeds(self.score.name, per_seed, setup.splits.train, step=step)
+        return draw_examples(train, ScoreFile.from_seeds(self.score.name, per_seed, train, step=step))

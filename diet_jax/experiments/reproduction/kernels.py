@@ -6,25 +6,19 @@ from typing import Any
 import numpy as np
 
 from diet_jax.analysis.ntk import kernel_velocity, logit_gram
+from diet_jax.analysis.statistics import Comparison, spearman
 from diet_jax.data.augment import normalized_images
 from diet_jax.data.dataset import fingerprint
 from diet_jax.devices.progress import Progress
 from diet_jax.errors import InputError
-from diet_jax.experiments.reproduction.outcome import (
-    Claim,
-    Comparison,
-    Outcome,
-    Published,
-    networks,
-    series,
-    spearman,
-)
+from diet_jax.experiments.reproduction.experiment import Experiment
+from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, networks, series
 from diet_jax.experiments.reproduction.store import Store, Training
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 
 
 @dataclass(frozen=True)
-class KernelVelocity:
+class KernelVelocity(Experiment):
     """Velocity of the kernel of groups of examples that are neighbours by EL2N."""
 
     task: Task

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diet_jax.errors import InputError
+from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, networks
 from diet_jax.experiments.reproduction.store import Store
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
@@ -14,7 +15,7 @@ NUM_BINS = 40
 
 
 @dataclass(frozen=True)
-class NoiseDistributions:
+class NoiseDistributions(Experiment):
     """Scores of clean and corrupted examples, and of the same examples before and after."""
 
     task: Task
@@ -76,7 +77,7 @@ class NoiseDistributions:
 
 
 @dataclass(frozen=True)
-class NoiseDetection:
+class NoiseDetection(Experiment):
     """How well each score finds the examples whose labels were changed."""
 
     task: Task
@@ -100,18 +101,16 @@ class NoiseDetection:
             "groups": [at.label for at in self.scores],
             "series": [{"name": n, "label": n, "values": v, "errors": None} for n, v in measures.items()],
         }
-        claims = []
-        for at in self.scores:
-            if at.name == "el2n":
-                auc = quality[at].roc_auc
-                claims.append(
-                    Claim(
-                        f"{at.label} finds injected noise: ROC AUC above 0.9",
-                        "",
-                        f"{auc:.3f}, average precision {quality[at].average_precision:.3f}",
-                        "yes" if auc > 0.9 else "no",
-                    )
-                )
+        claims = [
+            Claim(
+                f"{at.label} finds injected noise: ROC AUC above 0.9",
+                "",
+                f"{quality[at].roc_auc:.3f}, average precision {quality[at].average_precision:.3f}",
+                "yes" if quality[at].roc_auc > 0.9 else "no",
+            )
+            for at in self.scores
+            if at.score.reads == "logits"
+        ]
         return Outcome(
             title="Finding wrong labels by score",
             note=f"Scores averaged over {networks(self.score_seeds)} trained on the noisy labels; "

@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from scipy import stats
 
-Verdict = Literal["yes", "no", "unclear"]
-# A difference counts if it is this many times its standard error; with one seed there is none.
-ERRORS_THAT_COUNT = 2.0
+from diet_jax.analysis.statistics import Summary, Verdict
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,11 @@ class Published:
     """Data and network, the panel's title."""
     series: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     levels: Mapping[str, float] = field(default_factory=dict)
+
+
+def points(x: Sequence[float], y: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """Pairs each place with its value, for the series of a published figure."""
+    return tuple(zip(x, y, strict=True))
 
 
 @dataclass(frozen=True)
@@ -53,23 +55,14 @@ def series(name: str, x: Sequence[float], values: Any, **extra: Any) -> dict[str
         values: for each place the seeds' values; None where there is nothing.
         **extra: more keys of the line, such as label or order.
     """
-    summaries = [summary(v) for v in values]
-    return {"name": name, "x": [float(v) for v in x], **extra} | {
-        key: [s and s[key] for s in summaries] for key in ("mean", "low", "high")
-    }
+    summaries = [v if v is None else Summary.of(v) for v in values]
+    columns = {key: [s and getattr(s, key) for s in summaries] for key in Summary._fields}
+    return {"name": name, "x": [float(v) for v in x], **extra, **columns}
 
 
 def level(name: str, values: Any, **extra: Any) -> dict[str, Any]:
     """Returns a horizontal line of a chart: mean and band over seeds."""
-    return {"name": name, **extra, **(summary(values) or {})}
-
-
-def summary(values: Any) -> dict[str, float] | None:
-    """Returns mean, 16th and 84th percentile; None for None."""
-    if values is None:
-        return None
-    low, high = np.percentile(values, [16, 84])
-    return {"mean": float(np.mean(values)), "low": float(low), "high": float(high)}
+    return {"name": name, **extra, **Summary.of(values)._asdict()}
 
 
 def with_published(panel: dict[str, Any], published: Published | None) -> list[dict[str, Any]]:
@@ -90,55 +83,9 @@ def with_published(panel: dict[str, Any], published: Published | None) -> list[d
     return [panel, theirs]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Mean of paired differences and its standard error (None with one seed)."""
-
-    mean: float
-    error: float | None
-
-    @classmethod
-    def of(cls, values: Any, others: Any) -> "Comparison":
-        """Subtracts seed by seed."""
-        paired = np.asarray(values, np.float64) - np.asarray(others, np.float64)
-        error = float(paired.std(ddof=1) / np.sqrt(len(paired))) if len(paired) > 1 else None
-        return cls(float(paired.mean()), error)
-
-    def __neg__(self) -> "Comparison":
-        return Comparison(-self.mean, self.error)
-
-    @property
-    def margin(self) -> float:
-        """What the mean must exceed to count."""
-        return ERRORS_THAT_COUNT * (self.error or 0.0)
-
-    def is_above(self) -> Verdict:
-        """Whether the difference is above zero: yes or no beyond its error, else unclear."""
-        if self.error is None or abs(self.mean) <= self.margin:
-            return "unclear"
-        return "yes" if self.mean > 0 else "no"
-
-    def is_no_loss(self) -> Verdict:
-        """Whether nothing is lost: no if the loss is beyond its error, unclear with one seed."""
-        if self.error is None:
-            return "unclear"
-        return "yes" if self.mean >= -self.margin else "no"
-
-    def text(self) -> str:
-        """Per cent points, such as "+0.21 ± 0.08"."""
-        error = "" if self.error is None else f" ± {100 * self.error:.2f}"
-        return f"{100 * self.mean:+.2f}{error}"
-
-
 def percent(values: Any) -> str:
     """Mean of accuracies in per cent, such as "89.12"."""
     return f"{100 * float(np.mean(values)):.2f}"
-
-
-def spearman(first: Any, second: Any) -> float:
-    """Returns the rank correlation; infinite values rank highest, ties share their mean rank."""
-    ranks = [stats.rankdata(values) for values in (first, second)]
-    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def lacking_note(names: Sequence[str]) -> str:

@@ -3,28 +3,28 @@
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from diet_jax.analysis.statistics import Comparison, spearman
 from diet_jax.errors import InputError
+from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import (
     Claim,
-    Comparison,
     Outcome,
     Published,
     lacking_note,
     networks,
     percent,
     series,
-    spearman,
 )
 from diet_jax.experiments.reproduction.store import Store, highest
-from diet_jax.experiments.reproduction.task import AnalysisScore, ScoreAt, Task
+from diet_jax.experiments.reproduction.task import ScoreAt, Task
 
 
 @dataclass(frozen=True)
-class NumberOfSeeds:
+class NumberOfSeeds(Experiment):
     """Rankings and prunings by the mean over few seeds, against the mean over all."""
 
     task: Task
@@ -98,7 +98,7 @@ class NumberOfSeeds:
             claims.append(
                 Claim(
                     f"{at.label} of {few} seed prunes worse than the mean of {many}",
-                    "rank correlation 0.75, prunes worse" if at.name == "grand" else "",
+                    "rank correlation 0.75, prunes worse" if at.score.reads == "gradients" else "",
                     f"rank correlation {value:.2f}; {percent(one)} against {percent(most)}, "
                     f"the mean is better by {loss.text()}",
                     loss.is_above(),
@@ -108,7 +108,7 @@ class NumberOfSeeds:
 
 
 @dataclass(frozen=True)
-class Correlations:
+class Correlations(Experiment):
     """Rank correlations between the means of scores."""
 
     task: Task
@@ -145,18 +145,22 @@ class Correlations:
             labels = list(self.published_labels)
             panel = {"title": self.published_about, "published": True, **common}
             panels.append({**panel, "rows": labels, "columns": labels, "values": theirs})
+        folded = {at.score.label: at.score.infinite_means for at in self.scores if at.score.fold}
+        infinite = "".join(f" ({label}: {means} by some seed)" for label, means in folded.items())
         return Outcome(
             title="Rank correlations between scores",
-            note=f"Scores averaged over {networks(self.score_seeds)}; an infinite mean (forgetting: never "
-            "learned by some seed) ranks highest.",
+            note=f"Scores averaged over {networks(self.score_seeds)}; an infinite mean{infinite} ranks "
+            "highest.",
             chart={"kind": "matrix", "panels": panels},
             claims=tuple(claims),
         )
 
 
 @dataclass(frozen=True)
-class Memorisation:
+class Memorisation(Experiment):
     """Scores against memorisation values that the user brings (Feldman and Zhang's table)."""
+
+    needs_table: ClassVar[bool] = True
 
     task: Task
     scores: tuple[ScoreAt, ...]
@@ -243,7 +247,7 @@ def _number(text: str, where: str) -> float:
     return value
 
 
-def _points(name: AnalysisScore, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+def _points(name: str, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     # A few thousand points show the shape; more only make the files large.
     some = np.flatnonzero(np.isfinite(y))[:: max(1, len(y) // 2000)]
     return {"name": name, "label": None, "x": x[some].tolist(), "y": y[some].tolist()}

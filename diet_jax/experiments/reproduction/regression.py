@@ -9,13 +9,15 @@ import jax
 import numpy as np
 
 from diet_jax.analysis.ntk import kernel_regression, logit_gram
+from diet_jax.analysis.statistics import Comparison
 from diet_jax.data.augment import normalized_images
 from diet_jax.data.dataset import Dataset, first_examples
 from diet_jax.devices.defaults import default_steps_per_call, training_has_convolution
 from diet_jax.devices.progress import Progress
 from diet_jax.ensemble.retraining import predict_dataset
 from diet_jax.errors import InputError
-from diet_jax.experiments.reproduction.outcome import Claim, Comparison, Outcome, Published, level, series
+from diet_jax.experiments.reproduction.experiment import Experiment
+from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, level, series
 from diet_jax.experiments.reproduction.store import Store, Training
 from diet_jax.experiments.reproduction.task import Task
 from diet_jax.models import linearize
@@ -26,7 +28,7 @@ from diet_jax.types import Variables
 
 
 @dataclass(frozen=True)
-class FrozenKernel:
+class FrozenKernel(Experiment):
     """Test error of kernel regression and of linearised training, both at the network of epoch t."""
 
     task: Task

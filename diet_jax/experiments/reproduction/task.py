@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import DataConfig, ModelConfig, RunConfig
@@ -10,10 +10,6 @@ from diet_jax.options.plain import plain
 from diet_jax.options.typed import check_types
 from diet_jax.scores.score import SCORES, Score
 from diet_jax.training.recipe import TrainConfig
-
-AnalysisScore = Literal["el2n", "grand", "grand_last_layer", "forgetting", "input_norm", "random"]
-# Scores that no training changes.
-WITHOUT_TRAINING: tuple[AnalysisScore, ...] = ("input_norm", "random")
 
 
 @dataclass(frozen=True)
@@ -62,11 +58,13 @@ class Task:
 class ScoreAt:
     """A score at an epoch, such as EL2N at epoch 20."""
 
-    name: AnalysisScore
+    name: str
+    """Of a registered score."""
     epoch: float = 0.0
 
     def __post_init__(self) -> None:
         check_types(self)
+        SCORES.find(self.name)
         if self.epoch < 0:
             raise InputError(f"the epoch of {self.name} must be at least 0, got {self.epoch}")
 
@@ -78,6 +76,5 @@ class ScoreAt:
     @property
     def label(self) -> str:
         """Such as "EL2N at epoch 20"."""
-        names = {"el2n": "EL2N", "grand": "GraNd", "grand_last_layer": "GraNd (last layer)"}
-        text = names.get(self.name, self.name.replace("_", " "))
-        return text if self.name in WITHOUT_TRAINING else f"{text} at epoch {self.epoch:g}"
+        at_epoch = f" at epoch {self.epoch:g}" if self.score.needs_training else ""
+        return self.score.label + at_epoch

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from diet_jax.analysis.results import RANDOM
+from diet_jax.analysis.statistics import Comparison
 from diet_jax.errors import InputError
-from diet_jax.experiments.reproduction.outcome import Claim, Comparison, Outcome, Published, networks
+from diet_jax.experiments.reproduction.experiment import Experiment
+from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, networks
 from diet_jax.experiments.reproduction.store import Store, highest, random_masks
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 
 
 @dataclass(frozen=True)
-class Transfer:
+class Transfer(Experiment):
     """Every task trained on what every task's scores keep, against random subsets."""
 
     tasks: tuple[tuple[str, Task], ...]

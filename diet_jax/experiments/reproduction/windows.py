@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from diet_jax.analysis.results import FULL, RANDOM
+from diet_jax.analysis.statistics import Comparison
 from diet_jax.errors import InputError
+from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import (
     Claim,
-    Comparison,
     Outcome,
     Published,
     lacking_note,
@@ -27,7 +28,7 @@ from diet_jax.training.seeds import seed_keys
 
 
 @dataclass(frozen=True)
-class Windows:
+class Windows(Experiment):
     """Slides a window of one size over the ranks of one score."""
 
     task: Task
