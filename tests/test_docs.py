@@ -4,6 +4,8 @@ import contextlib
 import importlib.util
 import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,16 @@ def test_the_ledger_is_that_of_the_results():
     assert (DOCS / "reproduction.md").read_text(encoding="utf-8") == module.ledger(results)
     for result in results:
         assert (DOCS / "results" / "paper" / f"{result['figure']}_{result['scale']}.png").is_file()
+
+
+def test_the_lists_are_those_of_the_registries():
+    """In README.md and docs/lists.md; examples of other tests may have registered more."""
+    code = (
+        "import importlib.util, pathlib; docs = pathlib.Path('docs'); "
+        "spec = importlib.util.spec_from_file_location('lists', docs / 'lists.py'); "
+        "lists = importlib.util.module_from_spec(spec); spec.loader.exec_module(lists); "
+        "assert (docs / 'lists.md').read_text(encoding='utf-8') == lists.page(), 'run docs/lists.py'; "
+        "text = pathlib.Path('README.md').read_text(encoding='utf-8'); "
+        "assert text.count('<!-- end of ') == 3; assert text == lists.readme(text), 'run docs/lists.py'"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=DOCS.parent, check=True)

@@ -1,7 +1,5 @@
 """Baselines without a network: the norm of the image, to which GraNd at initialisation comes down; chance."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -52,14 +50,6 @@ def random_scores(key: PRNGKey, num_examples: int) -> Array:
     return jax.random.uniform(key, (num_examples,))
 
 
-def _input_norm(model: Any) -> Any:
-    return input_norm
-
-
-def _random() -> Any:
-    return random_scores
-
-
 INPUT_NORM = SCORES.register(
     Score(
         name="input_norm",
@@ -67,7 +57,7 @@ INPUT_NORM = SCORES.register(
         formula="norm of the normalised image over all pixels and channels; no network",
         reference="Kirsch 2023 (arXiv 2303.14753)",
         reads="inputs",
-        build=_input_norm,
+        build=lambda model: input_norm,
         color="#882255",
         marker="P",
     )
@@ -80,7 +70,7 @@ RANDOM = SCORES.register(
         formula="a random number for each example; no network",
         reference="the baseline of every paper on pruning",
         reads="nothing",
-        build=_random,
+        build=lambda: random_scores,
         color="#7F7F7F",
         marker="v",
     )

@@ -1,7 +1,6 @@
 """Scores that need only a forward pass."""
 
 import functools
-from typing import Any
 
 from diet_jax.per_example.losses import error_norm, error_vector
 from diet_jax.scores.score import SCORES, Score
@@ -36,10 +35,6 @@ def el2n(predict_fn: PredictFn, variables: Variables, images: Images, labels: La
     return error_norm(error_vector(predict_fn(variables, images), labels))
 
 
-def _el2n(model: Any) -> Any:
-    return functools.partial(el2n, model.predict)
-
-
 EL2N = SCORES.register(
     Score(
         name="el2n",
@@ -47,7 +42,7 @@ EL2N = SCORES.register(
         formula="norm of softmax(logits) - onehot(label), eval mode, un-augmented",
         reference="Paul et al. 2021, Definition 2.3",
         reads="logits",
-        build=_el2n,
+        build=lambda model: functools.partial(el2n, model.predict),
         color="#0072B2",
         marker="o",
     )

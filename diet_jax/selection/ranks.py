@@ -142,14 +142,6 @@ class WindowOptions:
     """Share of the lowest-scored examples to skip."""
 
 
-def _about_lowest() -> str:
-    return "the lowest scores kept"
-
-
-def _about_window(offset: float) -> str:
-    return f"windows that leave out the lowest {offset:g}"
-
-
 HIGHEST = RULES.register(
     Rule(
         name="highest",
@@ -166,7 +158,7 @@ LOWEST = RULES.register(
         words="the lowest scores",
         reference="the control of Paul et al. 2021, section 3",
         select=keep_lowest,
-        about=_about_lowest,
+        about=lambda: "the lowest scores kept",
     )
 )
 
@@ -178,6 +170,6 @@ WINDOW = RULES.register(
         select=keep_window,
         options=WindowOptions(),
         check=check_window,
-        about=_about_window,
+        about=lambda offset: f"windows that leave out the lowest {offset:g}",
     )
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import diet_jax as dj
-from diet_jax.scores import init_forgetting, update_forgetting
+from diet_jax.scores.dynamics import init_forgetting, update_forgetting
 from diet_jax.training.recipe import prepare_batch
 from diet_jax.training.step import batch_rows, init_state, run_keys, train_step
 

@@ -1,0 +1,69 @@
+"""Writes the lists of scores, rules and sources in README.md and docs/lists.md from the registries.
+
+Command: python docs/lists.py
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import diet_jax as dj
+
+DOCS = Path(__file__).parent
+HEAD = """\
+# Scores, selection rules and sources
+
+Everything that is registered, as the command line knows it. This page is written by `docs/lists.py`; a test
+keeps it with the code. How to add to it: [CONTRIBUTING.md](../CONTRIBUTING.md).
+"""
+
+
+def options_text(prefix: str, item) -> str:
+    """Returns the options of a score or rule as the command line has them, with their defaults."""
+    if item.options is None:
+        return ""
+    name = item.name.replace("_", "-")
+    fields = dataclasses.fields(item.options)
+    values = ((field.name.replace("_", "-"), getattr(item.options, field.name)) for field in fields)
+    return ", ".join(f"`--{prefix}.{name}.{option}` ({value})" for option, value in values)
+
+
+def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Returns a Markdown table."""
+    lines = [headings, ("---",) * len(headings), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def lists() -> dict[str, str]:
+    """Returns the three tables by name."""
+    scores = [
+        (f"`{s.name}`", s.label, s.formula, s.reads, options_text("score", s), s.reference) for s in dj.SCORES
+    ]
+    rules = [(f"`{r.name}`", f"keeps {r.words}", options_text("select", r), r.reference) for r in dj.RULES]
+    sources = [
+        (f"`{s.usage}`", s.about, "yes" if s.stream else "", "yes" if s.prepare else "") for s in dj.SOURCES
+    ]
+    return {
+        "scores": table(("score", "label", "what it is", "reads", "options", "reference"), scores),
+        "rules": table(("rule", "what it does", "options", "reference"), rules),
+        "sources": table(("name", "what it is", "streams", "prepares"), sources),
+    }
+
+
+def page() -> str:
+    """Returns docs/lists.md."""
+    return HEAD + "".join(f"\n## {name.capitalize()}\n\n{text}" for name, text in lists().items())
+
+
+def readme(text: str) -> str:
+    """Returns README.md with the lists that it shows, between their marks, as they are now."""
+    for name, wanted in lists().items():
+        mark = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+        text = mark.sub(lambda found, wanted=wanted: found[1] + wanted + found[2], text)
+    return text
+
+
+if __name__ == "__main__":
+    (DOCS / "lists.md").write_text(page(), encoding="utf-8")
+    path = DOCS.parent / "README.md"
+    path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")
