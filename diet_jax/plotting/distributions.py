@@ -76,13 +76,12 @@ def draw_bars(ax: Axes, panel: Mapping[str, Any], series: Seen, levels: Seen, wi
         x = np.arange(len(groups)) + (position - (len(series) - 1) / 2) * thick
         shown = np.isfinite(values)
         if shown.any():
-            ax.bar(x[shown], values[shown], 0.92 * thick, **face)
-        sure = shown & np.isfinite(errors)
-        if sure.any():
-            bars: Any = {"fmt": "none", "ecolor": "#333333", "elinewidth": 1, "capsize": 2}
-            ax.errorbar(x[sure], values[sure], errors[sure], **bars)
-        if thick * (width - BORDER) / max(len(groups), 1) > NUMBER_WIDTH:
-            _write_numbers(ax, x[shown], values[shown], np.nan_to_num(errors[shown]))
+            known: Any = errors[shown] if np.isfinite(errors[shown]).any() else None
+            ends: Any = {"ecolor": "#333333", "elinewidth": 1, "capsize": 2}
+            bars = ax.bar(x[shown], values[shown], 0.92 * thick, yerr=known, error_kw=ends, **face)
+            if thick * (width - BORDER) / max(len(groups), 1) > NUMBER_WIDTH:
+                texts = [f"{value:.3g}".replace("-", "−") for value in values[shown]]
+                ax.bar_label(bars, texts, padding=2, fontsize=7)
         entries.append(Entry(look, Patch(**face), not shown.any()))
     ax.margins(y=0.12)
     _name_groups(ax, groups, width)
@@ -95,20 +94,6 @@ def _face(look: Look, hollow: bool, alpha: float) -> Any:
     if hollow:
         return {"facecolor": "none", "edgecolor": look.color, "hatch": "////", "linewidth": 1.2}
     return {"facecolor": to_rgba(look.color, alpha), "edgecolor": look.color, "linewidth": 0.8}
-
-
-def _write_numbers(ax: Axes, x: np.ndarray, values: np.ndarray, errors: np.ndarray) -> None:
-    for place, value, error in zip(x, values, errors, strict=True):
-        up = value >= 0
-        ax.annotate(
-            f"{value:.3g}".replace("-", "−"),
-            (place, value + (error if up else -error)),
-            xytext=(0, 2 if up else -2),
-            textcoords="offset points",
-            ha="center",
-            va="bottom" if up else "top",
-            fontsize=7,
-        )
 
 
 def _name_groups(ax: Axes, groups: Sequence[str], width: float) -> None:

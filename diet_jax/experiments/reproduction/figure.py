@@ -85,28 +85,24 @@ def make_figure(
     start = time.monotonic()
     outcome = experiment.run(store, figure.published)
     started = environment()
+    settings = dataclasses.asdict(experiment, dict_factory=_without_places)
     result = {
         "figure": name,
         "scale": scale,
         "command": f"diet-jax reproduce {name} --scale {scale}",
         **dataclasses.asdict(outcome),
-        "experiment": {"kind": type(experiment).__name__, **plain(dataclasses.asdict(experiment))},
+        "experiment": {"kind": type(experiment).__name__, **settings},
         "made": {
             "seconds_this_time": round(time.monotonic() - start, 1),
             **{key: started[key] for key in ("time", "python", "versions", "machine", "devices")},
         },
     }
     result = plain(result)
-    for path in ("data_dir", "table"):
-        _forget_place(result["experiment"], path)
     write_atomically(out / f"{name}_{scale}.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     save_figure(experiment.draw(store, result), out / f"{name}_{scale}.png")
     return result
 
 
-def _forget_place(values: Any, name: str) -> None:
-    """Takes the places of files on this machine out of a config."""
-    if isinstance(values, dict):
-        values.pop(name, None)
-    for value in values.values() if isinstance(values, dict) else values if isinstance(values, list) else ():
-        _forget_place(value, name)
+def _without_places(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Leaves the places of files on this machine out of a config."""
+    return {name: value for name, value in fields if name not in ("data_dir", "table")}

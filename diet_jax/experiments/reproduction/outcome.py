@@ -92,17 +92,13 @@ def with_published(panel: dict[str, Any], published: Published | None) -> list[d
     """Returns our panel, and beside it one with the published points and the same axes, if there are any."""
     if published is None:
         return [panel]
-    lines = []
+    lines: list[Any] = []
     for name, points in published.series.items():
         x, y = zip(*points, strict=True)
         lines.append({"name": name, "x": list(x), "mean": list(y), "low": None, "high": None})
-    theirs = {key: panel[key] for key in ("x_label", "y_label", "percent", "x_scale") if key in panel}
-    theirs |= {
-        "title": published.about,
-        "published": True,
-        "series": lines,
-        "levels": [{"name": n, "mean": v, "low": None, "high": None} for n, v in published.levels.items()],
-    }
+    levels = [{"name": n, "mean": v, "low": None, "high": None} for n, v in published.levels.items()]
+    same = {key: panel[key] for key in ("x_label", "y_label", "percent", "x_scale") if key in panel}
+    theirs = lines_panel(published.about, lines=lines, levels=levels, published=True, **same)
     return [panel, theirs]
 
 

@@ -4,7 +4,6 @@ Nothing in it depends on which figure asked first. What is there is not computed
 killed process left goes on from its last checkpoint.
 """
 
-import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,17 +53,6 @@ class Training:
     parent: tuple[int, int] | None = None
     """For a child: the scoring seed that it was spawned from, and the step."""
 
-    @functools.cached_property
-    def facts(self) -> dict[str, Any]:
-        """What decides the training beside the contents of the data, as JSON values."""
-        return {
-            "task": self.task.facts(),
-            "purpose": self.purpose,
-            "seed": self.seed,
-            "keep": None if self.keep is None else fingerprint(self.keep),
-            "parent": None if self.parent is None else list(self.parent),
-        }
-
 
 class Store:
     """A folder of trainings and of what was computed from them; open it with `open_store`."""
@@ -82,8 +70,15 @@ class Store:
         return self._setups[name]
 
     def facts(self, training: Training) -> dict[str, Any]:
-        """Returns all that decides a training, the contents of its data among it."""
-        return {**training.facts, "fingerprint": self.setup(training.task).splits.train.fingerprint}
+        """Returns all that decides a training, the contents of its data among it, as JSON values."""
+        return {
+            "task": training.task.facts(),
+            "purpose": training.purpose,
+            "seed": training.seed,
+            "keep": None if training.keep is None else fingerprint(training.keep),
+            "parent": None if training.parent is None else list(training.parent),
+            "fingerprint": self.setup(training.task).splits.train.fingerprint,
+        }
 
     def step(self, task: Task, epoch: float) -> int:
         """Returns the step that an epoch of a task's full training names."""
@@ -137,26 +132,13 @@ class Store:
             raise InputError(
                 f"{header} describes another training than this one; delete {folder.path} to train it again"
             )
-        first = None
         key = seed_keys(training.task.seed, training.purpose, training.seed + 1)[training.seed]
+        options: Any = {"keep": training.keep, "stop": step, "save": {step} if save else ()}
         if training.parent is not None:
-            parent_seed, spawn_step = training.parent
-            key = jax.random.fold_in(key, parent_seed)
-            first = functools.partial(self._spawned, training.task, parent_seed, spawn_step, key)
-        return train_with_records(
-            setup,
-            folder,
-            "",
-            key,
-            keep=training.keep,
-            stop=step,
-            save={step} if save else (),
-            first=first,
-            progress=_NewSteps(progress),
-        )
-
-    def _spawned(self, task: Task, seed: int, step: int, key: PRNGKey) -> TrainState:
-        return spawn(self.state(Training(task, "score", seed), step), key)
+            seed, spawned_at = training.parent
+            key, parent = jax.random.fold_in(key, seed), Training(training.task, "score", seed)
+            options["first"] = lambda: spawn(self.state(parent, spawned_at), key)
+        return train_with_records(setup, folder, "", key, progress=_NewSteps(progress), **options)
 
     def scores(self, task: Task, wanted: Sequence[ScoreAt], num_seeds: int) -> dict[ScoreAt, np.ndarray]:
         """Returns scores of every example and seed: float32 `[s n]` for each score asked for.
