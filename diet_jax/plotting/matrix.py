@@ -1,7 +1,7 @@
 """Panels of matrices, such as the correlations between scores."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -30,18 +30,33 @@ SLANT = 45
 BAR, TITLE_ROOM = 0.85, 0.45
 
 
+class _Contents(NamedTuple):
+    """What a panel holds, and the room in inches that it takes."""
+
+    rows: list[str]
+    """Labels, wrapped."""
+    columns: list[str]
+    values: np.ndarray
+    spec: str
+    cell: float
+    """Width of a cell."""
+    slanted: bool
+    """Whether the columns' labels are wider than their cells."""
+    left: float
+    below: float
+
+    def title_width(self, width: float) -> float:
+        """Of a panel of some width."""
+        return width - self.left - 0.2
+
+
 def matrix_size(panels: Sequence[Mapping[str, Any]]) -> tuple[float, float, int]:
     """Width and height of a panel in inches, the same for all, and how many stand in a row."""
-    width = height = 0.0
-    for panel in panels:
-        rows, columns, values, spec = _contents(panel)
-        cell = _cell_width(values, spec)
-        width = max(width, len(columns) * cell + _longest(_row_labels(rows)) + BAR)
-        height = max(height, len(rows) * CELL_HEIGHT + _column_room(columns, cell) + TITLE_ROOM)
-    width = max(width, 3.2)
-    height += LINE * max(
-        panel_title(panel, _title_width(panel["rows"], width)).count("\n") for panel in panels
-    )
+    all_contents = [_contents(panel) for panel in panels]
+    width = max(3.2, *(len(c.columns) * c.cell + c.left + BAR for c in all_contents))
+    height = max(len(c.rows) * CELL_HEIGHT + c.below + TITLE_ROOM for c in all_contents)
+    titles = [panel_title(p, c.title_width(width)) for p, c in zip(panels, all_contents, strict=True)]
+    height += LINE * max(title.count("\n") for title in titles)
     return width, max(height, 1.8), max(1, min(3, int(13 // width)))
 
 
@@ -51,33 +66,32 @@ def draw_matrix(ax: Axes, panel: Mapping[str, Any], series: Seen, levels: Seen, 
     A panel is `{"title", "rows", "columns", "values", "format", "low", "high", "value_label"}`, and if wanted
     `"published"`. `values` is a list per row; None is hatched.
     """
-    rows, columns, values, spec = _contents(panel)
+    contents = _contents(panel)
     low, high = numbers([require(panel, key, "a matrix") for key in ("low", "high")], "low and high")
     if not low < high:
         raise InputError(f"low must be below high, got {low:g} and {high:g}")
     # Two colours around zero only where there are two sides.
     colors = matplotlib.colormaps["RdBu_r" if low < 0 < high else "viridis"]
     norm = Normalize(low, high, clip=True)
-    ax.imshow(np.ma.masked_invalid(values), cmap=colors, norm=norm, aspect="auto")
-    _write_values(ax, values, spec, colors, norm)
-    ax.set_yticks(range(len(rows)), _row_labels(rows))
-    slanted = _slanted(columns, _cell_width(values, spec))
-    look = {"rotation": SLANT, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
-    ax.set_xticks(range(len(columns)), _column_labels(columns), **look)
+    ax.imshow(np.ma.masked_invalid(contents.values), cmap=colors, norm=norm, aspect="auto")
+    _write_values(ax, contents, colors, norm)
+    ax.set_yticks(range(len(contents.rows)), contents.rows)
+    look = {"rotation": SLANT, "ha": "right", "rotation_mode": "anchor"} if contents.slanted else {}
+    ax.set_xticks(range(len(contents.columns)), contents.columns, **look)
     for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):
         label.set_parse_math(False)
-    dress_panel(ax, panel, _title_width(rows, width), ())
+    dress_panel(ax, panel, contents.title_width(width), ())
     ax.spines[:].set_visible(bool(panel.get("published")))
     ax.tick_params(length=0, labelsize=8)
     bar = ax.figure.colorbar(ScalarMappable(norm, colors), ax=ax, aspect=22, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7.5)
-    label = wrap(require(panel, "value_label", "a matrix"), int(13 * (CELL_HEIGHT * len(rows) + 1)))
+    label = wrap(require(panel, "value_label", "a matrix"), int(13 * (CELL_HEIGHT * len(contents.rows) + 1)))
     bar.set_label(label, fontsize=8, parse_math=False)
     return []
 
 
-def _contents(panel: Mapping[str, Any]) -> tuple[list[str], list[str], np.ndarray, str]:
+def _contents(panel: Mapping[str, Any]) -> _Contents:
     rows, columns, lines, spec = (
         require(panel, key, "a matrix") for key in ("rows", "columns", "values", "format")
     )
@@ -92,17 +106,25 @@ def _contents(panel: Mapping[str, Any]) -> tuple[list[str], list[str], np.ndarra
         format(0.5, spec)
     except (TypeError, ValueError):
         raise InputError(f"format must be a number format such as '.2f', got {spec!r}") from None
-    return list(rows), list(columns), np.array(values), spec
+    array = np.array(values)
+    texts = [format(value, spec) for value in array[np.isfinite(array)]]
+    cell = max(0.42, 0.07 * max(map(len, texts), default=0) + 0.1)
+    labels = [wrap(shorten(row, 44), 24) for row in rows]
+    # Two lines at most: a third would run into the neighbour.
+    names = [wrap(shorten(column, 40), 24) for column in columns]
+    slanted = _longest(columns) > cell - 0.06
+    below = 0.75 * _longest(names) + 0.25 if slanted else 0.2
+    return _Contents(labels, names, array, spec, cell, slanted, _longest(labels), below)
 
 
-def _write_values(ax: Axes, values: np.ndarray, spec: str, colors: Colormap, norm: Normalize) -> None:
-    for (row, column), value in np.ndenumerate(values):
+def _write_values(ax: Axes, contents: _Contents, colors: Colormap, norm: Normalize) -> None:
+    for (row, column), value in np.ndenumerate(contents.values):
         if np.isnan(value):
             gap: Any = {"facecolor": "#E8E8E8", "edgecolor": "#AAAAAA", "hatch": "////", "linewidth": 0}
             ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **gap))
             continue
         color = "black" if _luminance(colors(norm(value))[:3]) > 0.179 else "white"
-        text = format(value, spec)
+        text = format(value, contents.spec)
         # A small negative number is written as 0.00, not as −0.00.
         text = (
             text.replace("-", "−") if any(digit in text for digit in "123456789") else text.replace("-", "")
@@ -114,32 +136,6 @@ def _luminance(color: tuple[float, ...]) -> float:
     """Relative luminance; black and white stand out equally well at 0.179."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-
-
-def _cell_width(values: np.ndarray, spec: str) -> float:
-    texts = [format(value, spec) for value in values[np.isfinite(values)]]
-    return max(0.42, 0.07 * max(map(len, texts), default=0) + 0.1)
-
-
-def _row_labels(rows: Sequence[str]) -> list[str]:
-    return [wrap(shorten(row, 44), 24) for row in rows]
-
-
-def _column_labels(columns: Sequence[str]) -> list[str]:
-    """Two lines at most: a third would run into the neighbour."""
-    return [wrap(shorten(column, 40), 24) for column in columns]
-
-
-def _title_width(rows: Sequence[str], width: float) -> float:
-    return width - _longest(_row_labels(rows)) - 0.2
-
-
-def _slanted(columns: Sequence[str], cell: float) -> bool:
-    return _longest(columns) > cell - 0.06
-
-
-def _column_room(columns: Sequence[str], cell: float) -> float:
-    return 0.75 * _longest(_column_labels(columns)) + 0.25 if _slanted(columns, cell) else 0.2
 
 
 def _longest(labels: Sequence[str]) -> float:

@@ -88,6 +88,14 @@ def accuracy_panel(
     return lines_panel(title, x_label, y_label, lines, percent=True, levels=levels)
 
 
+def matrix_panel(
+    title: str, rows: Sequence[str], columns: Sequence[str], values: Any, reach: float, **words: Any
+) -> dict[str, Any]:
+    """Returns a panel of numbers from `-reach` to `reach`; `words` are its "format" and "value_label"."""
+    cells = {"rows": list(rows), "columns": list(columns), "values": values}
+    return {"title": title, **cells, "low": -reach, "high": reach, **words}
+
+
 def with_published(panel: dict[str, Any], published: Published | None) -> list[dict[str, Any]]:
     """Returns our panel, and beside it one with the published points and the same axes, if there are any."""
     if published is None:

@@ -1,6 +1,5 @@
 """How scores rank examples: how many seeds they need (D.1) and which agree (D.3, F)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +17,7 @@ from diet_jax.experiments.reproduction.outcome import (
     accuracy_panel,
     lacking_note,
     lines_panel,
+    matrix_panel,
     networks,
     percent,
     series,
@@ -102,7 +102,8 @@ class Correlations(Experiment):
         scores = store.mean_scores(self.task, self.scores, self.score_seeds)
         names = [at.label for at in self.scores]
         matrix = [[spearman(scores[a], scores[b]) for b in self.scores] for a in self.scores]
-        panels = [_correlations(self.task.name, names, matrix)]
+        look: Any = {"reach": 1, "format": ".2f", "value_label": "Spearman's rank correlation"}
+        panels = [matrix_panel(self.task.name, names, names, matrix, **look)]
         claims = []
         theirs: list[list[float | None]] = [[None] * len(names) for _ in names]
         for i, j, value in self.published:
@@ -112,8 +113,8 @@ class Correlations(Experiment):
             text = f"rank correlation of {names[i]} and {names[j]} is {strong} 0.5"
             claims.append(Claim(text, f"{value:.3f}", f"{matrix[i][j]:.3f}", agree))
         if self.published:
-            panel = _correlations(self.published_about, list(self.published_labels), theirs)
-            panels.append({**panel, "published": True})
+            labels = self.published_labels
+            panels.append(matrix_panel(self.published_about, labels, labels, theirs, **look, published=True))
         folded = {at.score.label: at.score.infinite_means for at in self.scores if at.score.fold}
         infinite = "".join(f" ({label}: {means} by some seed)" for label, means in folded.items())
         return Outcome(
@@ -123,11 +124,6 @@ class Correlations(Experiment):
             chart={"kind": "matrix", "panels": panels},
             claims=tuple(claims),
         )
-
-
-def _correlations(title: str, names: list[str], values: Sequence[Sequence[float | None]]) -> dict[str, Any]:
-    look = {"format": ".2f", "low": -1, "high": 1, "value_label": "Spearman's rank correlation"}
-    return {"title": title, **look, "rows": names, "columns": names, "values": values}
 
 
 @dataclass(frozen=True)

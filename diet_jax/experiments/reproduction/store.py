@@ -21,7 +21,6 @@ from diet_jax.data.dataset import Dataset, fingerprint
 from diet_jax.devices.defaults import How
 from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.over_seeds import resolve_how
-from diet_jax.ensemble.passes import score_dataset
 from diet_jax.ensemble.retraining import predict_dataset, train_ensemble
 from diet_jax.ensemble.scoring import score_ensemble, score_state
 from diet_jax.errors import InputError
@@ -35,7 +34,7 @@ from diet_jax.training.loop import check_keep
 from diet_jax.training.recipe import epoch_to_step, total_steps
 from diet_jax.training.seeds import seed_keys
 from diet_jax.training.step import TrainState
-from diet_jax.types import PRNGKey, Variables
+from diet_jax.types import PRNGKey
 
 Masks = Mapping[Any, np.ndarray | None]
 """Selections by any key: keep masks bool `[n]`, one for each seed `[s n]`, or None for everything."""
@@ -58,8 +57,7 @@ class Store:
     """A folder of trainings and of what was computed from them; open it with `open_store`."""
 
     def __init__(self, path: Path, data_dir: str | None) -> None:
-        self.path = path
-        self.data_dir = data_dir
+        self.path, self.data_dir = path, data_dir
         self._setups: dict[str, Setup] = {}
 
     def setup(self, task: Task) -> Setup:
@@ -194,19 +192,15 @@ class Store:
         return {**facts, "step": self.step(task, at.epoch), "of": self.facts(Training(task, "score", seed))}
 
     def _score(self, task: Task, at: ScoreAt, seed: int, progress: Progress) -> np.ndarray:
-        setup = self.setup(task)
-        train = setup.splits.train
-
         def compute() -> dict[str, np.ndarray]:
-            score = at.score
-            if score.needs_training:
-                state = self.state(Training(task, "score", seed), self.step(task, at.epoch), progress)
-                return {"scores": score_state(state, setup.model, train, scores=(score,))[score.name]}
-            if score.of_examples:
-                fn = score.function(setup.model)
-                return {"scores": score_dataset(fn, Variables({}, {}), train, batch_size=1024)}
-            key = seed_keys(task.seed, "random_subset", seed + 1)[seed]
-            return {"scores": np.asarray(score.function()(key, len(train)))}
+            setup, needed = self.setup(task), at.score.needs_training
+            if at.score.reads == "nothing":
+                key = seed_keys(task.seed, "random_subset", seed + 1)[seed]
+                return {"scores": at.score.function()(key, len(setup.splits.train))}
+            step = self.step(task, at.epoch) if needed else 0
+            state = self.state(Training(task, "score", seed), step, progress, save=needed)
+            found = score_state(state, setup.model, setup.splits.train, scores=(at.score,))
+            return {"scores": found[at.name]}
 
         return self.memo("scores", self._score_facts(task, at, seed), compute)["scores"]
 
@@ -244,25 +238,27 @@ class Store:
         }
         dataset = getattr(self.setup(task).splits, split)
 
-        def lacking(group: Sequence[Training]) -> list[Training]:
-            facts = ((training, self._prediction_facts(training, dataset)) for training in group)
-            return [training for training, its in facts if not self._path("predictions", its).is_file()]
-
-        todo = {key: lacking(group) for key, group in groups.items()}
+        todo = {key: self._lacking(group, dataset) for key, group in groups.items()}
         steps = {key: sum(map(self._num_steps, group)) for key, group in todo.items()}
         count = sum(map(len, todo.values()))
         with Progress(f"training {count} x {task.name}", sum(steps.values()), quiet=not count) as progress:
             for key in groups if self._how(task) != "loop" else ():
-                # An equal selection may have been trained under another key by now.
-                self._retrain_together(lacking(todo[key]), dataset)
+                self._retrain_together(todo[key], dataset)
                 progress.update(steps[key])
             return {
                 key: np.stack([self._predict(training, dataset, progress) for training in group])
                 for key, group in groups.items()
             }
 
+    def _lacking(self, group: Sequence[Training], dataset: Dataset) -> list[Training]:
+        """The trainings whose predictions are not stored."""
+        paths = (self._path("predictions", self._prediction_facts(t, dataset)) for t in group)
+        return [training for training, path in zip(group, paths, strict=True) if not path.is_file()]
+
     def _retrain_together(self, group: Sequence[Training], dataset: Dataset) -> None:
         """Retrains the networks of one selection in one program and stores what they predict."""
+        # An equal selection may have been trained under another key by now.
+        group = self._lacking(group, dataset)
         if not group:
             return
         task, setup = group[0].task, self.setup(group[0].task)

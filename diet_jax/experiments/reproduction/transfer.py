@@ -8,7 +8,7 @@ from diet_jax.analysis.results import RANDOM
 from diet_jax.analysis.statistics import Comparison
 from diet_jax.errors import InputError
 from diet_jax.experiments.reproduction.experiment import Experiment
-from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, networks
+from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, matrix_panel, networks
 from diet_jax.experiments.reproduction.store import Store, tie_key
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 from diet_jax.selection.ranks import keep_highest
@@ -52,17 +52,15 @@ class Transfer(Experiment):
                 own_loss[name, scorer] = Comparison.of(accuracy[scorer], accuracy[name])
         names = [name for name, _ in self.tasks]
         values = [[100 * gains[name, scorer].mean for scorer in names] for name in names]
-        reach = max(0.1, float(np.abs(values).max()))
-        panel = {
-            "title": f"{self.tasks[0][1].data.name}: keep {self.fraction:g} by {self.score.label}",
-            "rows": [f"train {name}" for name in names],
-            "columns": [f"scores of {name}" for name in names],
-            "values": values,
-            "format": "+.2f",
-            "low": -reach,
-            "high": reach,
-            "value_label": "test accuracy − random subset, points",
-        }
+        panel = matrix_panel(
+            f"{self.tasks[0][1].data.name}: keep {self.fraction:g} by {self.score.label}",
+            [f"train {name}" for name in names],
+            [f"scores of {name}" for name in names],
+            values,
+            max(0.1, float(np.abs(values).max())),
+            format="+.2f",
+            value_label="test accuracy − random subset, points",
+        )
         others = [key for key in gains if key[0] != key[1]]
         better = [key for key in others if gains[key].is_above() == "yes"]
         worst = min(others, key=lambda key: own_loss[key].mean)
