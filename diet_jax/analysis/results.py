@@ -56,33 +56,24 @@ def to_rows(results: list[Result]) -> list[dict[str, Any]]:
     random = {r.fraction: r for r in results if r.kept_by == RANDOM}
     rows = []
     for result in results:
-        to_full = _minus(result, full)
-        to_random = _minus(result, random.get(result.fraction))
         accuracy = Summary.of(result.accuracy)
-        rows.append(
-            {
-                "kept_by": result.kept_by,
-                "keep_fraction": result.fraction,
-                "examples": result.num_kept,
-                "steps": result.steps,
-                "seeds": len(result.accuracy),
-                "accuracy": accuracy.mean,
-                "accuracy_p16": accuracy.low,
-                "accuracy_p84": accuracy.high,
-                "minus_everything": to_full and to_full.mean,
-                "minus_everything_error": to_full and to_full.error,
-                "minus_random": to_random and to_random.mean,
-                "minus_random_error": to_random and to_random.error,
-                "worst_class_accuracy": float(result.class_accuracy.mean(axis=0).min()),
-            }
-        )
+        row = {
+            "kept_by": result.kept_by,
+            "keep_fraction": result.fraction,
+            "examples": result.num_kept,
+            "steps": result.steps,
+            "seeds": len(result.accuracy),
+            "accuracy": accuracy.mean,
+            "accuracy_p16": accuracy.low,
+            "accuracy_p84": accuracy.high,
+        }
+        for name, other in (("everything", full), ("random", random.get(result.fraction))):
+            gain = None
+            if other is not None and other is not result:
+                gain = Comparison.of(result.accuracy, other.accuracy)
+            row |= {f"minus_{name}": gain and gain.mean, f"minus_{name}_error": gain and gain.error}
+        rows.append({**row, "worst_class_accuracy": float(result.class_accuracy.mean(axis=0).min())})
     return rows
-
-
-def _minus(result: Result, other: Result | None) -> Comparison | None:
-    if other is None or other is result:
-        return None
-    return Comparison.of(result.accuracy, other.accuracy)
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:

@@ -10,14 +10,7 @@ from matplotlib.figure import Figure
 
 from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
-from diet_jax.plotting.style import (
-    DPI,
-    MAX_CLASSES,
-    NOTE,
-    shorten,
-    styles_of,
-    text_width,
-)
+from diet_jax.plotting.style import DPI, MAX_CLASSES, NOTE, shorten, styles_of, text_width
 from diet_jax.scores.file import ScoreFile
 
 PER_SIDE = 5
