@@ -88,17 +88,11 @@ def encoded_images(name: str, data_dir: Path | None, dataset: dj.Dataset) -> Seq
         return [Path(name.removeprefix("folder:"), file).expanduser().read_bytes() for file in dataset.ids]
     if name in ("digits", "cinic10"):
         return None
-    import tensorflow_datasets as tfds
+    from diet_jax.data.sources.tfds import stored_records
 
-    from diet_jax.data.sources.names import data_folder
-    from diet_jax.data.sources.prepared import find_prepared
-
-    builder = tfds.builder_from_directory(find_prepared(name, data_folder(data_dir)))
-    features = builder.info.features.items()
-    image = next(key for key, feature in features if isinstance(feature, tfds.features.Image))
-    skip = {image: tfds.decode.SkipDecoding()}
-    source = builder.as_data_source(split=dataset.split, decoders=skip)
-    return [row[image] for row in source.__getitems__(range(len(source)))]
+    readers = stored_records(name, data_dir, {}).open().readers
+    reader = next(reader for reader in readers if reader.split == dataset.split)
+    return [record.content for record in reader.records(np.arange(len(reader)))]
 
 
 def _meta(dataset: dj.Dataset) -> dict[str, Any]:
@@ -131,15 +125,15 @@ def _unpacked(packed: Any, prefix: str) -> dj.Dataset:
 
 
 def _decoded(encoded: np.ndarray, lengths: np.ndarray, channels: int) -> np.ndarray:
-    from diet_jax.data.sources.decode import decode_images
-    from diet_jax.devices.progress import Progress
+    from diet_jax.data.decode import decode
+    from diet_jax.data.reader import Record, in_threads
 
     content, ends = encoded.tobytes(), np.cumsum(lengths)
-    sources = (
-        (str(row), content[end - length : end])
+    records = (
+        Record(str(row), content[end - length : end], 0, None)
         for row, (end, length) in enumerate(zip(ends.tolist(), lengths.tolist(), strict=True))
     )
-    return decode_images(sources, len(lengths), channels, Progress("decoding", len(lengths), quiet=True))
+    return np.stack(list(in_threads(lambda record: decode(record, channels), records)))
 
 
 def main(options: Options) -> None:

@@ -27,9 +27,11 @@ from .data.noise import NoisyLabels as NoisyLabels
 from .data.noise import flip_labels as flip_labels
 from .data.noise import replace_labels as replace_labels
 from .data.sources import load_dataset as load_dataset
-from .data.sources.prepare import prepare_dataset as prepare_dataset
+from .data.sources import load_streamed as load_streamed
+from .data.sources import prepare_dataset as prepare_dataset
+from .data.sources.source import SOURCES as SOURCES
+from .data.sources.source import Source as Source
 from .data.streaming.streamed import StreamedDataset as StreamedDataset
-from .data.streaming.streamed import load_streamed as load_streamed
 from .devices.mesh import make_mesh as make_mesh
 from .ensemble.over_seeds import over_seeds as over_seeds
 from .ensemble.over_seeds import take_seed as take_seed

@@ -40,8 +40,8 @@ jaxtyping.install_import_hook(
 )
 
 from diet_jax.data.dataset import Dataset  # noqa: E402
-from diet_jax.data.sources.archives import Contents  # noqa: E402
-from diet_jax.data.sources.write import write_prepared  # noqa: E402
+from diet_jax.data.sources.tfds.archives import Contents  # noqa: E402
+from diet_jax.data.sources.tfds.write import write_prepared  # noqa: E402
 from diet_jax.devices.progress import Progress  # noqa: E402
 from diet_jax.models import from_linen  # noqa: E402
 

@@ -15,8 +15,8 @@ import pytest
 import tyro
 
 import diet_jax as dj
-from diet_jax.data.sources.archives import Contents
-from diet_jax.data.sources.write import write_prepared
+from diet_jax.data.sources.tfds.archives import Contents
+from diet_jax.data.sources.tfds.write import write_prepared
 from diet_jax.devices.progress import Progress
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diet_jax.analysis.results import FULL, HEADINGS, to_cells
-from diet_jax.data.sources.prepare import prepare_dataset
+from diet_jax.data.sources import prepare_dataset
 from diet_jax.devices.processes import is_alone, is_writer, together
 from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.retraining import predict_dataset

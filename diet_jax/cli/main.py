@@ -1,11 +1,12 @@
 """The command `diet-jax`. Bad input ends in one clear message and exit code 2."""
 
 import difflib
+import inspect
 import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +14,7 @@ import tyro
 
 from diet_jax.cli.config_file import load_config, run_file
 from diet_jax.cli.options import COMMANDS, Prepare, Reproduce, Run, Score, Select, Train
+from diet_jax.data.sources.source import SOURCES, Source, describe_sources
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import RunConfig
 
@@ -128,15 +130,22 @@ def _parse(arguments: list[str]) -> Any:
         raise InputError(f"unknown command {name!r}{hint}\n{usage}")
     command = COMMANDS[name]
     default: Any = {}
+    if command is Prepare:
+        default = {"description": _with_sources(command, [s for s in SOURCES if s.prepare is not None])}
     if "config" in command.__annotations__:
         has_file = bool(rest) and not rest[0].startswith("-")
         config = load_config(rest.pop(0)) if has_file else RunConfig()
-        default = {"default": command(config=config)}
+        default = {"default": command(config=config), "description": _with_sources(command, SOURCES)}
     elif command is Select and rest and rest[0].endswith(".py"):
         run_file(rest.pop(0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return tyro.cli(command, args=rest, prog=f"diet-jax {name}", **default)
+
+
+def _with_sources(command: type, sources: Iterable[Source]) -> str:
+    """The description of a command, and where its datasets come from; the config file may have added some."""
+    return f"{inspect.cleandoc(command.__doc__ or '')}\n\nDatasets:\n{describe_sources(sources)}"
 
 
 _CONFIG_HELP = """\

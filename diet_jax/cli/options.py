@@ -104,10 +104,10 @@ class Select:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Download a dataset and write it as a TFDS directory, without TensorFlow."""
+    """Do what a dataset needs once before it can be loaded: download it, write it as TFDS would."""
 
     name: tyro.conf.Positional[str]
-    """cifar10, cifar100, mnist or fashion_mnist."""
+    """Of the dataset, as above."""
     data_dir: str | None = None
     """Where; by default TFDS's own folder."""
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -147,11 +147,7 @@ class Dataset:
         if num_classes is not None and num_classes != len(class_names):
             raise InputError(f"num_classes is {num_classes} but class_names has {len(class_names)} names")
         num_classes = len(class_names)
-        if labels.min() < 0 or labels.max() >= num_classes:
-            raise InputError(
-                f"labels must lie in 0..{num_classes - 1} (num_classes is {num_classes}), "
-                f"found values from {labels.min()} to {labels.max()}"
-            )
+        check_label_range(labels, num_classes)
         labels = labels.astype(np.int32)
         if ids is None:
             ids, id_source = np.arange(len(images)), id_source or "row number in the given arrays"
@@ -204,6 +200,19 @@ def first_examples(dataset: Dataset, count: int) -> Dataset:
         place[rows] = np.arange(len(rows))
     rows = np.sort(np.argsort(place, kind="stable")[:count])
     return dataset.take(rows)
+
+
+def check_label_range(
+    labels: np.ndarray, num_classes: int, name_of: Callable[[int], str] = "row {}".format
+) -> None:
+    """Raises InputError unless labels lie in `0 .. num_classes - 1`; `name_of` a row is for the message."""
+    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if len(wrong):
+        raise InputError(
+            f"labels must lie in 0..{num_classes - 1} (num_classes is {num_classes}): {len(wrong)} of "
+            f"{len(labels)} do not, the first is {labels[wrong[0]]} in {name_of(int(wrong[0]))}; number the "
+            "classes from 0, and leave out what has none"
+        )
 
 
 def check_belongs(path: Any, facts: dict[str, Any], ids: np.ndarray, dataset: Dataset | None) -> None:

@@ -1,17 +1,12 @@
 """Labels and noise matrices from CSV files that others wrote."""
 
-import csv
 import os
-from collections.abc import Iterator
-from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
+from diet_jax.data.columns import at_line, read_column, read_lines
 from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
-
-HEADER = ["id", "label"]
 
 
 def read_labels(path: str | os.PathLike[str], dataset: Dataset) -> np.ndarray:
@@ -40,54 +35,23 @@ def read_labels(path: str | os.PathLike[str], dataset: Dataset) -> np.ndarray:
         >>> read_labels(path, dataset).tolist()
         [1, 0]
     """
-    row_of = {str(name): row for row, name in enumerate(dataset.ids.tolist())}
     meanings = _meanings(dataset.class_names)
-    labels = np.zeros(len(dataset), np.int32)
-    first_line: dict[int, int] = {}
-    lines = _lines(path)
-    number, header = next(lines, (1, []))
-    if [cell.strip() for cell in header] != HEADER:
-        _fail(path, number, f"the first line must be 'id,label', got {','.join(header)!r}")
-    for number, cells in lines:
-        if len(cells) != 2:
-            _fail(
-                path, number, f"a line holds an id and a label, got {len(cells)} cells; quote commas in ids"
-            )
-        name, label = cells
-        if name not in row_of:
-            _fail(
-                path,
-                number,
-                f"no example of {dataset.name}/{dataset.split} has the id {name!r}; its ids are like "
-                f"{str(dataset.ids[0])!r} ({dataset.id_source})",
-            )
-        row = row_of[name]
-        if row in first_line:
-            _fail(path, number, f"the id {name!r} was in line {first_line[row]} already; keep one of the two")
-        first_line[row] = number
-        classes = meanings.get(label.strip(), [])
+
+    def label(cell: str) -> int:
+        classes = meanings.get(cell.strip(), [])
         if not classes:
-            _fail(
-                path,
-                number,
-                f"{label!r} is no class; give a number from 0 to {dataset.num_classes - 1} or a name such as "
-                f"{dataset.class_names[0]!r}",
+            raise InputError(
+                f"{cell!r} is no class; give a number from 0 to {dataset.num_classes - 1} or a name such as "
+                f"{dataset.class_names[0]!r}"
             )
         if len(classes) > 1:
-            _fail(
-                path,
-                number,
-                f"{label!r} could mean the classes number {' and '.join(map(str, classes))}; put the labels "
-                f"into row order yourself and give numbers to replace_labels",
+            raise InputError(
+                f"{cell!r} could mean the classes number {' and '.join(map(str, classes))}; put the labels "
+                "into row order yourself and give numbers to replace_labels"
             )
-        labels[row] = classes[0]
-    if len(first_line) < len(dataset):
-        missing = next(row for row in range(len(dataset)) if row not in first_line)
-        raise InputError(
-            f"{path}: {len(dataset) - len(first_line)} of {len(dataset)} examples have no line, the first "
-            f"has the id {str(dataset.ids[missing])!r}; add a line for each, if only with its old label"
-        )
-    return labels
+        return classes[0]
+
+    return np.array(read_column(path, "label", dataset, label), np.int32)
 
 
 def read_matrix(path: str | os.PathLike[str]) -> np.ndarray:
@@ -110,17 +74,17 @@ def read_matrix(path: str | os.PathLike[str]) -> np.ndarray:
         [[0.9, 0.1], [0.0, 1.0]]
     """
     rows: list[list[float]] = []
-    for number, cells in _lines(path):
-        try:
-            rows.append([float(cell) for cell in cells])
-        except ValueError:
-            _fail(path, number, f"every cell must be a number, got {','.join(cells)!r}; leave out headings")
-        if len(rows[-1]) != len(rows[0]):
-            _fail(
-                path,
-                number,
-                f"{len(rows[-1])} numbers, but {len(rows[0])} in the first line; make them equal",
-            )
+    for number, cells in read_lines(path):
+        with at_line(path, number):
+            try:
+                rows.append([float(cell) for cell in cells])
+            except ValueError:
+                problem = f"every cell must be a number, got {','.join(cells)!r}; leave out headings"
+                raise InputError(problem) from None
+            if len(rows[-1]) != len(rows[0]):
+                raise InputError(
+                    f"{len(rows[-1])} numbers, but {len(rows[0])} in the first line; make them equal"
+                )
     if not rows or len(rows) != len(rows[0]):
         columns = len(rows[0]) if rows else 0
         raise InputError(
@@ -137,22 +101,3 @@ def _meanings(class_names: tuple[str, ...]) -> dict[str, list[int]]:
         if label not in classes:
             classes.append(label)
     return meanings
-
-
-def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yields the number and the cells of each line that is not empty."""
-    try:
-        # utf-8-sig: spreadsheets write a byte order mark, which would become part of the first cell.
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, skipinitialspace=True, strict=True)
-            for cells in reader:
-                if cells:
-                    yield reader.line_num, cells
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV file in UTF-8: {error}; write it again as one") from error
-
-
-def _fail(path: str | os.PathLike[str], number: int, problem: str) -> NoReturn:
-    raise InputError(f"{path}, line {number}: {problem}")

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import numpy as np
 
-from diet_jax.data.dataset import Dataset
+from diet_jax.data.dataset import Dataset, check_label_range
 from diet_jax.errors import InputError
 from diet_jax.types import PRNGKey
 
@@ -127,12 +127,7 @@ def replace_labels(dataset: Dataset, labels: Any) -> NoisyLabels:
             f"labels must be one integer for each of the {len(dataset)} examples of {dataset.name}, in its "
             f"row order; got {labels.dtype} of shape {labels.shape}"
         )
-    wrong = np.flatnonzero((labels < 0) | (labels >= dataset.num_classes))
-    if len(wrong):
-        raise InputError(
-            f"labels must lie in 0..{dataset.num_classes - 1}: {len(wrong)} of {len(labels)} do not, the "
-            f"first is {labels[wrong[0]]} in row {wrong[0]}"
-        )
+    check_label_range(labels, dataset.num_classes)
     # A copy, for the caller may go on writing to the array.
     return _with_labels(dataset, labels.astype(np.int32))
 

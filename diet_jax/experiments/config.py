@@ -25,7 +25,7 @@ class DataConfig:
     """Which dataset."""
 
     name: str = "digits"
-    """digits (embedded), a TFDS image classifier such as cifar10, cinic10, or folder:PATH."""
+    """digits (embedded), or what another source of datasets answers to."""
     data_dir: str | None = None
     """Where prepared TFDS datasets are; by default TFDS's own folder."""
     num_train: int | None = None

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from diet_jax.data.dataset import Dataset, Normalization, Splits
-from diet_jax.data.sources.names import PAPER_NORMALIZATIONS, PUBLISHED
+from diet_jax.data.published import PAPER_NORMALIZATIONS, PUBLISHED
 from diet_jax.errors import NotOnDiskError
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.setup import Setup, config_model, prepare

@@ -9,7 +9,7 @@ import numpy as np
 from diet_jax.data.dataset import Splits, first_examples
 from diet_jax.data.labels import read_labels, read_matrix
 from diet_jax.data.noise import flip_labels, replace_labels
-from diet_jax.data.sources import load_dataset
+from diet_jax.data.sources import load_dataset, load_streamed
 from diet_jax.devices.defaults import How
 from diet_jax.devices.progress import say
 from diet_jax.ensemble.over_seeds import AnyHow, resolve_how
@@ -145,8 +145,6 @@ def load_splits(config: RunConfig) -> tuple[Splits, np.ndarray | None]:
     """
     data = config.data
     if data.streaming:
-        from diet_jax.data.streaming.streamed import load_streamed
-
         options: Any = {"image_size": data.image_size, "workers": data.workers}
         train, test = load_streamed(data.name, data_dir=data.data_dir, **options)
     else:

@@ -103,8 +103,11 @@ def with_nan(images):
         (lambda i, x: {"labels": x[:4]}, r"labels must have shape \(6,\).*got \(4,\)"),
         (lambda i, x: {"labels": x[:, None]}, r"labels must have shape \(6,\).*got \(6, 1\)"),
         (lambda i, x: {"labels": x.astype(float)}, "labels must be integers, got float64"),
-        (lambda i, x: {"labels": x - 1}, "found values from -1 to 1"),
-        (lambda i, x: {"num_classes": 2}, r"0\.\.1 \(num_classes is 2\), found values from 0 to 2"),
+        (lambda i, x: {"labels": x - 1}, "2 of 6 do not, the first is -1 in row 0"),
+        (
+            lambda i, x: {"num_classes": 2},
+            r"0\.\.1 \(num_classes is 2\): 2 of 6 do not, the first is 2 in row",
+        ),
         (lambda i, x: {"num_classes": 4, "class_names": "abc"}, "num_classes is 4 but class_names has 3"),
         (lambda i, x: {"ids": range(5)}, r"ids must have shape \(6,\).*got \(5,\)"),
         (lambda i, x: {"ids": np.arange(6.0)}, "ids must be strings or integers, got float64"),

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diet_jax.data.cache import SourceFiles, cache_folder, cached
 from diet_jax.data.dataset import Dataset, Normalization, Splits
 from diet_jax.data.sources import load_dataset
-from diet_jax.data.sources.cache import Source, cache_folder, cached
 
 REPOSITORY = Path(__file__).parents[2]
 FILES = [f"{s}_{a}.npy" for s in ("train", "test") for a in ("images", "labels", "ids")] + ["meta.json"]
@@ -24,7 +24,7 @@ FILES = [f"{s}_{a}.npy" for s in ("train", "test") for a in ("images", "labels",
 def source(tmp_path):
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "data.bin").write_bytes(b"one")
-    return Source("some/name", tmp_path / "source", [tmp_path / "source" / "data.bin"])
+    return SourceFiles("some/name", tmp_path / "source", [tmp_path / "source" / "data.bin"])
 
 
 class Builder:
@@ -142,7 +142,7 @@ def test_a_changed_source_is_decoded_again(change, source, tmp_path, capsys):
 
 def test_two_sources_have_two_entries(source, tmp_path):
     shutil.copytree(source.directory, tmp_path / "other")
-    other = Source(source.name, tmp_path / "other", [tmp_path / "other" / "data.bin"])
+    other = SourceFiles(source.name, tmp_path / "other", [tmp_path / "other" / "data.bin"])
     named = source._replace(name="some-name")
     for i, s in enumerate((source, other, named)):
         cached(s, Builder(seed=i), tmp_path / "cache")

@@ -14,8 +14,8 @@ from PIL import Image
 
 from diet_jax.data.dataset import pixel_statistics
 from diet_jax.data.sources import load_dataset
-from diet_jax.data.sources.archives import Contents
-from diet_jax.data.sources.write import write_prepared
+from diet_jax.data.sources.tfds.archives import Contents
+from diet_jax.data.sources.tfds.write import write_prepared
 from diet_jax.devices.progress import Progress
 from diet_jax.errors import InputError
 
@@ -264,13 +264,13 @@ def test_what_is_not_prepared_is_told_with_the_ways_out(tmp_path, monkeypatch):
 )
 def test_an_unknown_name_is_told_with_near_ones(name, near, tmp_path):
     with pytest.raises(
-        InputError, match=f"not a known dataset. Did you mean.*{near}.*Supported:.*folder:PATH"
+        InputError, match=f"(?s)not a known dataset. Did you mean.*{near}.*Supported:.*folder:PATH"
     ):
         load(name, tmp_path)
 
 
 def test_a_name_unlike_any_is_told(tmp_path):
-    with pytest.raises(InputError, match=r"'qqqqqqq' is not a known dataset\. Supported: "):
+    with pytest.raises(InputError, match=r"'qqqqqqq' is not a known dataset\. Supported:\n"):
         load("qqqqqqq", tmp_path)
 
 

@@ -13,7 +13,9 @@ import threading
 import numpy as np
 import pytest
 
-from diet_jax.data.sources import Archive, load_dataset, prepare, prepare_dataset
+from diet_jax.data.sources import load_dataset, prepare_dataset
+from diet_jax.data.sources.tfds import prepare
+from diet_jax.data.sources.tfds.prepare import Archive
 from diet_jax.errors import InputError
 
 # pooch leaves the socket of a failed download to the garbage collector.
@@ -242,7 +244,7 @@ def test_a_failure_while_writing_leaves_nothing(server, tmp_path, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("diet_jax.data.sources.write._png", full)
+    monkeypatch.setattr("diet_jax.data.sources.tfds.write._png", full)
     with pytest.raises(InputError, match="No space left"):
         prepare_dataset("mnist", data_dir=tmp_path / "d", quiet=True, archives=archives)
     assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["downloads"]

@@ -11,13 +11,16 @@ import pytest
 from PIL import Image
 
 import diet_jax as dj
+from diet_jax.data.dataset import first_examples, pixel_statistics
 from diet_jax.data.noise import flip_labels
-from diet_jax.data.sources import load_dataset
+from diet_jax.data.published import IMAGENET
+from diet_jax.data.reader import chunks
+from diet_jax.data.sources import load_dataset, load_streamed
+from diet_jax.data.sources.tfds import RecordReader
 from diet_jax.data.streaming import streamed as streamed_file
 from diet_jax.data.streaming.crops import central_crop, random_box, random_resized_crop
-from diet_jax.data.streaming.encoded import EncodedImages, RecordSource
-from diet_jax.data.streaming.index import chunks
-from diet_jax.data.streaming.streamed import IMAGENET, StreamedDataset, load_streamed
+from diet_jax.data.streaming.encoded import EncodedImages
+from diet_jax.data.streaming.streamed import StreamedDataset
 
 pytest.importorskip("grain")
 
@@ -101,7 +104,7 @@ def test_rows_and_labels_are_replaced_as_in_memory(both):
     noisy = [flip_labels(jax.random.key(0), dataset, 0.5, mode="uniform") for dataset in (lazy, held)]
     np.testing.assert_array_equal(noisy[0].dataset.labels, noisy[1].dataset.labels)
     assert isinstance(noisy[0].dataset, StreamedDataset)
-    part, same = (dj.data.first_examples(dataset, 11) for dataset in (lazy, held))
+    part, same = (first_examples(dataset, 11) for dataset in (lazy, held))
     np.testing.assert_array_equal(part.ids, same.ids)
     np.testing.assert_array_equal(part.images[:], same.images)
     assert part.normalization == held.normalization
@@ -129,7 +132,7 @@ def test_the_index_is_read_again_and_a_damaged_one_is_made_again(kind, request, 
     first = load_streamed(name, **options, cache_dir=tmp_path)
     (index,) = tmp_path.glob("*.index.npz")
     made = []
-    monkeypatch.setattr("diet_jax.data.streaming.index._examine", lambda *a: made.append(a) or examine(*a))
+    monkeypatch.setattr("diet_jax.data.streaming.index.examine", lambda *a: made.append(a) or examine(*a))
     assert load_streamed(name, **options, cache_dir=tmp_path).train.fingerprint == first.train.fingerprint
     assert not made
     index.write_bytes(index.read_bytes()[:-100])
@@ -139,7 +142,7 @@ def test_the_index_is_read_again_and_a_damaged_one_is_made_again(kind, request, 
         assert (one.fingerprint, one.id_source) == (other.fingerprint, other.id_source)
 
 
-from diet_jax.data.streaming.index import _examine as examine  # noqa: E402
+from diet_jax.data.streaming.index import examine  # noqa: E402
 
 
 def test_normalisation_is_measured_on_evenly_spaced_rows(image_folder, monkeypatch):
@@ -147,7 +150,7 @@ def test_normalisation_is_measured_on_evenly_spaced_rows(image_folder, monkeypat
     monkeypatch.setattr(streamed_file, "MEASURED_PIXELS", 64 * 4)
     lazy = load_streamed(f"folder:{image_folder}")
     rows = [0, 10, 19, 29]
-    assert lazy.train.normalization == dj.data.pixel_statistics(held.images[rows])
+    assert lazy.train.normalization == pixel_statistics(held.images[rows])
     assert lazy.test.normalization == lazy.train.normalization
 
 
@@ -200,13 +203,14 @@ def test_a_change_that_its_index_cannot_see_is_named_with_a_remedy_that_works(ow
 
 
 def test_labels_out_of_range_are_refused(image_records, monkeypatch):
-    records = RecordSource.records
+    records = RecordReader.records
 
     def unlabelled(self, numbers):
-        return [{**record, "label": -1 if self.split == "test" else 0} for record in records(self, numbers)]
+        label = -1 if self.split == "test" else 0
+        return [record._replace(label=label) for record in records(self, numbers)]
 
-    monkeypatch.setattr(RecordSource, "records", unlabelled)
-    with pytest.raises(dj.InputError, match=r"0 of .* test has label -1"):
+    monkeypatch.setattr(RecordReader, "records", unlabelled)
+    with pytest.raises(dj.InputError, match=r"12 of 12 do not, the first is -1 in 0 of .* test"):
         load_streamed("mnist", data_dir=image_records)
 
 
@@ -217,7 +221,7 @@ def test_an_empty_record_is_refused(image_records, monkeypatch):
         def __getitems__(self, numbers):
             return [{"image": None, "label": None} for _ in numbers]
 
-    monkeypatch.setitem(vars(images.source), "_opened", Opened())
+    monkeypatch.setitem(vars(images.reader), "_opened", Opened())
     with pytest.raises(dj.InputError, match=r"cannot read .* train .*: a record is empty"):
         images[:2]
 

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 import diet_jax as dj
-from diet_jax.data.sources import load_dataset
-from diet_jax.data.streaming.streamed import load_streamed
+from diet_jax.data.sources import load_dataset, load_streamed
 from diet_jax.ensemble import passes
 from diet_jax.ensemble.retraining import predict_dataset
 from diet_jax.ensemble.shards import KIND, merge_shards, score_streamed, shard_facts, shard_ranges
@@ -216,7 +215,7 @@ class Few(nn.Module):
 
 root = Path(sys.argv[1])
 if sys.argv[2] == "streamed":
-    from diet_jax.data.streaming.streamed import load_streamed
+    from diet_jax.data.sources import load_streamed
     from diet_jax.ensemble.shards import score_streamed
     train = load_streamed(f"folder:{root}").train
     model = dj.from_linen(Few())

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from diet_jax.cli import main as cli
+from diet_jax.data.published import PUBLISHED
 from diet_jax.data.sources import load_dataset
-from diet_jax.data.sources.names import PUBLISHED
 from diet_jax.ensemble.scoring import score_function
 from diet_jax.errors import InputError
 from diet_jax.experiments import calibration

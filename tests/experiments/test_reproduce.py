@@ -358,7 +358,7 @@ def test_the_command_makes_a_figure_and_prints_its_claims(tmp_path, capsys):
         (["all", "examples"], "all stands alone"),
         (["memorisation"], "give --table"),
         (["examples", "--table", "t.csv"], "leave it out"),
-        (["memorisation", "--table", "no.csv"], "cannot read no.csv"),
+        (["memorisation", "--table", "no.csv"], "no.csv: cannot be read: No such file"),
         (["no.py"], "no config file no.py"),
     ],
 )
@@ -372,14 +372,14 @@ def test_bad_input_is_one_message(arguments, message, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "must begin with"),
-        ("id,memorization\n", "must begin with the line id,memorisation"),
-        ("id,memorisation\nnobody,1\n", "line 2 of .*no known id"),
-        ("id,memorisation\n{0},1\n{0},1\n", "is there twice"),
-        ("id,memorisation\n{0},nan\n", "is no finite number"),
-        ("id,memorisation\n{0},one\n", "is no finite number"),
-        ("id,memorisation\n{0},1,2\n", "no known id and a value"),
-        ("id,memorisation\n{0},1\n", "no line for 1077 of 1078"),
+        ("", "line 1: the first line must be 'id,memorisation', got ''"),
+        ("id,memorization\n", "must be 'id,memorisation', got 'id,memorization'"),
+        ("id,memorisation\nnobody,1\n", "line 2: no example of digits/train has the id 'nobody'"),
+        ("id,memorisation\n{0},1\n{0},1\n", "line 3: the id '.*' was in line 2 already"),
+        ("id,memorisation\n{0},nan\n", "line 2: 'nan' is no finite number"),
+        ("id,memorisation\n{0},one\n", "line 2: 'one' is no finite number"),
+        ("id,memorisation\n{0},1,2\n", "a line holds an id and a memorisation, got 3 cells"),
+        ("id,memorisation\n{0},1\n", "1077 of 1078 examples have no line"),
     ],
 )
 def test_a_wrong_table_is_named(content, message, shared, tmp_path):

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 import diet_jax as dj
-from diet_jax.data.sources import load_dataset
-from diet_jax.data.streaming.streamed import load_streamed
+from diet_jax.data.sources import load_dataset, load_streamed
 from diet_jax.training.checkpoints import Checkpoints
 from diet_jax.training.loop import start, train_between
 from diet_jax.training.recipe import TrainConfig, total_steps
@@ -269,7 +268,7 @@ sys.path[:0] = ["tests", "tests/training"]
 import jax, numpy as np
 import test_streaming_training as t
 import diet_jax as dj
-from diet_jax.data.streaming.streamed import load_streamed
+from diet_jax.data.sources import load_streamed
 
 train = load_streamed(f"folder:{sys.argv[1]}").train
 model = dj.create_model("mlp", num_classes=3, widths=(4,))

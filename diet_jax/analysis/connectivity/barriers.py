@@ -134,7 +134,7 @@ def path_correct(
         raise InputError(f"batch_statistics must be interpolated or reestimated, got {batch_statistics!r}")
     leaves_of_one_network(variables, other)  # Under jit the values of integers cannot be compared.
     measured_on = dataset if statistics_dataset is None else statistics_dataset
-    evaluated = dataset if rows is None else _with_rows(dataset, rows)
+    evaluated = dataset if rows is None else dataset.take(_checked_rows(rows, dataset))
     fn = _correctness(model)
     variables, other = replicate((variables, other))
     correct = []
@@ -252,20 +252,6 @@ def _correctness(model: Model) -> Callable[..., Array]:
         return jnp.argmax(model.predict(variables, images), axis=-1).astype(labels.dtype) == labels
 
     return correct
-
-
-def _with_rows(dataset: Dataset, rows: Rows | Mask) -> Dataset:
-    rows = _checked_rows(rows, dataset)
-    return Dataset.from_arrays(
-        dataset.images[rows],
-        dataset.labels[rows],
-        dataset.ids[rows],
-        class_names=dataset.class_names,
-        name=dataset.name,
-        split=dataset.split,
-        normalization=dataset.normalization,
-        id_source=dataset.id_source,
-    )
 
 
 def _checked_rows(rows: Rows | Mask, dataset: Dataset) -> np.ndarray:

@@ -1,12 +1,13 @@
 """Data sets by name, from disk. Nothing heavy is imported before a name needs it."""
 
 import os
+from pathlib import Path
+from typing import Any
 
 from diet_jax.data.dataset import Splits
-from diet_jax.data.sources.cache import cache_folder
-from diet_jax.data.sources.prepare import Archive, prepare_dataset
-
-__all__ = ["Archive", "load_dataset", "prepare_dataset"]
+from diet_jax.data.sources.source import find_source
+from diet_jax.data.streaming.reading import check_grain
+from diet_jax.errors import InputError
 
 
 def load_dataset(
@@ -18,18 +19,12 @@ def load_dataset(
 ) -> Splits:
     """Loads a data set by name. No name needs the network or TensorFlow; what is not on disk is not fetched.
 
-    - `digits`: scikit-learn's 1,797 scanned digits (8x8, values 0..16): 1,078 to train, 719 to test.
-    - `folder:PATH`: images in `train/CLASS` and `test/CLASS`; `valid`, `validation` or `val` joins train.
-    - `cinic10`: the same for `data_dir/cinic10` or `data_dir/CINIC-10`, with the paper's normalisation.
-    - any TFDS image classifier prepared in array_record format, such as `cifar10`, `emnist/balanced` or
-      `mnist:3.0.1`; `prepare_dataset` prepares the usual ones. Without a test split its validation split
-      takes that place, under its own name.
-
     Normalisation is the paper's for CIFAR-10, CIFAR-100 (CIFAR-10's constants, as in the paper's code) and
     CINIC-10, else measured on the train split; the test split carries the same.
 
     Args:
-        name: one of the above.
+        name: what a source in `SOURCES` answers to, such as `digits` or `folder:PATH`; every other name is
+            one of TensorFlow Datasets, such as `cifar10`, `emnist/balanced` or `mnist:3.0.1`.
         data_dir: folder of prepared data sets; by default TFDS's: TFDS_DATA_DIR or ~/tensorflow_datasets.
         cache_dir: folder of decoded copies; by default DIET_JAX_CACHE or the user's cache folder.
         quiet: show no progress on stderr.
@@ -44,19 +39,96 @@ def load_dataset(
         >>> load_dataset("digits").train.image_shape
         (8, 8, 1)
     """
-    if name == "digits":
-        from diet_jax.data.sources.digits import load_digits
+    source, arguments = find_source(name)
+    return source.load(*arguments, data_dir=data_dir, cache_dir=cache_dir, quiet=quiet)
 
-        return load_digits()
-    cache = cache_folder(cache_dir)
-    if name.startswith("folder:"):
-        from diet_jax.data.sources.folder import load_folder
 
-        return load_folder(name.removeprefix("folder:"), cache, quiet=quiet)
-    if name == "cinic10":
-        from diet_jax.data.sources.folder import load_cinic10
+def load_streamed(
+    name: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    image_size: int | None = None,
+    workers: int = 0,
+) -> Splits:
+    """Loads a data set by name whose images are decoded only when they are asked for.
 
-        return load_cinic10(data_dir, cache, quiet=quiet)
-    from diet_jax.data.sources.prepared import load_prepared
+    Rows, ids, labels and pixels are those of `load_dataset`. The first load reads every encoded image once,
+    to hash it, and keeps an index in the cache folder; later loads look at names, sizes and times of files.
 
-    return load_prepared(name, data_dir, cache, quiet=quiet)
+    Normalisation is the paper's for CIFAR-10, CIFAR-100 and CINIC-10, ImageNet's usual one for imagenet2012,
+    else measured: on the whole train split up to 2**28 pixels, beyond that on evenly spaced rows with as
+    many.
+
+    Args:
+        name: see `load_dataset`.
+        data_dir: folder of prepared data sets; by default TFDS's own.
+        cache_dir: folder of indexes; by default DIET_JAX_CACHE or the user's cache folder.
+        image_size: cut images of any size to this height and width: the shorter side becomes 256/224 of it,
+            then the centre is cut out. By default all images must have one size.
+        workers: processes that decode; 0 decodes in threads of this process.
+
+    Returns:
+        The train and test split.
+
+    Raises:
+        InputError: the data is not on disk, is no image classification data set, or cannot be streamed;
+            images differ in size without `image_size`; Grain is not installed.
+
+    Example:
+        >>> import tempfile, pathlib, numpy as np
+        >>> from PIL import Image
+        >>> root = pathlib.Path(tempfile.mkdtemp())
+        >>> for split in ("train", "test"):
+        ...     for kind in ("cat", "dog"):
+        ...         (root / split / kind).mkdir(parents=True)
+        ...         Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(root / split / kind / "0.png")
+        >>> train = load_streamed(f"folder:{root}", cache_dir=root / "cache").train
+        >>> train.images.shape, train.images[[1, 0]].shape
+        ((2, 8, 9, 3), (2, 8, 9, 3))
+    """
+    check_grain()
+    if image_size is not None and image_size < 1:
+        raise InputError(f"image_size must be at least 1, got {image_size}")
+    if workers < 0:
+        raise InputError(f"workers must be at least 0, got {workers}")
+    source, arguments = find_source(name)
+    if source.stream is None:
+        raise InputError(
+            f"name {name!r} cannot be streamed (it is {source.about}); load it without streaming: "
+            "load_dataset, or no --data.streaming"
+        )
+    return source.stream(
+        *arguments, data_dir=data_dir, cache_dir=cache_dir, image_size=image_size, workers=workers
+    )
+
+
+def prepare_dataset(
+    name: str, *, data_dir: str | os.PathLike[str] | None = None, quiet: bool = False, **options: Any
+) -> Path:
+    """Does what has to be done once before a data set can be loaded; what is done already is left alone.
+
+    Of TensorFlow Datasets, cifar10, cifar100, mnist and fashion_mnist are downloaded and written as TFDS
+    would, without TensorFlow: without loss, in their original order.
+
+    Args:
+        name: see `load_dataset`.
+        data_dir: folder of prepared data sets; by default TFDS's: TFDS_DATA_DIR or ~/tensorflow_datasets.
+        quiet: print nothing.
+        **options: of the source, such as `archives` of TensorFlow Datasets: the `Archive`s to download, for a
+            mirror.
+
+    Returns:
+        The folder of the prepared data set, such as `data_dir/cifar10/3.0.2`.
+
+    Raises:
+        InputError: the name needs no preparing or cannot be prepared here, a download fails, or a folder
+            cannot be written. Nothing half-written is left behind.
+    """
+    source, arguments = find_source(name)
+    if source.prepare is None:
+        raise InputError(
+            f"name {name!r} needs no preparing (it is {source.about}); load it as it is: load_dataset, or "
+            f"--data.name {source.usage}"
+        )
+    return source.prepare(*arguments, data_dir=data_dir, quiet=quiet, **options)

@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 
 from diet_jax.data.dataset import Dataset, Splits
+from diet_jax.data.sources.source import SOURCES, Source
 
 TEST_SHARE = 0.4
 SPLIT_SEED = 0
 """The split never changes: 1,078 training and 719 test digits, each class in proportion."""
 
 
-def load_digits() -> Splits:
+def load_digits(**_: Any) -> Splits:
     """Loads scikit-learn's 8x8 digits; ids are row numbers in scikit-learn's order.
 
     Returns:
@@ -45,3 +46,12 @@ def load_digits() -> Splits:
 
     train = split(train_rows, "train", None)
     return Splits(train, split(test_rows, "test", train))
+
+
+SOURCES.register(
+    Source(
+        name="digits",
+        about="1,797 scanned digits of 8x8 pixels, small and embedded: ships with scikit-learn",
+        load=load_digits,
+    )
+)

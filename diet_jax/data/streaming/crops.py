@@ -13,14 +13,7 @@ TRIES = 10
 
 
 def central_crop(image: Any, size: int) -> Any:
-    """Returns the centre of an image: its shorter side becomes 256/224 of `size`, then `size` is cut out.
-
-    Args:
-        image: a Pillow image.
-        size: height and width wanted, in pixels.
-
-    Returns:
-        A Pillow image of `size` by `size`.
+    """Returns the centre of a Pillow image: the shorter side becomes 256/224 of `size`, `size` is cut out.
 
     Example:
         >>> from PIL import Image
@@ -41,18 +34,11 @@ def central_crop(image: Any, size: int) -> Any:
 
 
 def random_resized_crop(image: Any, shape: tuple[int, int], rng: np.random.Generator) -> Any:
-    """Returns a random part of an image at one size, mirrored half the time: how ImageNet networks train.
+    """Returns a random part of a Pillow image, mirrored half the time: how ImageNet networks train.
 
     The part's share of the area is uniform in 0.08..1, the logarithm of its width over height in
     log(3/4)..log(4/3). After ten parts that do not fit, it is the largest central one within these ratios.
-
-    Args:
-        image: a Pillow image.
-        shape: height and width wanted, in pixels.
-        rng: decides all of it.
-
-    Returns:
-        A Pillow image of that size.
+    `shape` is the height and width that it gets.
 
     Example:
         >>> from PIL import Image

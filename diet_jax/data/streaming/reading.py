@@ -19,32 +19,23 @@ MOST_AHEAD = 64
 
 
 @dataclass(frozen=True, eq=False)
-class _Load:
-    """Decodes a piece of a batch; pickled for the worker processes."""
+class _Pieces:
+    """Grain's source: all pieces of batches in order, decoded; pickled for the worker processes."""
 
     images: EncodedImages
-    crop_seed: tuple[int, ...] | None
-
-    def __call__(self, piece: tuple[int, np.ndarray]) -> np.ndarray:
-        step, rows = piece
-        return self.images.load(rows, None if self.crop_seed is None else (*self.crop_seed, step))
-
-
-@dataclass(frozen=True, eq=False)
-class _Pieces:
-    """Grain's source: all pieces in order, each the number of its batch and its rows."""
-
     batches: Sequence[np.ndarray]
-    first: int
     places: np.ndarray
     """int `[p 3]`: place of the batch, first and last (exclusive) place in it."""
+    first: int
+    crop_seed: tuple[int, ...] | None
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, index: Any) -> tuple[int, np.ndarray]:
-        batch, start, stop = self.places[int(index)]
-        return self.first + int(batch), self.batches[batch][start:stop]
+    def __getitem__(self, index: Any) -> np.ndarray:
+        batch, start, stop = self.places[int(index)].tolist()
+        seed = None if self.crop_seed is None else (*self.crop_seed, self.first + batch)
+        return self.images.load(self.batches[batch][start:stop], seed)
 
 
 def read_ahead(
@@ -91,8 +82,8 @@ def read_ahead(
     ahead = int(np.clip(AHEAD_BYTES // (longest * per_image), 1, MOST_AHEAD))
     threads = 1 if workers else min(ahead, os.cpu_count() or 1)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=1 if workers else ahead)
-    pipeline = grain.MapDataset.source(_Pieces(batches, first, places)).map(_Load(images, crop_seed))  # type: ignore[arg-type]
-    iterable = pipeline.to_iter_dataset(options)
+    pieces: Any = _Pieces(images, batches, places, first, crop_seed)
+    iterable = grain.MapDataset.source(pieces).to_iter_dataset(options)
     if workers:
         # Grain's worker processes ask absl for flags, which only absl's own programs have parsed.
         if not flags.FLAGS.is_parsed():

@@ -1,6 +1,5 @@
 """How scores rank examples: how many seeds they need (D.1) and which agree (D.3, F)."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from diet_jax.analysis.statistics import Comparison, spearman
+from diet_jax.data.columns import read_column
 from diet_jax.errors import InputError
 from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import (
@@ -175,7 +175,8 @@ class Memorisation(Experiment):
                 "this figure compares scores with memorisation values, which are not part of diet_jax; give "
                 "--table FILE, a CSV file with the header id,memorisation and a line for each train example"
             )
-        values = read_values(self.table, store.setup(self.task).splits.train.ids, "memorisation")
+        train = store.setup(self.task).splits.train
+        values = np.array(read_column(self.table, "memorisation", train, _finite))
         scores = store.mean_scores(self.task, self.scores, self.score_seeds)
         ranks = {at: spearman(scores[at], values) for at in self.scores}
         panels = [
@@ -205,45 +206,13 @@ class Memorisation(Experiment):
         )
 
 
-def read_values(path: str, ids: np.ndarray, column: str) -> np.ndarray:
-    """Reads a number for each id from a CSV file with the header id,COLUMN: float64 `[n]` in the ids' order.
-
-    Raises:
-        InputError: the file or its header is wrong, a value is no finite number, an id is missing, unknown
-            or there twice.
-    """
-    rows = {str(example): row for row, example in enumerate(ids)}
-    values = np.full(len(ids), np.nan)
+def _finite(cell: str) -> float:
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = csv.reader(file)
-            header = next(lines, [])
-            if [name.strip() for name in header] != ["id", column]:
-                raise InputError(f"{path} must begin with the line id,{column}; it begins with {header}")
-            for line in lines:
-                where = f"line {lines.line_num} of {path}"
-                if not line:
-                    continue
-                if len(line) != 2 or line[0] not in rows:
-                    raise InputError(f"{where}: {line} is no known id and a value; ids are like {ids[0]}")
-                if not np.isnan(values[rows[line[0]]]):
-                    raise InputError(f"{where}: id {line[0]} is there twice; keep one")
-                values[rows[line[0]]] = _number(line[1], where)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    missing = int(np.isnan(values).sum())
-    if missing:
-        raise InputError(f"{path} has no line for {missing} of {len(ids)} examples; add them")
-    return values
-
-
-def _number(text: str, where: str) -> float:
-    try:
-        value = float(text)
+        value = float(cell)
     except ValueError:
         value = np.nan
     if not np.isfinite(value):
-        raise InputError(f"{where}: {text!r} is no finite number")
+        raise InputError(f"{cell!r} is no finite number; give one")
     return value
 
 

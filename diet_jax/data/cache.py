@@ -24,18 +24,40 @@ from diet_jax.errors import InputError
 
 _FORMAT = 1
 _ARRAYS = ("images", "labels", "ids")
+_FACTS = ("name", "split", "class_names", "id_source")
 
 
-class Source(NamedTuple):
-    """What a data set is decoded from: its name, its folder and the files in it."""
+class SourceFiles(NamedTuple):
+    """What a data set is read from: its name, its folder and the files in it."""
 
     name: str
     directory: Path
     files: Sequence[Path]
 
+    def entry_name(self) -> str:
+        """The name of what is kept of the data set: of its name and its folder."""
+        name_hash = _sha256(f"{self.name}\n{self.directory.resolve()}")[:16]
+        return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', self.name)}-{name_hash}"
+
+    def state(self) -> str:
+        """A hash of the names, sizes and modification times of the files.
+
+        Raises:
+            InputError: one cannot be read.
+        """
+        files = [self._file_state(file) for file in self.files]
+        return _sha256(json.dumps([_FORMAT, self.name, str(self.directory.resolve()), files]))
+
+    def _file_state(self, file: Path) -> tuple[str, int, int]:
+        try:
+            stat = file.stat()
+        except OSError as error:
+            raise InputError(f"cannot read {file}: {error.strerror or error}; repair or remove it") from error
+        return file.relative_to(self.directory).as_posix(), stat.st_size, stat.st_mtime_ns
+
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of decoded copies: `cache_dir`, `DIET_JAX_CACHE`, or the user's cache folder."""
+    """The folder of decoded copies and indexes: `cache_dir`, `DIET_JAX_CACHE`, or the user's cache folder."""
     folder = cache_dir or os.environ.get("DIET_JAX_CACHE")
     if folder:
         return Path(folder).expanduser().absolute()
@@ -44,25 +66,17 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     return platformdirs.user_cache_path("diet_jax", appauthor=False)
 
 
-def cached(source: Source, build: Callable[[], Splits], folder: Path) -> Splits:
+def cached(source: SourceFiles, build: Callable[[], Splits], folder: Path) -> Splits:
     """Reads the decoded copy of a data set, or builds it and leaves a copy.
 
     A damaged copy is rebuilt, and a folder that cannot be written is done without, with one line on stderr.
-
-    Args:
-        source: what the data set is decoded from.
-        build: decodes it.
-        folder: where the copies lie; created if need be.
-
-    Returns:
-        The data set, the same whether read or built.
 
     Raises:
         InputError: a source file is not there, or from `build`.
     """
     from filelock import FileLock
 
-    entry, state = folder / entry_name(source), source_state(source)
+    entry, state = folder / source.entry_name(), source.state()
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -85,19 +99,6 @@ def cached(source: Source, build: Callable[[], Splits], folder: Path) -> Splits:
         return splits
 
 
-def entry_name(source: Source) -> str:
-    """The name of what is kept of a data set: of its name and its folder."""
-    name_hash = _sha256(f"{source.name}\n{source.directory.resolve()}")[:16]
-    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', source.name)}-{name_hash}"
-
-
-def source_state(source: Source) -> str:
-    """A hash of the names, sizes and modification times of the source files."""
-    directory = str(source.directory.resolve())
-    files = [_file_state(f, source) for f in source.files]
-    return _sha256(json.dumps([_FORMAT, source.name, directory, files]))
-
-
 def _read_or_warn(entry: Path, state: str) -> Splits | None:
     if not entry.exists():
         return None
@@ -118,17 +119,9 @@ def _read(entry: Path, state: str) -> Splits | None:
 
 
 def _read_split(entry: Path, prefix: str, meta: dict[str, Any]) -> Dataset:
-    images, labels, ids = (np.load(entry / f"{prefix}_{a}.npy", allow_pickle=False) for a in _ARRAYS)
-    dataset = Dataset.from_arrays(
-        images,
-        labels,
-        ids,
-        class_names=meta["class_names"],
-        name=meta["name"],
-        split=meta["split"],
-        normalization=Normalization(tuple(meta["mean"]), tuple(meta["std"])),
-        id_source=meta["id_source"],
-    )
+    arrays = (np.load(entry / f"{prefix}_{array}.npy", allow_pickle=False) for array in _ARRAYS)
+    normalization = Normalization(tuple(meta["mean"]), tuple(meta["std"]))
+    dataset = Dataset.from_arrays(*arrays, **{f: meta[f] for f in _FACTS}, normalization=normalization)
     if dataset.fingerprint != meta["fingerprint"]:
         raise ValueError(f"{prefix} does not match its fingerprint")
     return dataset
@@ -144,15 +137,8 @@ def _write(entry: Path, state: str, splits: Splits) -> None:
         for prefix, dataset in splits._asdict().items():
             for array in _ARRAYS:
                 np.save(temporary / f"{prefix}_{array}.npy", getattr(dataset, array), allow_pickle=False)
-            meta[prefix] = {
-                "name": dataset.name,
-                "split": dataset.split,
-                "class_names": dataset.class_names,
-                "mean": dataset.normalization.mean,
-                "std": dataset.normalization.std,
-                "id_source": dataset.id_source,
-                "fingerprint": dataset.fingerprint,
-            }
+            facts = {fact: getattr(dataset, fact) for fact in (*_FACTS, "fingerprint")}
+            meta[prefix] = {**facts, **dataset.normalization._asdict()}
         meta["checksum"] = _checksum(meta)
         (temporary / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
         if entry.exists():
@@ -160,14 +146,6 @@ def _write(entry: Path, state: str, splits: Splits) -> None:
         os.replace(temporary, entry)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _file_state(file: Path, source: Source) -> tuple[str, int, int]:
-    try:
-        stat = file.stat()
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror or error}; repair or remove it") from error
-    return file.relative_to(source.directory).as_posix(), stat.st_size, stat.st_mtime_ns
 
 
 def _checksum(meta: dict[str, Any]) -> str:

@@ -8,17 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diet_jax.data.sources.archives import RECIPES
-from diet_jax.data.sources.names import (
-    PREPARABLE,
-    data_folder,
-    parse_name,
-    tensorflow_route,
-    tfds_names,
-    unknown_name,
-)
-from diet_jax.data.sources.prepared import check_readable, find_prepared
-from diet_jax.data.sources.write import write_prepared
+from diet_jax.data.sources.tfds.archives import RECIPES
+from diet_jax.data.sources.tfds.names import PREPARABLE, parse_name, tensorflow_route, tfds_names, unknown
+from diet_jax.data.sources.tfds.prepared import check_readable, find_prepared
+from diet_jax.data.sources.tfds.write import write_prepared
+from diet_jax.data.stored import data_folder
 from diet_jax.devices.progress import Progress, say
 from diet_jax.errors import InputError
 
@@ -35,29 +29,16 @@ class Archive(NamedTuple):
         return self.url.rsplit("/", 1)[-1]
 
 
-def prepare_dataset(
+def prepare_tfds(
     name: str,
     *,
-    data_dir: str | os.PathLike[str] | None = None,
-    quiet: bool = False,
+    data_dir: str | os.PathLike[str] | None,
+    quiet: bool,
     archives: Sequence[Archive] | None = None,
 ) -> Path:
-    """Downloads a public data set and writes it as a TFDS directory, which `load_dataset` and TFDS read.
+    """Downloads a public data set and writes it as a TFDS directory; see `prepare_dataset`.
 
-    The images are stored without loss and in their original order. What is prepared already is left alone.
-
-    Args:
-        name: cifar10, cifar100, mnist or fashion_mnist.
-        data_dir: folder of prepared data sets; by default TFDS's: TFDS_DATA_DIR or ~/tensorflow_datasets.
-        quiet: print nothing.
-        archives: where the files are and their checksums, for a mirror; by default those that TFDS lists.
-
-    Returns:
-        The folder of the prepared version, such as `data_dir/cifar10/3.0.2`.
-
-    Raises:
-        InputError: the name cannot be prepared here, a download fails, or a folder cannot be written. Nothing
-            half-written is left behind.
+    `archives` says where the files are and their checksums; by default those that TFDS lists.
     """
     folder = data_folder(data_dir)
     if name not in PREPARABLE:
@@ -139,12 +120,8 @@ def _download(name: str, archive: Archive, downloads: Path, quiet: bool) -> Path
 
 
 def _not_preparable(name: str, folder: Path) -> InputError:
-    if name == "digits":
-        return InputError("name 'digits' needs no preparing: it ships with scikit-learn")
-    if name == "cinic10" or name.startswith("folder:"):
-        return InputError(f"name {name!r} cannot be prepared: it is read from image folders as they are")
-    if parse_name(name).dataset not in tfds_names():
-        return unknown_name(name)
+    if parse_name(name)[0] not in tfds_names():
+        return unknown(name)
     return InputError(
         f"name {name!r} cannot be prepared without TensorFlow; only {', '.join(PREPARABLE)} can. "
         f"TensorFlow is needed once, to write it; reading needs none:\n  {tensorflow_route(name, folder)}"

@@ -3,38 +3,30 @@
 import contextlib
 import io
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diet_jax.data.sources.archives import Contents
+from diet_jax.data.reader import in_threads
+from diet_jax.data.sources.tfds.archives import Contents
 from diet_jax.devices.progress import Progress
-
-_BATCH = 1024
 
 
 def write_prepared(name: str, contents: Contents, has_ids: bool, folder: Path, progress: Progress) -> Path:
-    """Writes a data set that TFDS defines, in the given order and without loss.
+    """Writes a data set that TFDS defines, in the given order and without loss; returns the version's folder.
 
-    Args:
-        name: TFDS name; name, version, features and citation are those of TFDS.
-        contents: images and labels.
-        has_ids: give each example the id `train_00000`, `train_00001`, ... .
-        folder: TFDS data folder to write to.
-        progress: told of each image.
-
-    Returns:
-        The folder of the written version.
+    Name, version, features and citation are those of TFDS. `has_ids` gives each example the id `train_00000`,
+    `train_00001`, ...; `progress` is told of each image.
     """
     import tensorflow_datasets as tfds
 
     parent: Any = tfds.builder_cls(name)
 
     def examples(split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        for i, image in enumerate(_encoded(contents.images[split])):
+        # TFDS encodes arrays with TensorFlow, but takes encoded bytes as they are.
+        for i, image in enumerate(in_threads(_png, contents.images[split])):
             ids = {"id": f"{split}_{i:05d}"} if has_ids else {}
             labels = {key: int(values[i]) for key, values in contents.labels[split].items()}
             yield i, {**ids, "image": image, **labels}
@@ -76,14 +68,6 @@ def _silent_tfds() -> Iterator[None]:
             yield
     finally:
         tfds.enable_progress_bar()
-
-
-def _encoded(images: Sequence[np.ndarray] | np.ndarray) -> Iterator[bytes]:
-    """PNG bytes: TFDS encodes arrays with TensorFlow, but takes encoded bytes as they are."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        # In batches, so that an interrupt does not wait for a whole data set.
-        for start in range(0, len(images), _BATCH):
-            yield from pool.map(_png, images[start : start + _BATCH])
 
 
 def _png(image: np.ndarray) -> bytes:
