@@ -39,7 +39,7 @@ def compiled_once(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def signals_are_heard():
-    """A shell without job control starts its jobs with SIGINT ignored, nohup with SIGHUP: children inherit it."""
+    """Jobs of a shell without job control ignore SIGINT, those of nohup SIGHUP, and children inherit that."""
     defaults = {
         signal.SIGINT: signal.default_int_handler,
         signal.SIGTERM: signal.SIG_DFL,
