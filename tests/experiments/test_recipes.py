@@ -50,11 +50,16 @@ def command(folder, *arguments):
     return subprocess.run(arguments, cwd=folder, env=env, capture_output=True, text=True)
 
 
+def table_of(run):
+    """The rows of a run's table."""
+    return list(csv.DictReader((run / "table.csv").read_text().splitlines()))
+
+
 def test_a_run_with_a_score_a_rule_and_a_source_of_ones_own(recipes):
     done = command(recipes, "run", "config.py", *OPTIONS, "--run-dir", "run")
     assert done.returncode == 0, done.stderr[-3000:]
     run = recipes / "run"
-    rows = list(csv.DictReader((run / "table.csv").open()))
+    rows = table_of(run)
     assert [(row["kept_by"], row["examples"]) for row in rows] == [
         ("everything", "200"),
         ("el2n", "100"),
@@ -86,7 +91,7 @@ def test_a_run_with_a_score_a_rule_and_a_source_of_ones_own(recipes):
     again = command(recipes, "run", "config.py", *OPTIONS, "--run-dir", "run")
     assert again.returncode == 0, again.stderr[-3000:]
     assert "scoring 200 examples" not in again.stderr
-    assert list(csv.DictReader((run / "table.csv").open())) == rows
+    assert table_of(run) == rows
     assert {path: path.stat().st_mtime_ns for path in run.glob("retrain/*/*.npz")} == before
     np.testing.assert_array_equal(dj.ScoreFile.load(run / "scores/gap.npz").per_seed, file.per_seed)
 
