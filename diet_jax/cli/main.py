@@ -130,7 +130,7 @@ def _parse(arguments: list[str]) -> Any:
         raise InputError(f"unknown command {name!r}{hint}\n{usage}")
     command = COMMANDS[name]
     default: Any = {}
-    if command is Prepare:
+    if name == "prepare":
         default = {"description": _with_sources(command, [s for s in SOURCES if s.prepare is not None])}
     if "config" in command.__annotations__:
         has_file = bool(rest) and not rest[0].startswith("-")
