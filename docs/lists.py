@@ -1,4 +1,4 @@
-"""Writes the lists of scores, selection rules and sources, in README.md and docs/lists.md, from the registries.
+"""Writes the lists of scores, rules and sources in README.md and docs/lists.md from the registries.
 
 Command: python docs/lists.py
 """
@@ -13,8 +13,8 @@ DOCS = Path(__file__).parent
 HEAD = """\
 # Scores, selection rules and sources
 
-Everything that is registered, as the command line knows it. This page is written by `docs/lists.py`; a test keeps it
-with the code. How to add to it: [CONTRIBUTING.md](../CONTRIBUTING.md).
+Everything that is registered, as the command line knows it. This page is written by `docs/lists.py`; a test
+keeps it with the code. How to add to it: [CONTRIBUTING.md](../CONTRIBUTING.md).
 """
 
 

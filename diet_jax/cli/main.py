@@ -128,14 +128,14 @@ def _parse(arguments: list[str]) -> Any:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(f"unknown command {name!r}{hint}\n{usage}")
-    command = COMMANDS[name]
+    command: Any = COMMANDS[name]
     default: Any = {}
-    if name == "prepare":
-        default = {"description": _with_sources(command, [s for s in SOURCES if s.prepare is not None])}
     if "config" in command.__annotations__:
         has_file = bool(rest) and not rest[0].startswith("-")
         config = load_config(rest.pop(0)) if has_file else RunConfig()
         default = {"default": command(config=config), "description": _with_sources(command, SOURCES)}
+    elif command is Prepare:
+        default = {"description": _with_sources(command, [s for s in SOURCES if s.prepare is not None])}
     elif command is Select and rest and rest[0].endswith(".py"):
         run_file(rest.pop(0))
     with warnings.catch_warnings():

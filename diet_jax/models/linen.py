@@ -99,8 +99,9 @@ class LinenModel:
             >>> import jax
             >>> from diet_jax.models import create_model
             >>> model = create_model("resnet18", num_classes=10, width=4)
-            >>> variables = model.init(jax.random.key(0), (8, 8, 3))
-            >>> logits, state = model.apply(variables, jax.numpy.ones((2, 8, 8, 3)), train=True)
+            >>> variables = jax.jit(model.init, static_argnums=1)(jax.random.key(0), (8, 8, 3))
+            >>> apply = jax.jit(model.apply, static_argnames="train")
+            >>> logits, state = apply(variables, jax.numpy.ones((2, 8, 8, 3)), train=True)
             >>> logits.shape, list(state)
             ((2, 10), ['batch_stats'])
         """
@@ -127,9 +128,9 @@ class LinenModel:
         Example:
             >>> import jax
             >>> from diet_jax.models import create_model
-            >>> model = create_model("small_cnn", num_classes=10)
-            >>> variables = model.init(jax.random.key(0), (8, 8, 3))
-            >>> model.predict(variables, jax.numpy.ones((2, 8, 8, 3))).dtype
+            >>> model = create_model("small_cnn", num_classes=10, widths=(4, 8))
+            >>> variables = jax.jit(model.init, static_argnums=1)(jax.random.key(0), (8, 8, 3))
+            >>> jax.jit(model.predict)(variables, jax.numpy.ones((2, 8, 8, 3))).dtype
             dtype('float32')
         """
         return _as_logits(self._run(variables, images, train=False, mutable=False))

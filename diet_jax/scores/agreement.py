@@ -69,8 +69,8 @@ def el2n_agreement(diagnosis: EL2NDiagnosis) -> Agreement:
         >>> model = dj.create_model("mlp", num_classes=10)
         >>> variables = model.init(jax.random.key(0), test.image_shape)
         >>> images = jax.numpy.asarray(test.images[:8], "float32") / 16
-        >>> agreement = el2n_agreement(dj.diagnose_el2n(model.predict, variables, images, test.labels[:8]))
-        >>> agreement.count
+        >>> diagnose = jax.jit(dj.diagnose_el2n, static_argnums=0)
+        >>> el2n_agreement(diagnose(model.predict, variables, images, test.labels[:8])).count
         8
     """
     from scipy.stats import spearmanr

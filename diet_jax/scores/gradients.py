@@ -69,7 +69,8 @@ def grand(predict_fn: PredictFn, variables: Variables, images: Images, labels: L
         >>> model = dj.create_model("mlp", num_classes=3)
         >>> variables = model.init(jax.random.key(0), (8, 8, 1))
         >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
-        >>> dj.grand(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
+        >>> score = jax.jit(dj.grand, static_argnums=0)
+        >>> score(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
         (5,)
     """
 
@@ -110,7 +111,8 @@ def grand_vmap(predict_fn: PredictFn, variables: Variables, images: Images, labe
         >>> model = dj.create_model("mlp", num_classes=3)
         >>> variables = model.init(jax.random.key(0), (8, 8, 1))
         >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
-        >>> dj.grand_vmap(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
+        >>> score = jax.jit(dj.grand_vmap, static_argnums=0)
+        >>> score(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
         (5,)
     """
     loss = example_loss(predict_fn, variables.model_state)
@@ -148,7 +150,8 @@ def grand_last_layer(
         >>> model = dj.create_model("mlp", num_classes=3)
         >>> variables = model.init(jax.random.key(0), (8, 8, 1))
         >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
-        >>> dj.grand_last_layer(model.features, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
+        >>> score = jax.jit(dj.grand_last_layer, static_argnums=0)
+        >>> score(model.features, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
         (5,)
     """
     logits, features, has_bias = features_fn(variables, images)

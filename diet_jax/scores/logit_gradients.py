@@ -28,7 +28,8 @@ def logit_grad_norms(predict_fn: PredictFn, variables: Variables, images: Images
         >>> import jax, diet_jax as dj
         >>> model = dj.create_model("mlp", num_classes=3)
         >>> variables = model.init(jax.random.key(0), (8, 8, 1))
-        >>> dj.logit_grad_norms(model.predict, variables, jax.numpy.ones((5, 8, 8, 1))).shape
+        >>> norms = jax.jit(dj.logit_grad_norms, static_argnums=0)
+        >>> norms(model.predict, variables, jax.numpy.ones((5, 8, 8, 1))).shape
         (5, 3)
     """
     classes = jnp.eye(_num_logits(predict_fn, variables, images))
@@ -55,7 +56,8 @@ def logit_grad_gram(predict_fn: PredictFn, variables: Variables, images: Images)
         >>> import jax, diet_jax as dj
         >>> model = dj.create_model("mlp", num_classes=3)
         >>> variables = model.init(jax.random.key(0), (8, 8, 1))
-        >>> dj.logit_grad_gram(model.predict, variables, jax.numpy.ones((5, 8, 8, 1))).shape
+        >>> gram = jax.jit(dj.logit_grad_gram, static_argnums=0)
+        >>> gram(model.predict, variables, jax.numpy.ones((5, 8, 8, 1))).shape
         (5, 3, 3)
     """
     count = _num_logits(predict_fn, variables, images)
@@ -109,8 +111,8 @@ def diagnose_el2n(
         >>> model = dj.create_model("mlp", num_classes=3)
         >>> variables = model.init(jax.random.key(0), (8, 8, 1))
         >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
-        >>> diagnosis = dj.diagnose_el2n(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1]))
-        >>> diagnosis.grand.shape
+        >>> diagnose = jax.jit(dj.diagnose_el2n, static_argnums=0)
+        >>> diagnose(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).grand.shape
         (5,)
     """
     error = error_vector(predict_fn(variables, images), labels)
@@ -179,7 +181,8 @@ def label_free_score(predict_fn: PredictFn, variables: Variables, images: Images
         >>> variables = model.init(jax.random.key(0), (8, 8, 1))
         >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
         >>> center = dj.logit_sum_gradient(model.predict, variables, images)
-        >>> dj.label_free_score(model.predict, variables, images, center).shape
+        >>> score = jax.jit(dj.label_free_score, static_argnums=0)
+        >>> score(model.predict, variables, images, center).shape
         (5,)
     """
 

@@ -1,7 +1,8 @@
-"""The recipes of CONTRIBUTING.md, as they stand there: a score, a rule, a source and a figure of one file each."""
+"""The recipes of CONTRIBUTING.md, as they stand: a score, a rule, a source and a figure, of one file each."""
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -44,19 +45,21 @@ def recipes(tmp_path_factory):
 
 def command(folder, *arguments):
     """Runs the command as a user does: the recipes are known to no other test."""
-    program = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); from diet_jax.cli.main import command; command()"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", program, str(ROOT), *arguments], cwd=folder, capture_output=True, text=True
-    )
+    arguments = (sys.executable, "-m", "diet_jax", *arguments)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(arguments, cwd=folder, env=env, capture_output=True, text=True)
+
+
+def table_of(run):
+    """The rows of a run's table."""
+    return list(csv.DictReader((run / "table.csv").read_text().splitlines()))
 
 
 def test_a_run_with_a_score_a_rule_and_a_source_of_ones_own(recipes):
     done = command(recipes, "run", "config.py", *OPTIONS, "--run-dir", "run")
     assert done.returncode == 0, done.stderr[-3000:]
     run = recipes / "run"
-    rows = list(csv.DictReader((run / "table.csv").open()))
+    rows = table_of(run)
     assert [(row["kept_by"], row["examples"]) for row in rows] == [
         ("everything", "200"),
         ("el2n", "100"),
@@ -88,7 +91,7 @@ def test_a_run_with_a_score_a_rule_and_a_source_of_ones_own(recipes):
     again = command(recipes, "run", "config.py", *OPTIONS, "--run-dir", "run")
     assert again.returncode == 0, again.stderr[-3000:]
     assert "scoring 200 examples" not in again.stderr
-    assert list(csv.DictReader((run / "table.csv").open())) == rows
+    assert table_of(run) == rows
     assert {path: path.stat().st_mtime_ns for path in run.glob("retrain/*/*.npz")} == before
     np.testing.assert_array_equal(dj.ScoreFile.load(run / "scores/gap.npz").per_seed, file.per_seed)
 
@@ -117,11 +120,7 @@ def test_a_figure_of_ones_own(recipes):
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
 def test_examples_run_and_are_short(path):
     assert len(path.read_text().splitlines()) <= 60
-    code = [
-        sys.executable,
-        "-c",
-        "import runpy, sys; sys.path.insert(0, sys.argv[2]); runpy.run_path(sys.argv[1], run_name='__main__')",
-    ]
-    done = subprocess.run([*code, str(path), str(ROOT)], capture_output=True, text=True)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, path], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip()

@@ -1,7 +1,7 @@
 """Your own source of datasets: registered in one file, `load_dataset` and the command line know its name.
 
-Command: python examples/own_source.py
-         diet-jax run examples/own_source.py --score.num-seeds 2
+Command: python examples/own_data.py
+         diet-jax run examples/own_data.py --score.num-seeds 2
 """
 
 import numpy as np
