@@ -3,6 +3,7 @@
 import before_jax  # noqa: F401  isort: skip
 
 import gc
+import itertools
 from typing import Any
 
 import flax.linen as nn
@@ -29,11 +30,14 @@ gc.set_threshold(100_000, 50, 100)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+NUMBERS = itertools.count()
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
-    """Each test writes decoded datasets to a folder of its own."""
-    monkeypatch.setenv("DIET_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+    """Each test writes decoded datasets to a folder of its own, made when something is written."""
+    folder = tmp_path_factory.getbasetemp() / f"cache_{next(NUMBERS)}"
+    monkeypatch.setenv("DIET_JAX_CACHE", str(folder))
 
 
 @pytest.fixture
