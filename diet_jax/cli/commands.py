@@ -48,7 +48,7 @@ def run(command: "options.Run") -> None:
         from diet_jax.experiments.plan import plan_run
         from diet_jax.experiments.plan_table import plan_tables
 
-        tables = plan_tables(plan_run(command.config), command.config)
+        tables = plan_tables(plan_run(command.config, tflops=command.plan_tflops), command.config)
         if is_writer():
             _console().print(tables)
         return

@@ -1,11 +1,13 @@
 """The options of every command of the command line, as dataclasses."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from diet_jax.errors import InputError
 from diet_jax.experiments.choices import choices_of, chosen, options_of, take_options
 from diet_jax.experiments.config import RunConfig
 from diet_jax.scores.score import SCORES
@@ -40,7 +42,18 @@ class Run(Processes):
 
     config: Config
     plan: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Run nothing: show programs, operations, memory, disk and estimated time of each stage."""
+    """Run nothing: show operations, cost and estimated time of each stage, programs, memory and disk."""
+    plan_tflops: float | None = None
+    """With --plan: reckon with so many TFLOP/s of each device, as they are reached, not as on the data sheet;
+    nothing is compiled then. By default one short training step is timed here."""
+
+    def __post_init__(self) -> None:
+        if self.plan_tflops is None:
+            return
+        if not self.plan:
+            raise InputError(f"--plan-tflops {self.plan_tflops:g} without --plan; add it, or leave this out")
+        if not 0 < self.plan_tflops < math.inf:
+            raise InputError(f"--plan-tflops must be a finite number above 0, got {self.plan_tflops:g}")
 
 
 @dataclass(frozen=True)

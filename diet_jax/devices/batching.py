@@ -80,7 +80,7 @@ def auto_batch_size(
         >>> auto_batch_size(lambda x: x + 1, jnp.zeros((10, 3)))
         1024
     """
-    one, two = (_traced_bytes(fn, *shared, *_with_batch(arrays, size)) for size in (1, 2))
+    one, two = (peak_bytes(jax.make_jaxpr(fn)(*shared, *_with_batch(arrays, size)).jaxpr) for size in (1, 2))
     fits = (chunk_budget() if budget is None else budget) // max(two - one, 1)
     return 2 ** int(math.log2(min(max(fits, 1), LARGEST_AUTO_BATCH)))
 
@@ -89,12 +89,17 @@ def _with_batch(arrays: Any, size: int) -> Any:
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), arrays)
 
 
-def _traced_bytes(fn: Callable[..., Any], *arrays: Any) -> int:
-    return _peak_bytes(jax.make_jaxpr(fn)(*arrays).jaxpr)
+def peak_bytes(jaxpr: Any) -> int:
+    """Returns the most bytes of results at once if a jaxpr's equations run in order and free what is used up.
 
+    Args:
+        jaxpr: a `jax.extend.core.Jaxpr`, such as `jax.make_jaxpr(fn)(*args).jaxpr`.
 
-def _peak_bytes(jaxpr: Any) -> int:
-    """Most bytes of intermediate results at once, if equations run in order and free what is used up."""
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> peak_bytes(jax.make_jaxpr(lambda x: jnp.sin(x).sum())(jnp.zeros(256)).jaxpr)
+        1028
+    """
     last_use = {
         atom: position
         for position, equation in enumerate(jaxpr.eqns)
@@ -107,7 +112,7 @@ def _peak_bytes(jaxpr: Any) -> int:
     for position, equation in enumerate(jaxpr.eqns):
         # What is jitted, or runs in a loop, is one equation here: its body has intermediate arrays too.
         parts = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
-        inside = max((_peak_bytes(part) for part in parts if _is_jaxpr(part)), default=0)
+        inside = max((peak_bytes(part) for part in parts if _is_jaxpr(part)), default=0)
         made = {var: _bytes(var.aval) for var in equation.outvars if var in last_use or var in results}
         peak = max(peak, alive + max(inside, sum(made.values())))
         alive += sum(made.values())

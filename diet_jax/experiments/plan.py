@@ -1,22 +1,28 @@
-"""What a run will take: programs, operations, memory, disk and time, before anything of it is done."""
+"""What a run will take: operations, time, programs, memory and disk, before anything of it is done."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
-from diet_jax.data.dataset import Dataset
+from diet_jax.data.dataset import Dataset, Normalization, Splits
+from diet_jax.data.published import PAPER_NORMALIZATIONS, PUBLISHED
 from diet_jax.devices.free_memory import free_bytes
-from diet_jax.devices.mesh import SEED, axis_size
-from diet_jax.ensemble import passes
+from diet_jax.devices.mesh import SEED, axis_size, batch_parts
+from diet_jax.devices.processes import together
+from diet_jax.devices.progress import say
+from diet_jax.ensemble.over_seeds import seeds_at_once
+from diet_jax.ensemble.passes import model_batch_size
 from diet_jax.ensemble.retraining import prediction_function
-from diet_jax.ensemble.scoring import score_function
-from diet_jax.experiments.calibration import Costs, measure
+from diet_jax.ensemble.scoring import score_batch_sizes
+from diet_jax.errors import NotOnDiskError
 from diet_jax.experiments.config import RunConfig
+from diet_jax.experiments.costs import Cost, Rate, cost_of, measured_rate, nbytes, state_shapes, step_cost
 from diet_jax.experiments.devices import config_mesh
-from diet_jax.experiments.operations import example_flops, example_shapes, nbytes, state_shapes, step_flops
-from diet_jax.experiments.plan_data import kept_sizes, setup_to_plan
-from diet_jax.experiments.setup import Setup
+from diet_jax.experiments.setup import Setup, prepare
+from diet_jax.selection.masks import num_kept
 from diet_jax.training.recipe import total_steps
 
 
@@ -31,43 +37,25 @@ class Stage(NamedTuple):
     flops: float
     """Floating-point operations of all of them."""
     seconds: float
-    """Estimated from the calibration, without compiling."""
-
-
-class Memory(NamedTuple):
-    """Bytes on each device."""
-
-    parameters: int
-    """Of one network, with BatchNorm's statistics."""
-    optimizer: int
-    """Optimiser state of one network."""
-    networks: int
-    """How many networks are trained at once."""
-    dataset: int
-    """What stays on the device of the dataset's splits."""
+    """Estimated from the operations, on all devices."""
     temporaries: int
-    """Intermediate arrays of the largest program."""
-    limit: int
-    """What is free."""
-
-    @property
-    def total(self) -> int:
-        """Bytes that the run takes at its largest."""
-        own = self.networks * (self.parameters + self.optimizer)
-        return own + self.dataset + self.temporaries
+    """Bytes of intermediate arrays of the networks that a device works on at once, as traced."""
 
 
 class RunPlan(NamedTuple):
     """What `plan_run` found."""
 
     stages: tuple[Stage, ...]
-    programs: dict[str, int]
-    """How many programs are compiled, by what they do."""
-    compile_seconds: float
-    """Estimated time of compiling them."""
+    rate: Rate
+    """Of one device: what the seconds come from."""
     one_training: float
     """Floating-point operations of one training on everything."""
-    memory: Memory
+    programs: dict[str, int]
+    """How many programs will be compiled, by what they do."""
+    memory: dict[str, int]
+    """Bytes on each device at the run's largest, by what they hold, as if nothing was split over devices."""
+    free: int
+    """Bytes that are free on a device here and now."""
     checkpoints: int
     """How many training states are saved."""
     checkpoint_bytes: int
@@ -76,22 +64,17 @@ class RunPlan(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Estimated time of all stages and of compiling."""
-        return sum(stage.seconds for stage in self.stages) + self.compile_seconds
+        """Estimated time of all stages."""
+        return sum(stage.seconds for stage in self.stages)
 
 
-# How long programs may run, about.
-CALIBRATION_SECONDS = 10.0
-
-
-def plan_run(config: RunConfig, *, seconds: float | None = None) -> RunPlan:
+def plan_run(config: RunConfig, *, tflops: float | None = None) -> RunPlan:
     """Plans a run of `diet-jax run` without doing or writing any of it.
-
-    Its programs are compiled, and run for some seconds on the data.
 
     Args:
         config: of the run.
-        seconds: how long programs may run for the calibration, about; by default ten.
+        tflops: 10^12 floating-point operations per second that each device is taken to do; by default a short
+            training step is compiled here and timed. If given, nothing is compiled or run.
 
     Returns:
         The plan.
@@ -99,138 +82,160 @@ def plan_run(config: RunConfig, *, seconds: float | None = None) -> RunPlan:
     Raises:
         InputError: what `run_prune` would refuse in config or data.
     """
-    setup, notes = setup_to_plan(config)
+    setup, notes = together(lambda: setup_to_plan(config))
+    step, state = step_cost(setup), state_shapes(setup)
+    if tflops is None:
+        say("planning: compiling and timing a training step")
+        rate = measured_rate(setup, step)
+        # Measured: 0.3 (GraNd) to 0.7 of it with a small network, 0.8 to 1.4 with ResNet18.
+        notes += (
+            "scores and predictions are reckoned at the rate of training; on CPUs theirs was 0.3 to 1.4 times it",
+        )
+    else:
+        rate = Rate(tflops * 1e12, "as given")
+        notes += (
+            f"programs, chunks of scores and memory are those of this machine ({jax.default_backend()})",
+        )
     with config_mesh(config):
-        free = free_bytes()
-        seconds = CALIBRATION_SECONDS if seconds is None else seconds
-        costs, programs, state = measure(setup, seconds=seconds), count_programs(setup), state_shapes(setup)
+        devices = axis_size(SEED) * batch_parts()
+        if devices > 1:
+            notes += (f"{devices} devices are taken to share the work without loss, and to split no memory",)
+        done = tuple(stages(setup, step, rate))
         return RunPlan(
-            stages=tuple(stages(setup, costs)),
-            programs=programs,
-            compile_seconds=sum(count * costs.compile[name] for name, count in programs.items()),
-            one_training=setup.num_steps * step_flops(setup),
-            memory=_memory(setup, costs, state, free),
+            stages=done,
+            rate=rate,
+            one_training=setup.num_steps * step.flops,
+            programs=count_programs(setup),
+            memory=memory_of(setup, done),
+            free=free_bytes(),
             checkpoints=count_checkpoints(setup),
             checkpoint_bytes=nbytes(state),
             notes=notes,
         )
 
 
+def setup_to_plan(config: RunConfig) -> tuple[Setup, tuple[str, ...]]:
+    """Returns data and model of a config, zeros for data that is not on disk but of known size, and notes."""
+    notes: tuple[str, ...] = ()
+    if config.data.streaming:
+        notes = ("images are read from disk while training and scoring; the times are without reading",)
+    try:
+        return prepare(config), notes
+    except NotOnDiskError:
+        if config.data.name not in PUBLISHED:
+            raise
+    name, side, sizes = config.data.name, config.data.image_size, PUBLISHED[config.data.name]
+    shape = sizes.image_shape if side is None else (side, side, sizes.image_shape[2])
+    gray = (127.5,) * shape[2]
+
+    def zeros(split: str, count: int) -> Dataset:
+        return Dataset(
+            # One image stands for all: it takes no memory to speak of.
+            images=np.broadcast_to(np.zeros((1, *shape), np.uint8), (count, *shape)),
+            labels=(np.arange(count) % sizes.num_classes).astype(np.int32),
+            ids=np.arange(count),
+            num_classes=sizes.num_classes,
+            class_names=tuple(str(c) for c in range(sizes.num_classes)),
+            name=name,
+            split=split,
+            normalization=PAPER_NORMALIZATIONS.get(name, Normalization(gray, gray)),
+            id_source="row numbers",
+            fingerprint="not on disk",
+        )
+
+    train = zeros("train", min(sizes.train, config.data.num_train or sizes.train))
+    splits = Splits(train, zeros(sizes.test_split, sizes.test))
+    note = f"{name} is not on disk; sizes as published, zeros in place of its images"
+    return prepare(config, splits=splits), (note, *notes)
+
+
 def trainings(setup: Setup) -> Iterator[tuple[str, int, int, int]]:
     """Yields (name, networks, examples kept, steps) of each group of retrainings."""
     config, count = setup.config, len(setup.splits.train)
-    yield "everything", config.retrain.num_seeds, count, total_steps(config.train, count)
-    for fraction, num in kept_sizes(setup):
-        # By each score, and at random.
-        networks = config.retrain.num_seeds * (len(config.score.names) + 1)
-        yield f"keep {fraction:g}", networks, num, total_steps(config.train, count, num)
+    yield "everything", config.retrain.num_seeds, count, setup.num_steps
+    # By each score, or by all together, and at random.
+    selections = 1 + (len(setup.scores) if config.select.rule.num_scores == 1 else 1)
+    for fraction in sorted(config.select.fractions):
+        kept = num_kept(count, fraction)
+        networks = config.retrain.num_seeds * selections
+        yield f"keep {fraction:g}", networks, kept, total_steps(config.train, count, kept)
 
 
-def stages(setup: Setup, costs: Costs) -> Iterator[Stage]:
-    """Yields the stages of a run with their operations and estimated times."""
-    config, (train, test) = setup.config, setup.splits
-    seeds, per_step = config.score.num_seeds, step_flops(setup)
-    yield Stage(
-        f"scoring: train to epoch {config.score.epoch:g}",
-        seeds,
-        f"{setup.score_step:,} steps",
-        seeds * setup.score_step * per_step,
-        seeds * (costs.start + setup.score_step * costs.step),
-    )
-    for name in config.score.names:
-        if name == "forgetting":
-            continue  # It is counted while training.
-        flops = example_flops(score_function(name, setup.model), setup, train)
-        yield Stage(
-            f"scoring: {name}",
-            seeds,
-            f"{len(train):,} examples",
-            seeds * len(train) * flops,
-            seeds * len(train) * costs.example[name],
-        )
+def stages(setup: Setup, step: Cost, rate: Rate) -> Iterator[Stage]:
+    """Yields the stages of a run, given the cost of a training step and what a device does per second."""
+    config, model, (train, test) = setup.config, setup.model, setup.splits
+    scoring, retraining, variables = config.score, config.retrain, state_shapes(setup).variables
+
+    def stage(section: Any, name: str, networks: int, each: str, calls: float, cost: Cost) -> Stage:
+        how, seeds = setup.how(section.how), section.num_seeds
+        # Networks that the devices of the mesh train side by side take the time of one.
+        one_by_one = math.ceil(seeds / axis_size(SEED)) / seeds if how == "mesh" else 1.0
+        flops = networks * calls * cost.flops
+        seconds = flops * one_by_one / batch_parts() / rate.flops_per_second
+        return Stage(name, networks, each, flops, seconds, seeds_at_once(how, seeds) * cost.temporaries)
+
+    def examples(section: Any, name: str, networks: int, fn: Any, dataset: Dataset, size: int) -> Stage:
+        count = len(dataset)
+        images = jax.ShapeDtypeStruct((min(size, count), *dataset.image_shape), "float32")
+        cost = cost_of(fn, variables, images, jax.ShapeDtypeStruct(images.shape[:1], "int32"))
+        return stage(section, name, networks, f"{count:,} examples", count / images.shape[0], cost)
+
+    name, seeds = f"scoring: train to epoch {scoring.epoch:g}", scoring.num_seeds
+    yield stage(scoring, name, seeds, f"{setup.score_step:,} steps", setup.score_step, step)
+    # Scores of training dynamics are counted while training.
+    on_examples = [score for score in setup.scores if score.of_examples]
+    at_once = seeds_at_once(setup.how(scoring.how), seeds)
+    for score, size in score_batch_sizes(on_examples, model, train, scoring.batch_size, at_once=at_once):
+        yield examples(scoring, f"scoring: {score.name}", seeds, score.function(model), train, size)
     for name, networks, _, steps in trainings(setup):
-        yield Stage(
-            f"retraining: {name}",
-            networks,
-            f"{steps:,} steps",
-            networks * steps * per_step,
-            networks * (costs.start + steps * costs.step),
-        )
-    networks = sum(group[1] for group in trainings(setup))
-    flops = example_flops(prediction_function(setup.model), setup, test)
-    yield Stage(
-        "retraining: judge on the test split",
-        networks,
-        f"{len(test):,} examples",
-        networks * len(test) * flops,
-        networks * len(test) * costs.example["test"],
-    )
+        yield stage(retraining, f"retraining: {name}", networks, f"{steps:,} steps", steps, step)
+    networks, judge = sum(group[1] for group in trainings(setup)), prediction_function(model)
+    at_once = seeds_at_once(setup.how(retraining.how), retraining.num_seeds)
+    size = model_batch_size(judge, model, test, at_once=at_once)
+    yield examples(retraining, "retraining: judge", networks, judge, test, size)
 
 
 def count_programs(setup: Setup) -> dict[str, int]:
-    """Returns how many programs a run compiles, by what they do; each is compiled once."""
-    config, (train, test) = setup.config, setup.splits
-    kinds = {(steps, num) for _, _, num, steps in trainings(setup)}
-    names = [name for name in config.score.names if name != "forgetting"]
+    """Returns how many programs a run compiles, by what they do, beside what is done in passing.
+
+    Smaller batches where memory is short come on top.
+    """
+    config = setup.config
+    kinds = {(count, kept) for _, _, kept, count in trainings(setup)}
+    scores_in_loop, retrains_in_loop = (setup.how(s.how) == "loop" for s in (config.score, config.retrain))
+    # Scoring trains on everything.
+    alone = kinds if retrains_in_loop else {(setup.num_steps, len(setup.splits.train))}
     programs = {}
-    lengths = {(setup.num_steps, len(train)), *kinds}
-    one_by_one = [setup.how(section.how) == "loop" for section in (config.score, config.retrain)]
-    if any(one_by_one):
-        trained = lengths if one_by_one[1] else {(setup.num_steps, len(train))}
-        programs |= {
-            "initialise": len({steps for steps, _ in trained}),
-            "draw batches": len({num for _, num in trained}),
-            "train": len({steps for steps, _ in trained}),
-        }
-    if one_by_one[0]:
-        programs |= {f"score by {name}": _num_shapes(setup, name, train) for name in names}
+    if scores_in_loop or retrains_in_loop:
+        lengths = len({count for count, _ in alone})
+        programs = {"initialise": lengths, "draw batches": len({kept for _, kept in alone}), "train": lengths}
+    if scores_in_loop:
+        names = [score.name for score in setup.scores if score.of_examples]
+        # Images that are read from disk are read once for all scores.
+        parts = [", ".join(names)] if config.data.streaming and names else names
+        programs |= {f"score by {name}": 1 for name in parts}
     else:
         programs["score an ensemble"] = 1
-    if one_by_one[1]:
-        programs["judge"] = _num_shapes(setup, "test", test)
-    else:
-        programs["retrain an ensemble"] = len(kinds)
-    return programs
+    return programs | ({"judge": 1} if retrains_in_loop else {"retrain an ensemble": len(kinds)})
 
 
-def _num_shapes(setup: Setup, name: str, dataset: Dataset) -> int:
-    """Programs of one score: a shorter last call is another one."""
-    fn = prediction_function(setup.model) if name == "test" else score_function(name, setup.model)
-    asked = setup.config.score.batch_size if name != "test" else "auto"
-    variables = state_shapes(setup).variables
-    size = passes.chunk_plan(fn, variables, dataset).batch_size if asked == "auto" else asked
-    chunks, count = passes.default_chunks_per_call(), len(dataset)
-    per_call = min(size, count) * chunks
-    calls = range(0, count, per_call)
-    return len({len(passes._call_rows(first, per_call, chunks, count)[0]) for first in calls})
-
-
-def _memory(setup: Setup, costs: Costs, state: Any, limit: int) -> Memory:
-    config, (train, test) = setup.config, setup.splits
-    sections = (config.score, config.retrain)
-    hows = [setup.how(section.how) for section in sections]
-    at_once = [_at_once(how, s.num_seeds) for s, how in zip(sections, hows, strict=True)]
-    on_device = nbytes(example_shapes(train))
+def memory_of(setup: Setup, done: tuple[Stage, ...]) -> dict[str, int]:
+    """Returns the bytes on a device of a run with these stages, by what they hold."""
+    config, (train, test), state = setup.config, setup.splits, state_shapes(setup)
+    sections = config.score, config.retrain
+    networks = max(seeds_at_once(setup.how(section.how), section.num_seeds) for section in sections)
+    at_once = f" of {networks} networks at once" if networks > 1 else ""
     if config.data.streaming:  # The batch at work and the next one.
-        on_device = 2 * config.train.batch_size * on_device // len(train)
-    elif hows[1] != "loop":  # Else the test split comes chunk by chunk.
-        on_device += nbytes(example_shapes(test))
-    return Memory(
-        parameters=nbytes(state.variables),
-        optimizer=nbytes(state.opt_state),
-        networks=max(at_once),
-        dataset=on_device,
-        temporaries=max(costs.temporaries.values()),
-        limit=limit,
-    )
-
-
-def _at_once(how: str, num_seeds: int) -> int:
-    """Networks that one device trains at the same time."""
-    if how == "mesh":
-        per_device = -(-num_seeds // axis_size(SEED))
-        return per_device if jax.default_backend() != "cpu" else 1
-    return num_seeds if how == "vmap" else 1
+        resident = 2 * config.train.batch_size
+    else:  # Where networks train one by one, the test split comes in chunks.
+        resident = len(train) + (0 if setup.how(config.retrain.how) == "loop" else len(test))
+    return {
+        f"parameters{at_once}": networks * nbytes(state.variables),
+        f"optimiser state{at_once}": networks * nbytes(state.opt_state),
+        # Labels are int32.
+        "dataset": resident * (math.prod(train.image_shape) * train.images.dtype.itemsize + 4),
+        "intermediate arrays of the largest stage": max(stage.temporaries for stage in done),
+    }
 
 
 def count_checkpoints(setup: Setup) -> int:
@@ -238,5 +243,5 @@ def count_checkpoints(setup: Setup) -> int:
     saved = setup.checkpoint_steps
     early = sum(step <= setup.score_step for step in saved) * setup.config.score.num_seeds
     return early + sum(
-        networks * sum(step <= steps for step in saved) for _, networks, _, steps in trainings(setup)
+        networks * sum(step <= count for step in saved) for _, networks, _, count in trainings(setup)
     )

@@ -7,59 +7,48 @@ from rich.text import Text
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.plan import RunPlan
 
+DECIMAL = ("", "k", "M", "G", "T", "P", "E")
+
 
 def plan_tables(plan: RunPlan, config: RunConfig) -> Group:
     """Returns what a terminal shows of a plan."""
-    title = f"plan of {config.data.name}, {config.model.name}: nothing of it has been run or written"
-    table = Table(title=title, caption="times are estimates, without loading data and drawing figures")
-    for column, heading in enumerate(("stage", "networks", "each", "operations", "full trainings", "time")):
-        table.add_column(heading, justify="right" if column else "left", no_wrap=True)
-    for stage in plan.stages:
-        table.add_row(
-            stage.name,
-            f"{stage.networks:,}",
-            stage.each,
-            scaled(stage.flops, 1000, ("", "k", "M", "G", "T", "P", "E"), "FLOP"),
-            f"{stage.flops / plan.one_training:.3g}",
-            duration(stage.seconds),
-        )
-    count = sum(plan.programs.values())
-    table.add_row("compiling", "", f"{count} programs", "", "", duration(plan.compile_seconds))
-    table.add_section()
-    flops = sum(stage.flops for stage in plan.stages)
-    table.add_row(
-        "total",
-        "",
-        "",
-        scaled(flops, 1000, ("", "k", "M", "G", "T", "P", "E"), "FLOP"),
-        f"{flops / plan.one_training:.3g}",
-        duration(plan.seconds),
+    rate = f"{scaled(plan.rate.flops_per_second, 1000, DECIMAL, 'FLOP/s')} of each device, {plan.rate.source}"
+    table = Table(
+        title=f"plan of {config.data.name}, {config.model.name}: nothing of it has been run or written",
+        caption=f"times are estimates without compiling, loading, logging and drawing: operations at {rate}; "
+        f"bytes are of intermediate arrays at once, as traced: XLA may take a few times more or less",
     )
-    memory = plan.memory
-    room = Table(title="memory of each device")
+    headings = "stage", "networks", "each", "operations", "full trainings", "time", "bytes"
+    for column, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if column else "left", no_wrap=True)
+
+    def costs(flops: float, seconds: float) -> tuple[str, str, str]:
+        return scaled(flops, 1000, DECIMAL, "FLOP"), f"{flops / plan.one_training:.3g}", duration(seconds)
+
+    for stage in plan.stages:
+        what = stage.name, f"{stage.networks:,}", stage.each
+        table.add_row(*what, *costs(stage.flops, stage.seconds), bytes_text(stage.temporaries))
+    table.add_section()
+    table.add_row("total", "", "", *costs(sum(stage.flops for stage in plan.stages), plan.seconds))
+    room, needed = Table(title="memory of each device"), sum(plan.memory.values())
     room.add_column("what")
     room.add_column("bytes", justify="right", no_wrap=True)
-    at_once = f" of {memory.networks} networks at once" if memory.networks > 1 else ""
-    for name, size in (
-        (f"parameters{at_once}", memory.networks * memory.parameters),
-        (f"optimiser state{at_once}", memory.networks * memory.optimizer),
-        ("dataset", memory.dataset),
-        ("intermediate arrays of the largest program", memory.temporaries),
-    ):
+    for name, size in plan.memory.items():
         room.add_row(name, bytes_text(size))
     room.add_section()
-    room.add_row("total", bytes_text(memory.total))
-    room.add_row("free now", bytes_text(memory.limit))
+    room.add_row("total", bytes_text(needed))
+    room.add_row("free here now", bytes_text(plan.free))
     programs = ", ".join(f"{name} ({n})" if n > 1 else name for name, n in plan.programs.items())
     disk = "none"
     if plan.checkpoints:
         total = bytes_text(plan.checkpoints * plan.checkpoint_bytes)
         disk = f"{plan.checkpoints:,} of {bytes_text(plan.checkpoint_bytes)} before compression, {total}"
-    lines = [f"programs: {programs}", f"checkpoints: {disk}", *(f"note: {note}" for note in plan.notes)]
-    if memory.total > memory.limit:
+    lines = [f"{sum(plan.programs.values())} programs: {programs}", f"checkpoints: {disk}"]
+    lines += [f"note: {note}" for note in plan.notes]
+    if needed > plan.free:
         lines.append(
-            "note: this does not fit: groups of seeds and batches of scores become smaller where memory runs "
-            "out; lower train.batch_size if one network alone does not fit"
+            "note: this does not fit here: groups of seeds and batches of scores become smaller where memory "
+            "runs out; lower train.batch_size if one network alone does not fit"
         )
     return Group(table, room, *(Text(line) for line in lines))
 

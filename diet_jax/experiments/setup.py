@@ -170,18 +170,21 @@ def config_model(config: RunConfig, num_classes: int) -> Model:
     return create_model(config.model.name, num_classes=num_classes, dtype=config.model.dtype, **given)
 
 
-def prepare(config: RunConfig, *, scores: bool = True, prunes: bool = True) -> Setup:
+def prepare(
+    config: RunConfig, *, splits: Splits | None = None, scores: bool = True, prunes: bool = True
+) -> Setup:
     """Loads the data, makes the model and checks that the config fits both.
 
     Args:
         config: of the run.
+        splits: data in place of the config's own, with its labels as they are.
         scores: whether examples will be scored at the config's epoch, which must then exist.
         prunes: whether trainings on the config's fractions follow, which must then fill a batch.
 
     Raises:
         InputError: the data, the model or a number does not fit. Nothing was written.
     """
-    splits, clean_labels = load_splits(config)
+    splits, clean_labels = load_splits(config) if splits is None else (splits, None)
     train = splits.train
     model = config_model(config, train.num_classes)
     setup = Setup(config, splits, model, clean_labels)
