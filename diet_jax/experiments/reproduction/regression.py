@@ -122,9 +122,11 @@ class FrozenKernel(Experiment):
         targets = np.eye(train.num_classes, dtype=np.float32)[some.labels] - np.float32(1 / train.num_classes)
         logits = kernel_regression(gram, targets, across, ridge=self.ridge)
         classes = np.asarray(logits).reshape(len(test), train.num_classes).argmax(axis=1)
-        linear = self._linear(store, training.seed, variables, test)
-        network = self._judge(store, training, step, test)
-        return {"kernel": _error(classes, test), "linear": _error(linear, test), **network}
+        return {
+            "kernel": _error(classes, test),
+            "linear": _error(self._linear(store, training.seed, variables, test), test),
+            "network": _error(predict_dataset(model, variables, test)[0], test),
+        }
 
     def _linear(self, store: Store, seed: int, variables: Variables, test: Dataset) -> np.ndarray:
         """Trains the network that is linear in its parameters around `variables`; predicts the test rows."""
