@@ -19,11 +19,11 @@ run: $(VENV)/.installed
 	$(BIN)/diet-jax run
 
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n auto --dist worksteal --durations=20
 
 # Also the further cases that are marked slow, and all of it with XLA as it comes.
 test-all: $(VENV)/.installed-test
-	XLA_FLAGS= $(BIN)/pytest -n auto --dist worksteal -m ''
+	XLA_FLAGS= $(BIN)/pytest -n auto --dist worksteal --durations=20 -m ''
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

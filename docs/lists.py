@@ -28,36 +28,37 @@ def options_text(prefix: str, item) -> str:
     return ", ".join(f"`--{prefix}.{name}.{option}` ({value})" for option, value in values)
 
 
-def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Returns a Markdown table."""
+def table(columns: int, headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Returns a Markdown table of the first columns."""
     lines = [headings, ("---",) * len(headings), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    cells = [[cell.replace("|", "\\|") for cell in line[:columns]] for line in lines]
+    return "".join("| " + " | ".join(line) + " |\n" for line in cells)
 
 
-def lists() -> dict[str, str]:
-    """Returns the three tables by name."""
+def lists(columns: int) -> dict[str, str]:
+    """Returns the three tables by name, with the first so many of their columns."""
     scores = [
-        (f"`{s.name}`", s.label, s.formula, s.reads, options_text("score", s), s.reference) for s in dj.SCORES
+        (f"`{s.name}`", s.formula, s.reads, options_text("score", s), s.label, s.reference) for s in dj.SCORES
     ]
     rules = [(f"`{r.name}`", f"keeps {r.words}", options_text("select", r), r.reference) for r in dj.RULES]
     sources = [
         (f"`{s.usage}`", s.about, "yes" if s.stream else "", "yes" if s.prepare else "") for s in dj.SOURCES
     ]
     return {
-        "scores": table(("score", "label", "what it is", "reads", "options", "reference"), scores),
-        "rules": table(("rule", "what it does", "options", "reference"), rules),
-        "sources": table(("name", "what it is", "streams", "prepares"), sources),
+        "scores": table(columns, ("score", "what it is", "reads", "options", "label", "reference"), scores),
+        "rules": table(columns, ("rule", "what it does", "options", "reference"), rules),
+        "sources": table(columns, ("name", "what it is", "streams", "prepares"), sources),
     }
 
 
 def page() -> str:
     """Returns docs/lists.md."""
-    return HEAD + "".join(f"\n## {name.capitalize()}\n\n{text}" for name, text in lists().items())
+    return HEAD + "".join(f"\n## {name.capitalize()}\n\n{text}" for name, text in lists(columns=9).items())
 
 
 def readme(text: str) -> str:
     """Returns README.md with the lists that it shows, between their marks, as they are now."""
-    for name, wanted in lists().items():
+    for name, wanted in lists(columns=3).items():
         mark = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
         text = mark.sub(lambda found, wanted=wanted: found[1] + wanted + found[2], text)
     return text

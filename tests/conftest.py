@@ -1,29 +1,9 @@
 """Strict settings for every test: shapes checked, no silent promotion, no shared cache."""
 
-import importlib.util
-import mmap
-import os
-from pathlib import Path
+import before_jax  # noqa: F401  isort: skip
 
-
-def quick_to_compile() -> str:
-    """Flags of XLA; compiling is most of the time here.
-
-    LLVM may leave the machine code as it is, and the older writers of loops, which are twice as quick, write it.
-    XLA's own passes still run. XLA_FLAGS="" runs the tests with the compiler as it comes.
-    """
-    flags = ["--xla_backend_optimization_level=0"]
-    # XLA ends the process at a flag that it does not know, and this one will go some day.
-    for library in Path(importlib.util.find_spec("jaxlib").origin).parent.glob("libjax_common.*"):
-        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if content.find(b"xla_cpu_use_fusion_emitters") >= 0:
-                flags.append("--xla_cpu_use_fusion_emitters=false")
-    return " ".join(flags)
-
-
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", quick_to_compile())
-
+import gc
+import itertools
 from typing import Any
 
 import flax.linen as nn
@@ -45,14 +25,19 @@ from diet_jax.data.sources.tfds.write import write_prepared  # noqa: E402
 from diet_jax.devices.progress import Progress  # noqa: E402
 from diet_jax.models import from_linen  # noqa: E402
 
+# Traced programs are a million small objects that stay: going through them often is a twentieth of the time.
+gc.set_threshold(100_000, 50, 100)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+NUMBERS = itertools.count()
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
-    """Each test writes decoded datasets to a folder of its own."""
-    monkeypatch.setenv("DIET_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+    """Each test writes decoded datasets to a folder of its own, made when something is written."""
+    folder = tmp_path_factory.getbasetemp() / f"cache_{next(NUMBERS)}"
+    monkeypatch.setenv("DIET_JAX_CACHE", str(folder))
 
 
 @pytest.fixture

@@ -192,6 +192,7 @@ def test_trainings_that_end_apart_are_told():
     assert train_step.largest_difference(one, other) == 0.25
 
 
+@pytest.mark.slow
 def test_ensembles_are_timed_against_the_loop_and_one_seed(tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "TIMED_S", 0.001)
     options = ensemble.Options(

@@ -1,6 +1,7 @@
 """What is found by name: everything of a kind is registered in the file that defines it."""
 
 import difflib
+import functools
 import importlib
 import pkgutil
 from collections.abc import Iterator
@@ -57,7 +58,8 @@ class Registry(Generic[Item]):
         # A module that runs twice, such as a config file, defines the same thing anew.
         if other != item and _origin(other) != _origin(item):
             raise InputError(
-                f"there is another {self._kind} called {item.name!r} ({_origin(other)}); choose another name"
+                f"there is another {self._kind} called {item.name!r} ({', '.join(_origin(other))}); choose "
+                f"another name"
             )
         self._items[item.name] = item
         return item
@@ -98,7 +100,8 @@ class Registry(Generic[Item]):
             importlib.import_module(f"{self._package}.{module.name}")
 
 
-def _origin(item: Any) -> str:
-    """Where an object's function was defined, as far as it can be told."""
-    functions = [value for value in getattr(item, "__dict__", {}).values() if hasattr(value, "__qualname__")]
-    return f"{functions[0].__module__}.{functions[0].__qualname__}" if functions else ""
+def _origin(item: Any) -> list[str]:
+    """Where an object's functions were defined."""
+    values = [value for value in getattr(item, "__dict__", {}).values() if callable(value)]
+    functions = [value.func if isinstance(value, functools.partial) else value for value in values]
+    return [f"{f.__module__}.{f.__qualname__}" for f in functions if hasattr(f, "__qualname__")]

@@ -32,7 +32,7 @@ dj.SOURCES.register(dj.Source(name="blobs", about="two classes of noise", load=l
 
 
 @pytest.fixture(autouse=True)
-def own_datas(monkeypatch):
+def own_sources(monkeypatch):
     """Only the library's sources, before and after each test."""
     monkeypatch.setattr(dj.SOURCES, "_items", {name: dj.SOURCES.find(name) for name in OWN})
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -294,7 +294,8 @@ def test_seeds_run_in_groups_that_fit(limit, most, sizes, compiled_names, monkey
     result = over_seeds.run_seeds(Program(), keys, shift, how="map", one=list, warn=told.append)
     assert done == sizes
     assert compiled_names.count("jit(<lambda>)") == len(set(sizes)) + tight
-    np.testing.assert_array_equal(result["x"], expected)
+    # Drawn in groups by other programs, which may fuse the sum: a few units in the last place.
+    np.testing.assert_allclose(result["x"], expected, rtol=1e-6, atol=1e-6)
     assert len(told) == (sizes != [5])
 
 

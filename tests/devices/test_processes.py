@@ -1,7 +1,9 @@
 """Several processes on this machine: the numbers of one process, agreement, and what a lost one leaves."""
 
+import csv
 import functools
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -39,7 +41,7 @@ def compiled_once(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def signals_are_heard():
-    """A shell without job control starts its jobs with SIGINT ignored, nohup with SIGHUP: children inherit it."""
+    """Jobs of a shell without job control ignore SIGINT, those of nohup SIGHUP, and children inherit that."""
     defaults = {
         signal.SIGINT: signal.default_int_handler,
         signal.SIGTERM: signal.SIG_DFL,
@@ -125,7 +127,11 @@ def alone(tmp_path_factory) -> Path:
 
 
 def assert_same_run(folder: Path, alone: Path) -> None:
-    """Scores and losses within rounding, masks and tables to the last digit."""
+    """Scores and losses within rounding; the same masks, and all but the same predictions and tables.
+
+    The processes' programs round otherwise, so of two classes as good as equal either may be predicted: for
+    one of 719 examples at most. The masks have room: the last score kept is 3e-4 above the first one cut.
+    """
     files = sorted(p.relative_to(alone) for p in alone.rglob("*.npz"))
     assert files == sorted(p.relative_to(folder) for p in folder.rglob("*.npz"))
     assert len(files) == 3 + 1 + 2 + 3 * 3
@@ -137,10 +143,20 @@ def assert_same_run(folder: Path, alone: Path) -> None:
                     np.testing.assert_allclose(
                         new[name], old[name], rtol=2e-4, atol=2e-5, err_msg=f"{file} {name}"
                     )
+                elif name == "predicted":
+                    assert (new[name] != old[name]).sum() <= 1, f"{file} {name}"
                 else:
                     np.testing.assert_array_equal(new[name], old[name], err_msg=f"{file} {name}")
-    assert (folder / "table.csv").read_text() == (alone / "table.csv").read_text()
+    for new, old in zip(cells(folder), cells(alone), strict=True):
+        assert new == (old if isinstance(old, str) else pytest.approx(old, abs=0.02)), (new, old)
     assert last_steps(folder) == last_steps(alone)
+
+
+def cells(folder: Path) -> list[str | float]:
+    """The cells of the table of a run; a number in its columns of numbers."""
+    with open(folder / "table.csv", newline="") as file:
+        texts = [text for row in csv.reader(file) for text in row]
+    return [float(text) if re.fullmatch(r"-?[\d.]+(e-?\d+)?", text) else text for text in texts]
 
 
 def last_steps(folder: Path) -> dict[str, int]:

@@ -63,7 +63,9 @@ def half(x) -> np.ndarray:
     return np.asarray(jnp.asarray(x, jnp.bfloat16), np.float64)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n == "small_cnn" else ()) for n in MODELS]
+)
 def test_scores_of_one_network(name):
     full, low = (MODELS[name](dtype) for dtype in ("float32", "bfloat16"))
     variables, (images, labels) = filled(full, 1), batch()

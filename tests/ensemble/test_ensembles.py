@@ -137,7 +137,7 @@ def test_score_ensemble_equals_one_seed_at_a_time(how, conv_model, train_split, 
     assert np.abs(result.scores["el2n"][0] - result.scores["el2n"][1]).max() > 0.01
 
 
-@pytest.mark.parametrize("how", ["vmap", "map", "loop"])
+@pytest.mark.parametrize("how", ["vmap", pytest.param("map", marks=pytest.mark.slow), "loop"])
 def test_several_steps_are_scored_in_one_pass(how, conv_model, train_split, keys):
     score = functools.partial(
         dj.score_ensemble, keys, conv_model, train_split, config=CONFIG, keep=KEEP, how=how, batch_size=20
@@ -167,7 +167,9 @@ def test_several_steps_are_scored_in_one_pass(how, conv_model, train_split, keys
     assert np.isinf(result.scores["forgetting"][0][:, KEEP]).all()
 
 
-@pytest.mark.parametrize("how", [*ONE_PROGRAM, "mesh"])
+@pytest.mark.parametrize(
+    "how", ["map", "mesh", *(pytest.param(how, marks=pytest.mark.slow) for how in ("vmap", "unroll"))]
+)
 def test_the_dataset_goes_to_the_device_once_and_the_scores_come_back_once(
     how, train_split, keys, monkeypatch
 ):
@@ -222,7 +224,9 @@ def test_train_ensemble_equals_one_seed_at_a_time_each_with_its_mask(
         assert first == ["jit(train_program)"]
     assert second == []
     for seed, (logits, history) in enumerate(expected):
-        np.testing.assert_array_equal(result.predicted[seed], logits.argmax(axis=-1))
+        # Another program rounds otherwise: of two classes as good as equal either may be predicted.
+        chosen = np.take_along_axis(np.asarray(logits), result.predicted[seed][:, None], axis=-1)[:, 0]
+        np.testing.assert_allclose(chosen, logits.max(axis=-1), rtol=1e-3, atol=1e-4)
         losses = jax.nn.logsumexp(logits, axis=-1) - logits[np.arange(23), test_split.labels]
         np.testing.assert_allclose(result.loss[seed], losses, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(result.history.loss[seed], history.loss, rtol=1e-3, atol=1e-5)

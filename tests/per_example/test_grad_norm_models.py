@@ -80,7 +80,9 @@ DJ_MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", DJ_MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n == "resnet50" else ()) for n in DJ_MODELS]
+)
 def test_a_ready_made_model(name):
     shape, options = DJ_MODELS[name]
     model = dj.create_model(name, num_classes=4, **options)

@@ -39,7 +39,7 @@ class FolderReader:
     def records(self, numbers: np.ndarray) -> list[Record]:
         """Reads some files."""
         found = []
-        for number in numbers:
+        for number in numbers.tolist():
             name = self.name(number)
             try:
                 content = Path(name).read_bytes()

@@ -54,7 +54,7 @@ class RecordReader:
     def records(self, numbers: np.ndarray) -> list[Record]:
         """Reads some records."""
         image, label = self.keys
-        rows = [int(number) for number in numbers]
+        rows = numbers.tolist()
         try:
             found = self._opened.__getitems__(rows)
             # What a truncated file lacks comes back empty.
