@@ -87,19 +87,21 @@ def plan_run(config: RunConfig, *, tflops: float | None = None) -> RunPlan:
     if tflops is None:
         say("planning: compiling and timing a training step")
         rate = measured_rate(setup, step)
-        # Measured: 0.3 (GraNd) to 0.7 of it with a small network, 0.8 to 1.4 with ResNet18.
-        notes += (
-            "scores and predictions are reckoned at the rate of training; on CPUs theirs was 0.3 to 1.4 times it",
+        # Measured: 0.3 (GraNd) to 0.7 with a small network, 0.8 to 1.4 with ResNet18.
+        notes.append(
+            "scores and predictions are reckoned at this rate too; on CPUs theirs was 0.3 to 1.4 times it"
         )
     else:
         rate = Rate(tflops * 1e12, "as given")
-        notes += (
-            f"programs, chunks of scores and memory are those of this machine ({jax.default_backend()})",
+        notes.append(
+            f"programs, chunks of scores and memory are those of this machine ({jax.default_backend()})"
         )
     with config_mesh(config):
         devices = axis_size(SEED) * batch_parts()
         if devices > 1:
-            notes += (f"{devices} devices are taken to share the work without loss, and to split no memory",)
+            notes.append(
+                f"{devices} devices are taken to share the work without loss, and to split no memory"
+            )
         done = tuple(stages(setup, step, rate))
         return RunPlan(
             stages=done,
@@ -110,15 +112,15 @@ def plan_run(config: RunConfig, *, tflops: float | None = None) -> RunPlan:
             free=free_bytes(),
             checkpoints=count_checkpoints(setup),
             checkpoint_bytes=nbytes(state),
-            notes=notes,
+            notes=tuple(notes),
         )
 
 
-def setup_to_plan(config: RunConfig) -> tuple[Setup, tuple[str, ...]]:
+def setup_to_plan(config: RunConfig) -> tuple[Setup, list[str]]:
     """Returns data and model of a config, zeros for data that is not on disk but of known size, and notes."""
-    notes: tuple[str, ...] = ()
+    notes = []
     if config.data.streaming:
-        notes = ("images are read from disk while training and scoring; the times are without reading",)
+        notes.append("images are read from disk while training and scoring; the times are without reading")
     try:
         return prepare(config), notes
     except NotOnDiskError:
@@ -145,8 +147,8 @@ def setup_to_plan(config: RunConfig) -> tuple[Setup, tuple[str, ...]]:
 
     train = zeros("train", min(sizes.train, config.data.num_train or sizes.train))
     splits = Splits(train, zeros(sizes.test_split, sizes.test))
-    note = f"{name} is not on disk; sizes as published, zeros in place of its images"
-    return prepare(config, splits=splits), (note, *notes)
+    notes.append(f"{name} is not on disk; sizes as published, zeros in place of its images")
+    return prepare(config, splits=splits), notes
 
 
 def trainings(setup: Setup) -> Iterator[tuple[str, int, int, int]]:

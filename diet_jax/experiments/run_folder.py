@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 import diet_jax
+from diet_jax.devices.mesh import fetch
 from diet_jax.devices.processes import agree, from_writer, is_writer
 from diet_jax.ensemble.over_seeds import take_seed
 from diet_jax.errors import InputError
@@ -83,17 +84,24 @@ class RunFolder:
 
     def log(self, unit: str, **values: Any) -> None:
         """Appends one line to metrics.jsonl: which training or stage, and its numbers."""
-        if not is_writer():
-            return
-        line = json.dumps({"unit": unit, **plain(values), "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
-        _append(self.path / "metrics.jsonl", line)
+        self._log([{"unit": unit, **values}])
 
     def log_histories(self, units: list[str], history: Any, per_epoch: int) -> None:
         """Logs a stacked history, one unit per seed, one line per epoch, in place of what they logged."""
         self.forget_between(units, 0)
-        for seed, unit in enumerate(units):
-            for line in epoch_means(take_seed(history, seed), 0, per_epoch):
-                self.log(unit, **line)
+        history = fetch(history)
+        self._log(
+            [
+                {"unit": unit, **line}
+                for seed, unit in enumerate(units)
+                for line in epoch_means(take_seed(history, seed), 0, per_epoch)
+            ]
+        )
+
+    def _log(self, lines: list[dict[str, Any]]) -> None:
+        if is_writer():
+            now = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+            _append(self.path / "metrics.jsonl", [json.dumps({**plain(line), **now}) for line in lines])
 
     def metrics(self) -> list[dict[str, Any]]:
         """Returns the lines of metrics.jsonl; one that a killed process left unfinished does not count.
@@ -183,7 +191,7 @@ def _take(
             write_atomically(path / "config.json", json.dumps(header, indent=2) + "\n")
         else:
             _check_same(folder, config, resolved)
-        _append(path / "starts.jsonl", json.dumps(environment()))
+        _append(path / "starts.jsonl", [json.dumps(environment())])
     except BaseException:
         lock.release()
         raise
@@ -233,14 +241,16 @@ def epoch_means(history: Any, first_step: int, per_epoch: int) -> Iterator[dict[
         start = stop
 
 
-def _append(path: Path, line: str) -> None:
-    """Appends a line, after cutting off one that a killed process left unfinished."""
+def _append(path: Path, lines: list[str]) -> None:
+    """Appends lines, after cutting off one that a killed process left unfinished."""
     try:
         with open(path, "ab+") as file:
-            file.seek(0)
-            complete = file.read().rfind(b"\n") + 1
-            file.truncate(complete)
-            file.write(line.encode() + b"\n")
+            size = file.tell()
+            file.seek(max(size - 1, 0))
+            if file.read(1) not in (b"", b"\n"):
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+            file.write("".join(f"{line}\n" for line in lines).encode())
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 

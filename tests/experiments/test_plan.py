@@ -16,7 +16,7 @@ from diet_jax.ensemble.retraining import train_program
 from diet_jax.ensemble.scoring import score_program
 from diet_jax.errors import InputError
 from diet_jax.experiments import costs
-from diet_jax.experiments import plan as plan_module
+from diet_jax.experiments import plan as planning
 from diet_jax.experiments.config import (
     DataConfig,
     ModelConfig,
@@ -25,22 +25,8 @@ from diet_jax.experiments.config import (
     ScoreConfig,
     SelectConfig,
 )
-from diet_jax.experiments.costs import (
-    Rate,
-    cost_of,
-    measured_batch,
-    measured_rate,
-    nbytes,
-    state_shapes,
-    step_cost,
-)
-from diet_jax.experiments.plan import (
-    count_checkpoints,
-    plan_run,
-    setup_to_plan,
-    stages,
-    trainings,
-)
+from diet_jax.experiments.costs import Rate, cost_of, nbytes, state_shapes, step_cost
+from diet_jax.experiments.plan import plan_run, setup_to_plan, stages, trainings
 from diet_jax.experiments.plan_table import bytes_text, duration
 from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.setup import prepare
@@ -144,7 +130,7 @@ def test_the_measured_step_is_bounded(monkeypatch, tmp_path):
     data = DataConfig(name="cifar10", data_dir=str(tmp_path))
     setup, _ = setup_to_plan(dataclasses.replace(CIFAR10, data=data))
     step = step_cost(setup)
-    batch = measured_batch(setup, step)
+    batch = costs.measured_batch(setup, step)
     assert batch == 16
     assert batch / 128 * step.flops < costs.CPU_MEASURED_FLOPS == 2**36
     # The same rule where it is quick to follow through: 3 of 20 examples would fit.
@@ -152,7 +138,7 @@ def test_the_measured_step_is_bounded(monkeypatch, tmp_path):
     step = step_cost(setup)
     monkeypatch.setattr(costs, "CPU_MEASURED_FLOPS", int(3.5 / 20 * step.flops))
     monkeypatch.setattr(costs, "SECONDS", 1e-9)
-    assert measured_rate(setup, step).source == "measured here in one step of training on 2 examples"
+    assert costs.measured_rate(setup, step).source == "measured here in one step of training on 2 examples"
 
 
 @pytest.mark.parametrize("width", [24, 400])
@@ -189,7 +175,7 @@ def test_networks_side_by_side_share_the_time_and_not_the_memory(monkeypatch):
     config = dataclasses.replace(SMALL, score=ScoreConfig(epoch=1, num_seeds=5, how="mesh"))
     vmapped = dataclasses.replace(SMALL, retrain=RetrainConfig(num_seeds=3, how="vmap"))
     for changed, devices in ((config, 1), (config, 4)):
-        monkeypatch.setattr(plan_module, "axis_size", lambda name: devices)  # noqa: B023
+        monkeypatch.setattr(planning, "axis_size", lambda name: devices)  # noqa: B023
         setup = prepare(changed)
         first = next(stages(setup, step_cost(setup), Rate(1e9, "")))
         # Five seeds on four devices are two rounds.
@@ -220,7 +206,7 @@ def test_checkpoints_are_counted_as_they_are_saved(tmp_path):
         retrain=RetrainConfig(num_seeds=1),
         run_dir=str(tmp_path / "run"),
     )
-    planned = count_checkpoints(prepare(config))
+    planned = planning.count_checkpoints(prepare(config))
     # Scoring stops after the second of three; each of the three retrainings saves all.
     assert planned == 2 * 2 + 3 * 3
     run_prune(config)
@@ -328,7 +314,7 @@ def test_data_that_is_not_on_disk_is_planned_by_its_published_sizes(name, tmp_pa
 
 
 def test_data_larger_than_memory_is_planned_in_full(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan_module, "free_bytes", lambda: 2**30)
+    monkeypatch.setattr(planning, "free_bytes", lambda: 2**30)
     config = dataclasses.replace(
         ONE_BY_ONE,
         data=DataConfig(name="imagenet2012", data_dir=str(tmp_path)),
