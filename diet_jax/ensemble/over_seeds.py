@@ -101,7 +101,6 @@ def take_seed(stacked: Any, seed: int) -> Any:
 
         Example:
             >>> import jax.numpy as jnp
-    import numpy as np
             >>> take_seed({"w": jnp.arange(6).reshape(3, 2)}, 2)["w"].tolist()
             [4, 5]
     """
