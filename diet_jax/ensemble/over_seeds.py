@@ -96,13 +96,13 @@ def over_seeds(fn: Callable[..., Any], *, how: AnyHow = "auto") -> Callable[...,
 def take_seed(stacked: Any, seed: int) -> Any:
     """Returns one seed's slice of a stacked pytree: every leaf `[s ...]` becomes `[...]`.
 
-        Raises:
-            InputError: there is no such seed.
+    Raises:
+        InputError: there is no such seed.
 
-        Example:
-            >>> import jax.numpy as jnp
-            >>> take_seed({"w": jnp.arange(6).reshape(3, 2)}, 2)["w"].tolist()
-            [4, 5]
+    Example:
+        >>> import jax.numpy as jnp
+        >>> take_seed({"w": jnp.arange(6).reshape(3, 2)}, 2)["w"].tolist()
+        [4, 5]
     """
     num_seeds = count_seeds(stacked)
     if not 0 <= seed < num_seeds:
