@@ -1,0 +1,153 @@
+"""What run, reproduce and single commands do is one thing each: where two copies had drifted apart."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import diet_jax as dj
+from diet_jax.analysis import results, statistics
+from diet_jax.cli.main import main
+from diet_jax.ensemble import retraining
+from diet_jax.ensemble import scoring as ensemble_scoring
+from diet_jax.experiments import prune, scoring
+from diet_jax.experiments.config import DataConfig, ModelConfig, RetrainConfig, RunConfig, ScoreConfig
+from diet_jax.experiments.reproduction import outcome
+from diet_jax.experiments.reproduction import store as store_module
+from diet_jax.experiments.reproduction.store import open_store
+from diet_jax.experiments.reproduction.task import ScoreAt, Task
+from diet_jax.experiments.setup import prepare
+from diet_jax.files.arrays import load_arrays
+
+CONFIG = dj.TrainConfig(epochs=3, batch_size=20, learning_rate=0.05, schedule="cosine", augment="none")
+SMALL = RunConfig(
+    data=DataConfig("digits", num_train=400),
+    model=ModelConfig("mlp", widths=(4,)),
+    train=CONFIG,
+    score=ScoreConfig(epoch=1, num_seeds=3),
+    retrain=RetrainConfig(num_seeds=3),
+)
+
+
+def test_train_judges_streamed_data_as_run_does(image_folder, tmp_path, monkeypatch):
+    """Through shards, which a stopped command goes on from: `train` used to read everything in one pass."""
+    pytest.importorskip("grain")
+    folders, real = [], retraining.score_streamed
+
+    def watched(*args, folder, **options):
+        folders.append(folder)
+        return real(*args, folder=folder, **options)
+
+    monkeypatch.setattr(retraining, "score_streamed", watched)
+    run = tmp_path / "run"
+    main(
+        [
+            "train",
+            *("--data.name", f"folder:{image_folder}", "--data.streaming", "--run-dir", str(run)),
+            *("--model.name", "mlp", "--model.widths", "4", "--train.steps", "6", "--train.batch-size", "5"),
+            *("--train.augment", "none", "--num-seeds", "1"),
+        ]
+    )
+    assert folders == [run / "trained/retrain/everything/seed_00.shards"]
+    assert not list(run.rglob("*.shards"))
+    found, _ = load_arrays(run / "trained/retrain/everything/seed_00.npz", prune.PREDICTIONS, None)
+
+    train, test = dj.load_dataset(f"folder:{image_folder}", quiet=True)
+    config = dataclasses.replace(RunConfig().train, steps=6, batch_size=5)
+    model = dj.create_model("mlp", num_classes=3, widths=(4,))
+    trained = dj.train_ensemble(dj.seed_keys(0, "retrain", 1), model, train, test, config=config)
+    np.testing.assert_allclose(found["loss"], trained.loss[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(("how", "share"), [("vmap", 3), ("map", 1)])
+def test_announced_and_used_batch_sizes_share_the_budget(how, share, monkeypatch, tmp_path, capsys):
+    """Networks that a device works on side by side share its memory, in what is said and in what is done."""
+    asked = []
+    for module in (scoring, ensemble_scoring):
+        real = module.score_batch_sizes
+
+        def sizes(*args, real=real, at_once=1, **options):
+            asked.append(at_once)
+            return real(*args, at_once=at_once, **options)
+
+        monkeypatch.setattr(module, "score_batch_sizes", sizes)
+    real_size = retraining.model_batch_size
+
+    def judged(*args, at_once=1):
+        asked.append(at_once)
+        return real_size(*args, at_once=at_once)
+
+    monkeypatch.setattr(retraining, "model_batch_size", judged)
+    config = dataclasses.replace(
+        SMALL,
+        score=dataclasses.replace(SMALL.score, how=how, names=("el2n",)),
+        retrain=dataclasses.replace(SMALL.retrain, how=how),
+        select=dataclasses.replace(SMALL.select, fractions=(0.95,)),
+        run_dir=str(tmp_path / "run"),
+    )
+    prune.run_prune(config)
+    assert "el2n: at most" in capsys.readouterr().err
+    # Said once, used once for scoring and once for each of everything, el2n and random.
+    assert asked == [share] * 5
+
+
+def test_the_store_takes_the_ensembles_way(tmp_path, monkeypatch):
+    """All seeds and epochs in one program, all retrainings of a selection in one; nothing twice."""
+    calls = []
+    for name in ("score_ensemble", "train_ensemble"):
+        real = getattr(store_module, name)
+
+        def watched(*args, name=name, real=real, **options):
+            calls.append(name)
+            return real(*args, **options)
+
+        monkeypatch.setattr(store_module, name, watched)
+    task = Task(SMALL.data, SMALL.model, CONFIG)
+    wanted = [ScoreAt("el2n", 1), ScoreAt("el2n", 2), ScoreAt("forgetting", 2)]
+    with open_store(tmp_path / "store", None) as store:
+        scores = store.scores(task, wanted, 3)
+        assert calls == ["score_ensemble"]
+        keep = dj.keep_highest(scores[wanted[0]].mean(axis=0), 0.95)
+        accuracy = store.accuracies(task, {"all": None, "most": keep}, 2)
+        assert calls == ["score_ensemble", "train_ensemble", "train_ensemble"]
+        store.scores(task, wanted, 3)
+        store.accuracies(task, {"most": keep}, 2)
+        assert len(calls) == 3
+
+    train, test = prepare(SMALL).splits
+    model = dj.create_model("mlp", num_classes=10, widths=(4,))
+    keys = dj.seed_keys(0, "score", 3)
+    options = {"config": CONFIG, "names": ("el2n", "forgetting"), "how": "loop"}
+    early, later = (dj.score_ensemble(keys, model, train, step=s, **options).scores for s in (20, 40))
+    for at, expected in zip(wanted, (early["el2n"], later["el2n"], later["forgetting"]), strict=True):
+        # The programs of the loop are others: they agree to rounding, which training enlarges.
+        np.testing.assert_allclose(scores[at], expected, rtol=1e-3, atol=1e-5)
+    keys = dj.seed_keys(0, "retrain", 2)
+    trained = dj.train_ensemble(keys, model, train, test, config=CONFIG, keep=keep, how="loop")
+    # One of 719 test examples may fall on the other side.
+    np.testing.assert_allclose(
+        accuracy["most"], (trained.predicted == test.labels).mean(axis=1), atol=2.1 / 719
+    )
+
+
+def test_tables_and_figures_compare_with_the_same_statistics():
+    one, other = np.array([0.91, 0.93, 0.95]), np.array([0.90, 0.93, 0.91])
+    compared = statistics.Comparison.of(one, other)
+    paired = one - other
+    assert compared.mean == pytest.approx(paired.mean())
+    assert compared.error == pytest.approx(paired.std(ddof=1) / np.sqrt(3))
+    labels = np.arange(100) % 2
+    predicted = np.stack([np.where(np.arange(100) < 100 * a, labels, 1 - labels) for a in one])
+    rows = results.to_rows(
+        [
+            results.Result.from_predictions(name, 1.0, 10, 5, values, labels)
+            for name, values in (("everything", predicted[::-1]), ("el2n", predicted))
+        ]
+    )
+    expected = statistics.Comparison.of(one, one[::-1])
+    assert rows[1]["minus_everything"] == pytest.approx(expected.mean)
+    assert rows[1]["minus_everything_error"] == pytest.approx(expected.error)
+    (line,) = [outcome.series("el2n", [1.0], [one])]
+    assert (line["low"][0], line["high"][0]) == pytest.approx(np.percentile(one, [16, 84]).tolist())
+    band = rows[1]["accuracy_p16"], rows[1]["accuracy_p84"]
+    assert band == pytest.approx((line["low"][0], line["high"][0]))
