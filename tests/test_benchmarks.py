@@ -20,7 +20,9 @@ from diet_jax.data.sources.tfds.write import write_prepared
 from diet_jax.devices.progress import Progress
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py") if "class Options" in path.read_text())
+SCRIPTS = sorted(
+    path.stem for path in BENCHMARKS.glob("*.py") if "class Options" in path.read_text(encoding="utf-8")
+)
 
 sys.path.insert(0, str(BENCHMARKS))
 

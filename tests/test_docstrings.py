@@ -12,14 +12,14 @@ PACKAGE = Path(diet_jax.__file__).parent
 MODULES = sorted(
     ".".join(("diet_jax", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
     for path in PACKAGE.rglob("*.py")
-    if path.name != "__main__.py" and ">>>" in path.read_text()
+    if path.name != "__main__.py" and ">>>" in path.read_text(encoding="utf-8")
 )
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings(name):
     module = importlib.import_module(name)
-    source = Path(module.__file__).read_text()
+    source = Path(module.__file__).read_text(encoding="utf-8")
     finder = doctest.DocTestFinder(exclude_empty=True)
     runner = doctest.DocTestRunner()
     found = [test for test in finder.find(module, name) if test.examples]

@@ -64,7 +64,7 @@ def imports(path: Path, *, at_module_level: bool = False) -> set[str]:
             if not (at_module_level and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)):
                 visit(child)
 
-    visit(ast.parse(path.read_text()))
+    visit(ast.parse(path.read_text(encoding="utf-8")))
     return found
 
 
@@ -100,7 +100,7 @@ def test_imports_point_down(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_private_names_stay_in_their_module(path):
     """A name with a leading underscore is used where it is defined and nowhere else."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     modules = {name.rsplit(".", 1)[-1] for name in imports(path) if name.startswith("diet_jax.")}
     used = [name.rsplit(".", 1)[-1] for name in imports(path) if name.startswith("diet_jax.")]
     used += [
@@ -135,7 +135,7 @@ NAMESPACES = ("connectivity", "noise", "ntk")
 
 
 def test_public_names_stand_once_and_where_they_are_defined():
-    stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
     homes = {
         alias.name: node.module
         for node in stub.body

@@ -37,25 +37,35 @@ def supervised(work: Callable[[], None], *, verdict_seconds: float, connection: 
         stream.flush()
     with tempfile.TemporaryFile() as native:
         read_end, write_end = os.pipe()
+        stoppers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        children: list[int] = []
+        asked: list[int] = []
+
+        def stop(number: int, _: Any = None) -> None:
+            asked.append(number)
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, number)
+                if len(asked) == 1:  # Native code that waits for other processes does not hear it.
+                    timer = threading.Timer(SECONDS_TO_STOP, os.kill, (child, signal.SIGKILL))
+                    timer.daemon = True
+                    timer.start()
+
+        # Before there is a child, for one that comes in between must not end this process alone.
+        before = [signal.signal(number, stop) for number in stoppers]
         child = os.fork()
         if child == 0:
+            for number, handler in zip(stoppers, before, strict=True):
+                signal.signal(number, handler)
             os.close(write_end)
             _run(work, native, read_end, verdict_seconds)
         os.close(read_end)
         # The child has a process group of its own, so it gets each signal once, from here.
-        asked: list[int] = []
-
-        def stop(number: int, _: Any) -> None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, number)
-            if not asked:  # Native code that waits for other processes does not hear it.
-                timer = threading.Timer(SECONDS_TO_STOP, os.kill, (child, signal.SIGKILL))
-                timer.daemon = True
-                timer.start()
-            asked.append(number)
-
-        stoppers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = [signal.signal(number, stop) for number in stoppers]
+        children.append(child)
+        if asked:
+            number = asked[0]
+            asked.clear()
+            stop(number)
         _, status = os.waitpid(child, 0)
         for number, handler in zip(stoppers, before, strict=True):
             signal.signal(number, handler)

@@ -207,7 +207,7 @@ def test_a_run_leaves_everything_a_reader_needs(finished):
     for name in ("accuracy", "scores_el2n", "examples_forgetting"):
         with Image.open(finished / "figures" / f"{name}.png") as image:
             assert min(image.size) > 300
-    assert "| el2n | 0.5 | 539 |" in (finished / "table.md").read_text()
+    assert "| el2n | 0.5 | 539 |" in (finished / "table.md").read_text(encoding="utf-8")
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in lines if line["unit"] == "retrain/random_keep0.5/seed_01"]
     assert steps[-1] == 66

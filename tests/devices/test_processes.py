@@ -415,7 +415,7 @@ import os, signal, sys, time
 from diet_jax.devices import supervise
 supervise.SECONDS_TO_STOP = 0.5
 def work():
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
+    signal.signal({int(number)}, signal.SIG_IGN)
     os.kill(os.getppid(), {int(number)})
     time.sleep(60)
 sys.exit(supervise.supervised(work, verdict_seconds=1, connection="there"))
