@@ -4,7 +4,9 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax.numpy as jnp
 
 from diet_jax.errors import InputError
 from diet_jax.options.registry import Registry
@@ -83,6 +85,10 @@ class Score:
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
             raise InputError(f"the name of a score must be letters, digits and _, got {self.name!r}")
+        if self.reads not in get_args(Reads):
+            raise InputError(
+                f"{self.name}: reads must be one of {', '.join(get_args(Reads))}; got {self.reads!r}"
+            )
         if (self.reads == "dynamics") != (self.fold is not None):
             raise InputError(
                 f"{self.name}: a score that reads dynamics, and no other, has a fold; it reads {self.reads}"
@@ -102,7 +108,8 @@ class Score:
     def definition(self) -> str:
         """Label, formula and options, for score files."""
         chosen = {} if self.options is None else vars(self.options)
-        options = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in chosen.items())
+        values = {name: f"{value:g}" if isinstance(value, float) else value for name, value in chosen.items()}
+        options = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())
         return f"{self.label}: {self.formula}" + (f" ({options})" if options else "")
 
     def with_options(self, options: Any) -> "Score":
@@ -121,7 +128,20 @@ class Score:
 @functools.lru_cache(maxsize=256)
 def _function(score: Score, model: Any) -> Callable[..., Any]:
     options = {} if score.options is None else vars(score.options)
-    return score.build(model, **options) if score.of_examples else score.build(**options)
+    if not score.of_examples:
+        return score.build(**options)
+    function = score.build(model, **options)
+
+    def checked(variables: Any, images: Any, labels: Any) -> Any:
+        values = function(variables, images, labels)
+        if getattr(values, "shape", None) != (len(images),) or not jnp.issubdtype(values.dtype, jnp.floating):
+            got = f"{getattr(values, 'dtype', type(values).__name__)} {getattr(values, 'shape', '')}"
+            raise InputError(
+                f"the score {score.name} must return float [{len(images)}], one per image; got {got}"
+            )
+        return values
+
+    return checked
 
 
 SCORES: Registry[Score] = Registry("score", package="diet_jax.scores")

@@ -116,9 +116,10 @@ def test_the_function_is_the_same_object_again(model):
         ({"name": "two words"}, "letters, digits and _"),
         ({"reads": "dynamics"}, "has a fold; it reads dynamics"),
         ({"fold": SEEN.fold}, "has a fold; it reads logits"),
+        ({"reads": "logit"}, "reads must be one of logits, gradients"),
     ],
 )
-def test_what_cannot_be_a_score(changes, message):
+def test_what_cannot_be_a_score(changes, message, unchecked_types):
     with pytest.raises(dj.InputError, match=message):
         dataclasses.replace(SCALED, **changes)
 
@@ -139,3 +140,23 @@ def test_a_fold_is_part_of_the_training_state(model, train_split):
     shapes = jax.eval_shape(lambda: init_state(KEYS[0], train_split.image_shape, 50, program=program))
     assert list(shapes.dynamics) == ["seen"]
     assert shapes.dynamics["seen"].shape == (50,)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (lambda logits: logits[0], r"wrong must return float \[8\], one per image; got float32 \(3,\)"),
+        (lambda logits: jnp.argmax(logits, axis=-1), r"got int32 \(8,\)"),
+        (lambda logits: 0.5, "got float"),
+    ],
+)
+def test_a_function_that_returns_something_else_is_named(model, train_split, values, message):
+    def build_wrong(model):
+        return lambda variables, images, labels: values(model.predict(variables, images))
+
+    wrong = dj.Score(
+        name="wrong", label="wrong", formula="wrong", reference="none", reads="logits", build=build_wrong
+    )
+    for how in ("map", "loop"):
+        with pytest.raises(dj.InputError, match=message):
+            scores_of(model, train_split, wrong, how=how, batch_size=8)
