@@ -6,8 +6,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import jax.numpy as jnp
+
 from diet_jax.errors import InputError
 from diet_jax.options.registry import Registry
+from diet_jax.types import Array
+
+# What else the files of scores hold, and what NumPy's function that writes them is given by name.
+RESERVED = ("ids", "header", "file", "allow_pickle")
 
 Reads = Literal["logits", "gradients", "features", "dynamics", "inputs", "nothing"]
 
@@ -83,6 +89,12 @@ class Score:
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
             raise InputError(f"the name of a score must be letters, digits and _, got {self.name!r}")
+        if self.name in RESERVED:
+            raise InputError(f"a score cannot be called {self.name}, nor {', '.join(RESERVED)}")
+        if self.options is not None and not (
+            dataclasses.is_dataclass(self.options) and self.options.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        ):
+            raise InputError(f"{self.name}: options must be a frozen dataclass, got {self.options!r}")
         if (self.reads == "dynamics") != (self.fold is not None):
             raise InputError(
                 f"{self.name}: a score that reads dynamics, and no other, has a fold; it reads {self.reads}"
@@ -102,7 +114,7 @@ class Score:
     def definition(self) -> str:
         """Label, formula and options, for score files."""
         chosen = {} if self.options is None else vars(self.options)
-        options = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in chosen.items())
+        options = ", ".join(f"{name.replace('_', ' ')} {_words(value)}" for name, value in chosen.items())
         return f"{self.label}: {self.formula}" + (f" ({options})" if options else "")
 
     def with_options(self, options: Any) -> "Score":
@@ -118,10 +130,35 @@ class Score:
         return _function(self, model if self.of_examples else None)
 
 
+def _words(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+
+
 @functools.lru_cache(maxsize=256)
 def _function(score: Score, model: Any) -> Callable[..., Any]:
     options = {} if score.options is None else vars(score.options)
-    return score.build(model, **options) if score.of_examples else score.build(**options)
+    if not score.of_examples:
+        return score.build(**options)
+    return functools.partial(_of_examples, score.name, score.build(model, **options))
+
+
+def _of_examples(name: str, fn: Callable[..., Any], variables: Any, images: Any, labels: Any) -> Array:
+    return checked_values(fn(variables, images, labels), len(labels), name)
+
+
+def checked_values(values: Any, num_examples: int, name: str) -> Array:
+    """Returns what a score's function returned as floats `[n]`: integers and short floats as float32.
+
+    Raises:
+        InputError: it is not one real number for each example.
+    """
+    if getattr(values, "shape", None) != (num_examples,) or jnp.iscomplexobj(values):
+        got = f"{values.dtype} of shape {values.shape}" if hasattr(values, "shape") else repr(values)
+        raise InputError(
+            f"the score {name} must return one real number for each example, [{num_examples}], got {got}"
+        )
+    values = jnp.asarray(values)
+    return values if values.dtype in (jnp.float32, jnp.float64) else values.astype(jnp.float32)
 
 
 SCORES: Registry[Score] = Registry("score", package="diet_jax.scores")
@@ -141,5 +178,14 @@ def resolve_scores(names: Iterable[Score | str]) -> tuple[Score, ...]:
 
 
 def folds_of(scores: Iterable[Score]) -> tuple[Fold, ...]:
-    """Returns what a training must fold for some scores, each once."""
-    return tuple({score.fold.name: score.fold for score in scores if score.fold is not None}.values())
+    """Returns what a training must fold for some scores, each once.
+
+    Raises:
+        InputError: two different folds have one name: each would overwrite what the other remembers.
+    """
+    folds = tuple(dict.fromkeys(score.fold for score in scores if score.fold is not None))
+    names = [fold.name for fold in folds]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"different folds are called {', '.join(twice)}; give each a name of its own")
+    return folds
