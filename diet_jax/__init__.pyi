@@ -69,6 +69,7 @@ from .scores.score import SCORES as SCORES
 from .scores.score import Fold as Fold
 from .scores.score import Score as Score
 from .selection.detection import detection_quality as detection_quality
+from .selection.file import KeepFile as KeepFile
 from .selection.masks import kept_indices as kept_indices
 from .selection.masks import num_kept as num_kept
 from .selection.masks import tie_mass as tie_mass

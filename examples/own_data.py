@@ -26,7 +26,7 @@ def load_blobs(*, data_dir, cache_dir, quiet):
 
 BLOBS = dj.SOURCES.register(dj.Source(name="blobs", about="noise around 0 and around 1", load=load_blobs))
 
-CONFIG = RunConfig(data=DataConfig(name="blobs"))
+CONFIG = RunConfig(run_dir="runs/own-data", data=DataConfig(name="blobs"))
 
 if __name__ == "__main__":
     train, test = dj.load_dataset("blobs")

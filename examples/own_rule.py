@@ -44,7 +44,7 @@ MEAN_RANK = dj.RULES.register(
     )
 )
 
-CONFIG = RunConfig(select=SelectConfig(method="mean_rank", fractions=(0.3, 0.5)))
+CONFIG = RunConfig(run_dir="runs/own-rule", select=SelectConfig(method="mean_rank", fractions=(0.3, 0.5)))
 
 if __name__ == "__main__":
     rng = np.random.default_rng(0)

@@ -45,7 +45,7 @@ UNSURE = dj.SCORES.register(
     )
 )
 
-CONFIG = RunConfig(score=ScoreConfig(names=("unsure", "el2n"), num_seeds=4))
+CONFIG = RunConfig(run_dir="runs/own-score", score=ScoreConfig(names=("unsure", "el2n"), num_seeds=4))
 
 if __name__ == "__main__":
     train = dj.load_dataset("digits").train

@@ -35,8 +35,7 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         "IPYTHONDIR": str(folder / "ipython"),
-        # As a reader runs it: neither the tests' compiler flags nor a debugger's messages.
-        "XLA_FLAGS": "",
+        # As a reader runs it: without a debugger's messages.
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
     client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}})

@@ -5,8 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import diet_jax
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import RunConfig
+
+# Beside the package, or where an installation puts them.
+PLACES = (Path(diet_jax.__file__).parents[1] / "configs", Path(sys.prefix) / "share/diet_jax/configs")
 
 
 def run_file(path: str) -> Any:
@@ -21,8 +25,8 @@ def run_file(path: str) -> Any:
     file = Path(path)
     if not file.is_file():
         raise InputError(
-            f"no config file {path}; those of the project are in configs/ of its repository, and after an "
-            f"installation in {Path(sys.prefix) / 'share/diet_jax/configs'}"
+            f"no config file {path}; those of the project are in "
+            f"{next((str(place) for place in PLACES if place.is_dir()), 'configs/ of its repository')}"
         )
     spec = importlib.util.spec_from_file_location(f"diet_jax_config_{file.stem}", file)
     if spec is None or spec.loader is None:

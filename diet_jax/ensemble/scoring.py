@@ -310,7 +310,7 @@ def _checked_steps(step: int | tuple[int, ...], num_steps: int) -> tuple[int, ..
         asked = tuple(map(operator.index, step if isinstance(step, tuple) else (step,)))
     except TypeError as error:
         raise InputError(f"step must be an integer, or a tuple of them, got {step!r}") from error
-    steps = tuple(check_updates(one, num_steps) for one in asked)
+    steps = tuple(check_updates(one, num_steps, "step") for one in asked)
     if not steps or any(one >= other for one, other in itertools.pairwise(steps)):
         raise InputError(f"step must be a number, or several in ascending order; got {step}")
     return steps

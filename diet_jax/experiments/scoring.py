@@ -155,6 +155,12 @@ def _save(
     """Writes the score file of all seeds; says how many examples have an infinite mean, if any."""
     file = ScoreFile.from_seeds(score, per_seed, train, step=step, provenance=provenance)
     file.save(folder / f"{score.name}.npz")
+    undefined = int(np.isnan(file.scores).sum())
+    if undefined:
+        say(
+            f"warning: {file.name} is NaN for {undefined:,} of {len(file.scores):,} examples; no "
+            f"selection can be made by it"
+        )
     if file.num_infinite:
         seeds = int(np.isinf(file.per_seed).sum())
         say(

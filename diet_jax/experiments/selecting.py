@@ -9,6 +9,7 @@ import numpy as np
 from diet_jax.analysis.results import FULL, RANDOM
 from diet_jax.data.dataset import fingerprint
 from diet_jax.devices.progress import say
+from diet_jax.errors import InputError
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup
 from diet_jax.options.plain import plain
@@ -67,8 +68,8 @@ def mask_of(
         facts["ties"] = ties._asdict()
         if ties.tied:
             say(
-                f"{name}, keep {fraction:g}: {ties.tied:,} examples tie at the edge of the selection, "
-                f"{ties.kept:,} of them are kept by lot"
+                f"{name}, keep {fraction:g}: {ties.tied:,} examples share scores that are both kept and left "
+                f"out, {ties.kept:,} of them are kept"
             )
     return keep, facts
 
@@ -93,7 +94,10 @@ def select_stage(setup: Setup, folder: RunFolder, files: list[ScoreFile]) -> lis
         for name, (keep, provenance) in masks.items():
             selection = Selection(name, fraction, keep)
             for each in np.atleast_2d(keep):
-                check_keep(train, each, config.train)
+                try:
+                    check_keep(train, each, config.train)
+                except InputError as error:
+                    raise InputError(f"{name}, keep {fraction:g}: {error}") from error
             mask = KeepFile(keep, train.ids, f"{train.name}/{train.split}", train.fingerprint, provenance)
             mask.save(folder.path / "masks" / f"{selection.name}.npz")
             selections.append(selection)

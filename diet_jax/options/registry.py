@@ -58,8 +58,8 @@ class Registry(Generic[Item]):
         # A module that runs twice, such as a config file, defines the same thing anew.
         if other != item and _origin(other) != _origin(item):
             raise InputError(
-                f"there is another {self._kind} called {item.name!r} ({', '.join(_origin(other))}); choose "
-                f"another name"
+                f"two things want to be the {self._kind} {item.name!r}: {', '.join(_origin(other))} and "
+                f"{', '.join(_origin(item))}; choose another name for one"
             )
         self._items[item.name] = item
         return item

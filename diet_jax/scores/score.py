@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 
@@ -95,6 +95,10 @@ class Score:
             dataclasses.is_dataclass(self.options) and self.options.__dataclass_params__.frozen  # type: ignore[attr-defined]
         ):
             raise InputError(f"{self.name}: options must be a frozen dataclass, got {self.options!r}")
+        if self.reads not in get_args(Reads):
+            raise InputError(
+                f"{self.name}: reads must be one of {', '.join(get_args(Reads))}; got {self.reads!r}"
+            )
         if (self.reads == "dynamics") != (self.fold is not None):
             raise InputError(
                 f"{self.name}: a score that reads dynamics, and no other, has a fold; it reads {self.reads}"
@@ -114,7 +118,8 @@ class Score:
     def definition(self) -> str:
         """Label, formula and options, for score files."""
         chosen = {} if self.options is None else vars(self.options)
-        options = ", ".join(f"{name.replace('_', ' ')} {_words(value)}" for name, value in chosen.items())
+        values = {name: f"{value:g}" if isinstance(value, float) else value for name, value in chosen.items()}
+        options = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())
         return f"{self.label}: {self.formula}" + (f" ({options})" if options else "")
 
     def with_options(self, options: Any) -> "Score":
@@ -130,10 +135,6 @@ class Score:
         return _function(self, model if self.of_examples else None)
 
 
-def _words(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
-
-
 @functools.lru_cache(maxsize=256)
 def _function(score: Score, model: Any) -> Callable[..., Any]:
     options = {} if score.options is None else vars(score.options)
@@ -143,22 +144,20 @@ def _function(score: Score, model: Any) -> Callable[..., Any]:
 
 
 def _of_examples(name: str, fn: Callable[..., Any], variables: Any, images: Any, labels: Any) -> Array:
-    return checked_values(fn(variables, images, labels), len(labels), name)
+    return checked_values(fn(variables, images, labels), len(images), name)
 
 
 def checked_values(values: Any, num_examples: int, name: str) -> Array:
-    """Returns what a score's function returned as floats `[n]`: integers and short floats as float32.
+    """Returns what a score's function returned, float `[n]`; floats of 16 bits, which files lack, as float32.
 
     Raises:
-        InputError: it is not one real number for each example.
+        InputError: it is not one float for each example.
     """
-    if getattr(values, "shape", None) != (num_examples,) or jnp.iscomplexobj(values):
-        got = f"{values.dtype} of shape {values.shape}" if hasattr(values, "shape") else repr(values)
-        raise InputError(
-            f"the score {name} must return one real number for each example, [{num_examples}], got {got}"
-        )
+    if getattr(values, "shape", None) != (num_examples,) or not jnp.issubdtype(values.dtype, jnp.floating):
+        got = f"{getattr(values, 'dtype', type(values).__name__)} {getattr(values, 'shape', '')}"
+        raise InputError(f"the score {name} must return float [{num_examples}], one per image; got {got}")
     values = jnp.asarray(values)
-    return values if values.dtype in (jnp.float32, jnp.float64) else values.astype(jnp.float32)
+    return values if values.dtype.itemsize >= 4 else values.astype(jnp.float32)
 
 
 SCORES: Registry[Score] = Registry("score", package="diet_jax.scores")

@@ -9,11 +9,8 @@ import numpy as np
 
 from diet_jax.errors import InputError
 from diet_jax.selection.masks import checked_scores, num_kept
-from diet_jax.selection.rule import RULES, Rule
+from diet_jax.selection.rule import DEFAULT_TIE_SEED, RULES, Rule
 from diet_jax.types import PRNGKey
-
-# Ties are broken by random bits from this key unless the caller brings one.
-DEFAULT_TIE_SEED = 0
 
 
 def keep_highest(scores: Any, fraction: float, *, key: PRNGKey | None = None) -> np.ndarray:
@@ -121,12 +118,22 @@ def keep_random(key: PRNGKey, num_examples: int, fraction: float) -> np.ndarray:
     return keep_lowest(_random_bits(key, num_examples).astype(np.float64), fraction, key=key)
 
 
-def _keep_ranks(scores: np.ndarray, first: int, stop: int, key: PRNGKey | None) -> np.ndarray:
+def ranked_rows(scores: Any, key: PRNGKey | None = None) -> np.ndarray:
+    """Returns the rows of the examples by rising score, int64 `[n]`; the key decides between equal ones.
+
+    Example:
+        >>> ranked_rows([0.5, 0.1, 0.9]).tolist()
+        [1, 0, 2]
+    """
+    scores = checked_scores(scores)
     key = jax.random.key(DEFAULT_TIE_SEED) if key is None else key
     # lexsort's last key is the first to sort by; random bits decide between equal scores.
-    order = np.lexsort((_random_bits(key, len(scores)), scores))
+    return np.lexsort((_random_bits(key, len(scores)), scores))
+
+
+def _keep_ranks(scores: np.ndarray, first: int, stop: int, key: PRNGKey | None) -> np.ndarray:
     keep = np.zeros(len(scores), bool)
-    keep[order[first:stop]] = True
+    keep[ranked_rows(scores, key)[first:stop]] = True
     return keep
 
 

@@ -5,11 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from diet_jax.errors import InputError
 from diet_jax.options.registry import Registry
+from diet_jax.selection.masks import num_kept
 from diet_jax.types import PRNGKey
+
+# Ties are broken by random bits from this key unless the caller brings one.
+DEFAULT_TIE_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Rule:
         words: what it does, after "keep", such as "the highest scores".
         reference: where it was proposed.
         select: `(scores, ..., fraction, *, key, **options) -> bool [n]`, a vector float `[n]` for each of the
-            `num_scores`; `key` decides between equal scores.
+            `num_scores`; `key` decides between equal scores. Exactly `num_kept(n, fraction)` are kept.
         num_scores: how many scores it reads.
         options: a frozen dataclass with the defaults of its own options, or None; its fields are keyword
             arguments of `select`, and options of config and command line.
@@ -58,7 +63,7 @@ class Rule:
         return {} if self.options is None else dict(vars(self.options))
 
     def __call__(self, *scores: Any, fraction: float, key: PRNGKey | None = None) -> np.ndarray:
-        """Returns the keep mask bool `[n]` of as many scores as the rule reads.
+        """Returns the keep mask bool `[n]` of as many scores as the rule reads; a fixed key by default.
 
         Raises:
             InputError: another number of scores, or what the rule's function refuses.
@@ -66,6 +71,7 @@ class Rule:
         if len(scores) != self.num_scores:
             raise InputError(f"the rule {self.name} reads {self.num_scores} scores, got {len(scores)}")
         self.check_fraction(fraction)
+        key = jax.random.key(DEFAULT_TIE_SEED) if key is None else key
         # Copies: a rule that writes into its scores changes neither those of the next fraction nor a figure.
         own = [np.array(one) for one in scores]
         keep = np.asarray(self.select(*own, fraction, key=key, **self.chosen))
@@ -73,6 +79,12 @@ class Rule:
             raise InputError(
                 f"the rule {self.name} must return a mask bool {np.shape(scores[0])}, got {keep.dtype} of "
                 f"shape {keep.shape}"
+            )
+        count = num_kept(len(keep), fraction)
+        if np.count_nonzero(keep) != count:
+            raise InputError(
+                f"the rule {self.name} must keep {count} of {len(keep)} examples for the keep fraction "
+                f"{fraction:g}, it keeps {np.count_nonzero(keep)}: no selection shrinks or grows silently"
             )
         return keep
 

@@ -264,13 +264,13 @@ def steps_per_call(program: Program, image_shape: tuple[int, int, int]) -> int:
     )
 
 
-def check_updates(num_updates: int | None, num_steps: int) -> int:
-    """Returns the step to stop at: the end of the schedule unless `num_updates` names an earlier one."""
+def check_updates(num_updates: int | None, num_steps: int, name: str = "num_updates") -> int:
+    """Returns the step to stop at: the end of the schedule unless the argument names an earlier one."""
     if num_updates is None:
         return num_steps
     if not 0 <= num_updates <= num_steps:
         raise InputError(
-            f"num_updates must lie between 0 and the {num_steps} steps of the training, got {num_updates}"
+            f"{name} must lie between 0 and the {num_steps} steps of the training, got {num_updates}"
         )
     return num_updates
 

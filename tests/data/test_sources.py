@@ -169,7 +169,7 @@ def test_what_a_source_cannot_do_is_told_with_a_way_out():
 
 
 def test_two_sources_of_one_name_are_refused():
-    with pytest.raises(dj.InputError, match="another source of data sets called 'digits'"):
+    with pytest.raises(dj.InputError, match="want to be the source of data sets 'digits'"):
         source("digits")
     np.testing.assert_array_equal(dj.load_dataset("digits").train.image_shape, (8, 8, 1))
 

@@ -67,7 +67,7 @@ def test_one_name_is_one_thing():
     registry = Registry("score", package="diet_jax.options")
     score = registry.register(a_score(a_function))
     assert registry.register(score) is score
-    with pytest.raises(dj.InputError, match=r"another score called 'own' \(.*a_function\)"):
+    with pytest.raises(dj.InputError, match=r"the score 'own': .*a_function and .*another_function"):
         registry.register(a_score(another_function))
     assert registry.find("own") is score
 

@@ -96,7 +96,7 @@ def test_a_ready_made_model(name):
 def test_a_resnet_with_imagenets_stem():
     """Its max-pool hands each example's gradient to the largest of overlapping windows."""
     model = dj.create_model("resnet50", num_classes=4, width=2, stem="imagenet")
-    model = dj.from_linen(model.module.clone(stage_sizes=(1, 1)))
+    model = dj.from_linen(model.module.clone(stage_sizes=(1,)))
     variables = filled(jax.eval_shape(lambda: model.init(KEY, (16, 16, 3))))
     images = normal(2, 16, 16, 3)
     agrees(dj.example_loss(model.predict, variables.model_state), variables.params, images, LABELS)

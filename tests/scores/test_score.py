@@ -118,9 +118,10 @@ def test_the_function_is_the_same_object_again(model):
         ({"options": {"scale": 1.0}}, "options must be a frozen dataclass"),
         ({"reads": "dynamics"}, "has a fold; it reads dynamics"),
         ({"fold": SEEN.fold}, "has a fold; it reads logits"),
+        ({"reads": "logit"}, "reads must be one of logits, gradients"),
     ],
 )
-def test_what_cannot_be_a_score(changes, message):
+def test_what_cannot_be_a_score(changes, message, unchecked_types):
     with pytest.raises(dj.InputError, match=message):
         dataclasses.replace(SCALED, **changes)
 
@@ -168,10 +169,11 @@ def returning(make, **changes):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda labels: labels[:, None],
-        lambda labels: labels[1:],
-        lambda labels: jnp.concatenate([labels, labels]),
-        lambda labels: labels.mean(),
+        lambda labels: labels[:, None].astype(jnp.float32),
+        lambda labels: labels[1:].astype(jnp.float32),
+        lambda labels: labels,
+        lambda labels: jnp.zeros(2 * len(labels)),
+        lambda labels: jnp.float32(1),
         lambda labels: 1.0,
         lambda labels: None,
         lambda labels: labels.astype(jnp.complex64),
@@ -180,16 +182,16 @@ def returning(make, **changes):
 def test_a_score_that_returns_something_else_is_refused(model, train_split, how, make):
     """A batch of twice the length was cut in a loop, without a word."""
     options = {"config": CONFIG, "step": 1, "how": how, "batch_size": 8}
-    with pytest.raises(dj.InputError, match="mine must return one real number for each example"):
+    with pytest.raises(dj.InputError, match="the score mine must return float"):
         dj.score_ensemble(KEYS, model, train_split, names=[returning(make)], **options)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bool_, jnp.int32, jnp.bfloat16])
-def test_other_kinds_of_numbers_become_float32(model, train_split, dtype):
-    own = returning(lambda labels: labels.astype(dtype))
+def test_short_floats_become_float32(model, train_split):
+    """A file that holds bfloat16 cannot be read."""
+    own = returning(lambda labels: labels.astype(jnp.bfloat16))
     found = dj.score_ensemble(KEYS, model, train_split, config=CONFIG, step=1, names=[own]).scores["mine"]
     assert found.dtype == np.float32
-    np.testing.assert_array_equal(found[0], train_split.labels.astype(dtype).astype(np.float32))
+    np.testing.assert_array_equal(found[0], train_split.labels.astype(np.float32))
 
 
 @pytest.mark.parametrize("how", ["map", "loop"])
@@ -210,3 +212,23 @@ def test_a_fold_is_part_of_the_training_state(model, train_split):
     shapes = jax.eval_shape(lambda: init_state(KEYS[0], train_split.image_shape, 50, program=program))
     assert list(shapes.dynamics) == ["seen"]
     assert shapes.dynamics["seen"].shape == (50,)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (lambda logits: logits[0], r"wrong must return float \[8\], one per image; got float32 \(3,\)"),
+        (lambda logits: jnp.argmax(logits, axis=-1), r"got int32 \(8,\)"),
+        (lambda logits: 0.5, "got float"),
+    ],
+)
+def test_a_function_that_returns_something_else_is_named(model, train_split, values, message):
+    def build_wrong(model):
+        return lambda variables, images, labels: values(model.predict(variables, images))
+
+    wrong = dj.Score(
+        name="wrong", label="wrong", formula="wrong", reference="none", reads="logits", build=build_wrong
+    )
+    for how in ("map", "loop"):
+        with pytest.raises(dj.InputError, match=message):
+            scores_of(model, train_split, wrong, how=how, batch_size=8)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import diet_jax as dj
-from diet_jax.selection.ranks import HIGHEST, LOWEST, WINDOW, WindowOptions
+from diet_jax.selection.ranks import HIGHEST, LOWEST, WINDOW, WindowOptions, ranked_rows
 
 SCORES = np.random.default_rng(0).normal(size=50)
 
@@ -74,3 +74,21 @@ def test_what_cannot_be_a_rule():
         dataclasses.replace(HIGHEST, name="two words")
     with pytest.raises(dj.InputError, match="num_scores must be at least 1, got 0"):
         dataclasses.replace(HIGHEST, name="none", num_scores=0)
+
+
+def test_a_rule_keeps_as_many_as_the_fraction_says():
+    """Else it would be compared with a random subset of another size."""
+    few = dataclasses.replace(HIGHEST, name="few", select=lambda s, fraction, *, key: dj.keep_highest(s, 0.1))
+    with pytest.raises(
+        dj.InputError, match=r"must keep 15 of 50 examples for the keep fraction 0\.3, it keeps 5"
+    ):
+        few(SCORES, fraction=0.3)
+
+
+def test_ties_are_broken_by_the_key_and_a_fixed_one_by_default():
+    tied = np.zeros(50)
+    np.testing.assert_array_equal(HIGHEST(tied, fraction=0.3), HIGHEST(tied, fraction=0.3))
+    other = HIGHEST(tied, fraction=0.3, key=dj.seed_keys(3, "tie_break", 1)[0])
+    assert (other != HIGHEST(tied, fraction=0.3)).any()
+    np.testing.assert_array_equal(np.sort(ranked_rows(tied)), np.arange(50))
+    np.testing.assert_array_equal(ranked_rows(SCORES), np.argsort(SCORES))
