@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 Verdict = Literal["yes", "no", "unclear"]
 # A difference counts if it is this many times its standard error; with one seed there is none.
@@ -66,5 +65,7 @@ class Comparison:
 
 def spearman(first: Any, second: Any) -> float:
     """Returns the rank correlation; infinite values rank highest, ties share their mean rank."""
+    from scipy import stats  # Slow to import, and seldom needed.
+
     ranks = [stats.rankdata(values) for values in (first, second)]
     return float(np.corrcoef(*ranks)[0, 1])

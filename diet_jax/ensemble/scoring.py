@@ -26,8 +26,8 @@ from diet_jax.ensemble.over_seeds import (
 from diet_jax.ensemble.passes import BatchSize, map_dataset, map_examples_of, model_batch_size
 from diet_jax.ensemble.shards import score_streamed
 from diet_jax.errors import InputError
-from diet_jax.scores.dynamics import FORGETTING_FOLD
-from diet_jax.scores.score import Score, folds_of, resolve_scores
+from diet_jax.scores.dynamics import FORGETTING
+from diet_jax.scores.score import Score, checked_values, folds_of, resolve_scores
 from diet_jax.training.loop import (
     check_classes,
     check_keep,
@@ -157,7 +157,7 @@ def score_ensemble(
 
 def all_folds(scores: Sequence[Score]) -> tuple[Any, ...]:
     """Returns the folds of a training that some scores need, beside the one that every training has."""
-    return (FORGETTING_FOLD, *(fold for fold in folds_of(scores) if fold != FORGETTING_FOLD))
+    return folds_of((FORGETTING, *scores))
 
 
 def score_one_seed(
@@ -209,7 +209,7 @@ def score_one_seed(
         scores = {
             score.name: of_examples(score, state.variables, size)
             if score.of_examples
-            else score_from_state(score, state, keep)
+            else score_from_state(score, state, len(keep), keep)
             for score, size in batch_sizes
         }
         return (state, history), scores
@@ -220,18 +220,20 @@ def score_one_seed(
     return scores, state.variables, jax.tree.map(lambda values: values[: steps[-1]], history)
 
 
-def score_from_state(score: Score, state: TrainState, keep: Any) -> Array:
+def score_from_state(score: Score, state: TrainState, num_examples: int, keep: Any) -> Array:
     """Returns a score float32 `[n]` that needs no pass over the examples.
 
     Args:
         score: of training dynamics, or of nothing.
         state: of one seed.
+        num_examples: rows of the dataset.
         keep: bool `[n]`, the rows that were trained on; None for all.
     """
     if score.fold is not None:
-        return score.function()(state.dynamics[score.fold.name], keep)
-    num_examples = len(jax.tree.leaves(state.dynamics)[0])
-    return score.function()(run_keys(state.key).score, num_examples)
+        values = score.function()(state.dynamics[score.fold.name], keep)
+    else:
+        values = score.function()(run_keys(state.key).score, num_examples)
+    return checked_values(values, num_examples, score.name)
 
 
 def score_state(
@@ -273,7 +275,7 @@ def score_state(
         )
     for score in scores:
         if not score.of_examples:
-            found[score.name] = np.asarray(fetch(score_from_state(score, state, keep)))
+            found[score.name] = np.asarray(fetch(score_from_state(score, state, len(dataset), keep)))
         elif shards is None:
             fn = score.function(model)
             found[score.name] = map_dataset(fn, state.variables, dataset, batch_size=batch_size)

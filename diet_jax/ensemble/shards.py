@@ -82,7 +82,9 @@ def score_streamed(
     scores = tuple(name if name in JUDGED else resolve_scores([name])[0] for name in names)
     fn = _all_scores(scores, model)
     names = tuple(score if isinstance(score, str) else score.name for score in scores)
-    facts = shard_facts(variables, dataset, names)
+    # With all digits of the options.
+    definitions = [s if isinstance(s, str) else f"{s.label}: {s.formula} {s.options}" for s in scores]
+    facts = {**shard_facts(variables, dataset, names), "definitions": definitions}
     if replace:
         from_writer(functools.partial(_discard_other_networks, folder, dataset, facts))
     compute = functools.partial(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from diet_jax.errors import InputError
 from diet_jax.options.plain import from_json
 from diet_jax.options.registry import Registry
+from diet_jax.options.typed import check_types
 
 
 def choices_of(registry: Registry[Any], *, several: bool = False) -> Callable[[], Any]:
@@ -72,9 +73,10 @@ def _options(given: Any, item: Any) -> Any:
         return item.options
     if isinstance(given, Mapping):
         defaults = dataclasses.asdict(item.options)
-        return from_json(type(item.options), {**defaults, **given}, f"options of {item.name}")
+        given = from_json(type(item.options), {**defaults, **given}, f"options of {item.name}")
     if type(given) is not type(item.options):
         raise InputError(
             f"options of {item.name} must be {type(item.options).__name__} or a dict, got {given!r}"
         )
+    check_types(given)
     return given

@@ -186,6 +186,10 @@ def prepare(
     """
     splits, clean_labels = load_splits(config) if splits is None else (splits, None)
     train = splits.train
+    for name in ("class_names", "image_shape", "normalization"):
+        here, there = getattr(splits.test, name), getattr(train, name)
+        if here != there:
+            raise InputError(f"{train.name}: {name} is {there} in the train and {here} in the test split")
     model = config_model(config, train.num_classes)
     setup = Setup(config, splits, model, clean_labels)
     setup.resolved()

@@ -35,7 +35,10 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Literal:
         return any(value == option and type(value) is type(option) for option in options)
     if origin is tuple:
-        return type(value) is tuple and all(_fits(item, options[0]) for item in value)
+        if type(value) is not tuple:
+            return False
+        kinds = options[:1] * len(value) if options[-1:] == (...,) else options
+        return len(kinds) == len(value) and all(map(_fits, value, kinds))
     if hint is float:
         return type(value) in (int, float)
     if hint is Any or origin is dict:

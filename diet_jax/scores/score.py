@@ -10,6 +10,10 @@ import jax.numpy as jnp
 
 from diet_jax.errors import InputError
 from diet_jax.options.registry import Registry
+from diet_jax.types import Array
+
+# What else the files of scores hold, and what NumPy's function that writes them is given by name.
+RESERVED = ("ids", "header", "file", "allow_pickle")
 
 Reads = Literal["logits", "gradients", "features", "dynamics", "inputs", "nothing"]
 
@@ -85,6 +89,12 @@ class Score:
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
             raise InputError(f"the name of a score must be letters, digits and _, got {self.name!r}")
+        if self.name in RESERVED:
+            raise InputError(f"a score cannot be called {self.name}, nor {', '.join(RESERVED)}")
+        if self.options is not None and not (
+            dataclasses.is_dataclass(self.options) and self.options.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        ):
+            raise InputError(f"{self.name}: options must be a frozen dataclass, got {self.options!r}")
         if self.reads not in get_args(Reads):
             raise InputError(
                 f"{self.name}: reads must be one of {', '.join(get_args(Reads))}; got {self.reads!r}"
@@ -130,18 +140,24 @@ def _function(score: Score, model: Any) -> Callable[..., Any]:
     options = {} if score.options is None else vars(score.options)
     if not score.of_examples:
         return score.build(**options)
-    function = score.build(model, **options)
+    return functools.partial(_of_examples, score.name, score.build(model, **options))
 
-    def checked(variables: Any, images: Any, labels: Any) -> Any:
-        values = function(variables, images, labels)
-        if getattr(values, "shape", None) != (len(images),) or not jnp.issubdtype(values.dtype, jnp.floating):
-            got = f"{getattr(values, 'dtype', type(values).__name__)} {getattr(values, 'shape', '')}"
-            raise InputError(
-                f"the score {score.name} must return float [{len(images)}], one per image; got {got}"
-            )
-        return values
 
-    return checked
+def _of_examples(name: str, fn: Callable[..., Any], variables: Any, images: Any, labels: Any) -> Array:
+    return checked_values(fn(variables, images, labels), len(images), name)
+
+
+def checked_values(values: Any, num_examples: int, name: str) -> Array:
+    """Returns what a score's function returned, float `[n]`; floats of 16 bits, which files lack, as float32.
+
+    Raises:
+        InputError: it is not one float for each example.
+    """
+    if getattr(values, "shape", None) != (num_examples,) or not jnp.issubdtype(values.dtype, jnp.floating):
+        got = f"{getattr(values, 'dtype', type(values).__name__)} {getattr(values, 'shape', '')}"
+        raise InputError(f"the score {name} must return float [{num_examples}], one per image; got {got}")
+    values = jnp.asarray(values)
+    return values if values.dtype.itemsize >= 4 else values.astype(jnp.float32)
 
 
 SCORES: Registry[Score] = Registry("score", package="diet_jax.scores")
@@ -161,5 +177,14 @@ def resolve_scores(names: Iterable[Score | str]) -> tuple[Score, ...]:
 
 
 def folds_of(scores: Iterable[Score]) -> tuple[Fold, ...]:
-    """Returns what a training must fold for some scores, each once."""
-    return tuple({score.fold.name: score.fold for score in scores if score.fold is not None}.values())
+    """Returns what a training must fold for some scores, each once.
+
+    Raises:
+        InputError: two different folds have one name: each would overwrite what the other remembers.
+    """
+    folds = tuple(dict.fromkeys(score.fold for score in scores if score.fold is not None))
+    names = [fold.name for fold in folds]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"different folds are called {', '.join(twice)}; give each a name of its own")
+    return folds

@@ -72,7 +72,9 @@ class Rule:
             raise InputError(f"the rule {self.name} reads {self.num_scores} scores, got {len(scores)}")
         self.check_fraction(fraction)
         key = jax.random.key(DEFAULT_TIE_SEED) if key is None else key
-        keep = np.asarray(self.select(*scores, fraction, key=key, **self.chosen))
+        # Copies: a rule that writes into its scores changes neither those of the next fraction nor a figure.
+        own = [np.array(one) for one in scores]
+        keep = np.asarray(self.select(*own, fraction, key=key, **self.chosen))
         if keep.shape != np.shape(scores[0]) or keep.dtype != bool:
             raise InputError(
                 f"the rule {self.name} must return a mask bool {np.shape(scores[0])}, got {keep.dtype} of "

@@ -1,6 +1,7 @@
 """Sources of data sets: what is there, which one a name belongs to, and one of the user's own in one file."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -168,7 +169,7 @@ def test_what_a_source_cannot_do_is_told_with_a_way_out():
 
 
 def test_two_sources_of_one_name_are_refused():
-    with pytest.raises(dj.InputError, match="another source of data sets called 'digits'"):
+    with pytest.raises(dj.InputError, match="want to be the source of data sets 'digits'"):
         source("digits")
     np.testing.assert_array_equal(dj.load_dataset("digits").train.image_shape, (8, 8, 1))
 
@@ -177,3 +178,28 @@ def test_two_sources_of_one_name_are_refused():
 def test_a_name_must_be_one_word(name):
     with pytest.raises(dj.InputError, match="letters, digits and _"):
         source(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"class_names": ("0", "1", "2")}, "class_names is .* in the train and .* in the test split"),
+        ({"normalization": None}, "normalization is"),
+        ({"images": np.zeros((20, 5, 5))}, "image_shape is"),
+    ],
+)
+def test_splits_that_do_not_fit_each_other_are_refused_before_anything_runs(
+    change, message, tmp_path, capsys
+):
+    train, test = load_digits()
+
+    def load(**_):
+        about = {"class_names": train.class_names, "name": "odd", "normalization": train.normalization}
+        about |= {"images": test.images[:20], "labels": test.labels[:20] % 3, **change}
+        return dj.Splits(train, dj.Dataset.from_arrays(**about))
+
+    source("odd", load=load)
+    with pytest.raises(SystemExit):
+        main(["run", "--data.name", "odd", "--run-dir", str(tmp_path / "run")])
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -163,6 +164,24 @@ def test_a_shard_with_other_ids_or_without_a_score_is_refused(score, tmp_path):
     save_arrays(path, KIND, {name: a for name, a in arrays.items() if name != "loss"}, facts)
     with pytest.raises(dj.InputError, match="other loss"):
         score()
+
+
+def test_a_shard_of_another_definition_of_the_score_is_refused(score, variables):
+    """Its name alone says too little: options may have changed."""
+
+    @dataclass(frozen=True)
+    class Options:
+        value: float
+
+    def build(model, value):
+        return lambda variables, images, labels: jax.numpy.full(len(labels), value)
+
+    own = dj.Score(
+        name="own", label="own", formula="", reference="", reads="logits", build=build, options=Options(1.0)
+    )
+    assert score(names=(own,))["own"][0] == 1
+    with pytest.raises(dj.InputError, match="other definitions"):
+        score(names=(own.with_options(Options(1.00000001)),))
 
 
 def test_merging_misses_nothing(score, variables, streamed, tmp_path):

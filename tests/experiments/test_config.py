@@ -104,6 +104,10 @@ def test_a_config_of_another_version_is_refused(change):
             lambda: RunConfig(score=ScoreConfig(options={"forgetting": {"never_learned": float("-inf")}})),
             "never_learned",
         ),
+        (
+            lambda: RunConfig(select=SelectConfig("window", options={"window": {"offset": True}})),
+            "offset must be float",
+        ),
     ],
 )
 def test_values_of_the_wrong_type_are_named(make, message, unchecked_types):

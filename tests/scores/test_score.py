@@ -114,6 +114,8 @@ def test_the_function_is_the_same_object_again(model):
     ("changes", "message"),
     [
         ({"name": "two words"}, "letters, digits and _"),
+        ({"name": "ids"}, "cannot be called ids"),
+        ({"options": {"scale": 1.0}}, "options must be a frozen dataclass"),
         ({"reads": "dynamics"}, "has a fold; it reads dynamics"),
         ({"fold": SEEN.fold}, "has a fold; it reads logits"),
         ({"reads": "logit"}, "reads must be one of logits, gradients"),
@@ -133,6 +135,76 @@ def test_names_must_name_scores_each_once():
 
 def test_folds_are_what_scores_need_each_once():
     assert folds_of([SCALED, SEEN, FORGETTING, SEEN]) == (SEEN.fold, FORGETTING.fold)
+
+
+@pytest.mark.parametrize("name", ["seen", "forgetting"])
+def test_two_folds_of_one_name_are_refused(model, train_split, name):
+    """Each would overwrite what the other remembers."""
+    other = dj.Score(**{**vars(SEEN), "name": "other", "fold": SEEN.fold._replace(name=name, init=list)})
+    with pytest.raises(dj.InputError, match=f"different folds are called {name}"):
+        dj.score_ensemble(KEYS, model, train_split, config=CONFIG, step=1, names=(SEEN, other))
+
+
+def test_options_that_are_no_numbers_are_said():
+    @dataclass(frozen=True)
+    class Options:
+        kind: str = "soft"
+        sizes: tuple[int, ...] = (1, 2)
+        limit: float | None = None
+
+    definition = dataclasses.replace(SCALED, options=Options()).definition
+    assert definition.endswith("(kind soft, sizes (1, 2), limit None)")
+
+
+def returning(make, **changes):
+    """A score whose function returns what `make` makes of the labels."""
+
+    def build(*_):
+        return lambda variables, images, labels: make(labels)
+
+    return dataclasses.replace(SCALED, **{"name": "mine", "build": build, "options": None, **changes})
+
+
+@pytest.mark.parametrize("how", ["map", "loop"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda labels: labels[:, None].astype(jnp.float32),
+        lambda labels: labels[1:].astype(jnp.float32),
+        lambda labels: labels,
+        lambda labels: jnp.zeros(2 * len(labels)),
+        lambda labels: jnp.float32(1),
+        lambda labels: 1.0,
+        lambda labels: None,
+        lambda labels: labels.astype(jnp.complex64),
+    ],
+)
+def test_a_score_that_returns_something_else_is_refused(model, train_split, how, make):
+    """A batch of twice the length was cut in a loop, without a word."""
+    options = {"config": CONFIG, "step": 1, "how": how, "batch_size": 8}
+    with pytest.raises(dj.InputError, match="the score mine must return float"):
+        dj.score_ensemble(KEYS, model, train_split, names=[returning(make)], **options)
+
+
+def test_short_floats_become_float32(model, train_split):
+    """A file that holds bfloat16 cannot be read."""
+    own = returning(lambda labels: labels.astype(jnp.bfloat16))
+    found = dj.score_ensemble(KEYS, model, train_split, config=CONFIG, step=1, names=[own]).scores["mine"]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found[0], train_split.labels.astype(np.float32))
+
+
+@pytest.mark.parametrize("how", ["map", "loop"])
+def test_a_fold_may_hold_arrays_of_any_shape(model, train_split, how):
+    """A score that reads nothing took the number of examples from the first of them."""
+    fold = SEEN.fold._replace(
+        name="a", init=lambda n: (jnp.int32(0), jnp.zeros((3, n))), update=lambda state, *_: state
+    )
+    own = dataclasses.replace(SEEN, name="own", fold=fold, build=lambda: lambda state, keep: state[1][0])
+    result = dj.score_ensemble(
+        KEYS, model, train_split, config=CONFIG, step=1, names=(own, "random"), how=how
+    )
+    assert result.scores["random"].shape == result.scores["own"].shape == (2, len(train_split))
 
 
 def test_a_fold_is_part_of_the_training_state(model, train_split):

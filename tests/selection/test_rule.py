@@ -30,6 +30,16 @@ def test_the_rules_of_ranks_are_their_functions():
     ]
 
 
+def test_a_rule_may_write_into_its_scores():
+    def select(scores, fraction, *, key):
+        scores[:] = 0
+        return dj.keep_highest(scores, fraction, key=key)
+
+    before = SCORES.copy()
+    dj.Rule(name="own", words="", reference="", select=select)(SCORES, fraction=0.5)
+    np.testing.assert_array_equal(SCORES, before)
+
+
 def test_a_rule_over_two_scores():
     keep = BOTH(SCORES, -SCORES + np.arange(50), fraction=0.2)
     np.testing.assert_array_equal(keep, np.arange(50) >= 40)
