@@ -98,7 +98,7 @@ def score_from_run(command: "options.Score") -> None:
         command.config.data != DataConfig(data_dir=data_dir)
     ):
         raise InputError(
-            "--from-run takes data, model and seeds from that run: leave out the config file and all options "
+            "--from-run takes data, model and seeds from that run: leave out all options "
             "but --step, --names and --data.data-dir"
         )
     if command.step is None:

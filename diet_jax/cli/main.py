@@ -132,7 +132,11 @@ def _parse(arguments: list[str]) -> Any:
     default: Any = {}
     if "config" in command.__annotations__:
         has_file = bool(rest) and not rest[0].startswith("-")
-        config = load_config(rest.pop(0)) if has_file else RunConfig()
+        # With --from-run a file only brings the scores that it registers: the config is that of the run.
+        of_another = command is Score and "--from-run" in rest
+        load = run_file if of_another else load_config
+        config = load(rest.pop(0)) if has_file else RunConfig()
+        config = RunConfig() if of_another else config
         default = {"default": command(config=config), "description": _with_sources(command, SOURCES)}
     elif command is Prepare:
         default = {"description": _with_sources(command, [s for s in SOURCES if s.prepare is not None])}

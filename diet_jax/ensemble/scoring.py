@@ -229,11 +229,14 @@ def score_from_state(score: Score, state: TrainState, num_examples: int, keep: A
         num_examples: rows of the dataset.
         keep: bool `[n]`, the rows that were trained on; None for all.
     """
-    if score.fold is not None:
-        values = score.function()(state.dynamics[score.fold.name], keep)
-    else:
-        values = score.function()(run_keys(state.key).score, num_examples)
-    return checked_values(values, num_examples, score.name)
+    if score.fold is None:
+        return checked_values(
+            score.function()(run_keys(state.key).score, num_examples), num_examples, score.name
+        )
+    keep = jnp.ones(num_examples, bool) if keep is None else jnp.asarray(keep)
+    values = score.function()(state.dynamics[score.fold.name], keep)
+    # Nothing is known of examples that were not trained on, whatever a score says of them.
+    return jnp.where(keep, checked_values(values, num_examples, score.name), jnp.nan)
 
 
 def score_state(

@@ -161,7 +161,7 @@ def _save(
             f"warning: {file.name} is NaN for {undefined:,} of {len(file.scores):,} examples; no "
             f"selection can be made by it"
         )
-    if file.num_infinite:
+    if np.isposinf(file.scores).any():
         seeds = int(np.isinf(file.per_seed).sum())
         say(
             f"{file.name}: {file.num_infinite:,} of {len(file.scores):,} examples have an infinite mean "

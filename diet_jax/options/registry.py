@@ -54,6 +54,9 @@ class Registry(Generic[Item]):
         Raises:
             InputError: there is another one of that name.
         """
+        # Else a name of the library's own would be free until that one is imported.
+        if not _origin(item)[:1] or not _origin(item)[0].startswith(f"{self._package}."):
+            self._import_all()
         other = self._items.setdefault(item.name, item)
         # A module that runs twice, such as a config file, defines the same thing anew.
         if other != item and _origin(other) != _origin(item):

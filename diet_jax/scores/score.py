@@ -41,7 +41,7 @@ class Score:
     |---|---|---|
     | logits, gradients, features | `build(model, **options)` | `(variables, images, labels) -> float [b]` |
     | inputs | `build(model, **options)` | the same, which leaves the variables alone: no training needed |
-    | dynamics | `build(**options)` | `(state of the fold, keep bool [n] or None) -> float [n]` |
+    | dynamics | `build(**options)` | `(state of the fold, keep bool [n]) -> float [n]` |
     | nothing | `build(**options)` | `(key, number of examples) -> float [n]` |
 
     Attributes:
@@ -170,6 +170,8 @@ def resolve_scores(names: Iterable[Score | str]) -> tuple[Score, ...]:
     Raises:
         InputError: an unknown name, none at all, or one twice.
     """
+    if isinstance(names, str | Score):
+        raise InputError(f"names must be a tuple of scores, got {names!r}; write ({names!r},)")
     scores = tuple(SCORES.resolve(name) for name in names)
     if not scores or len({score.name for score in scores}) != len(scores):
         raise InputError(f"names must hold at least one score, each once; got {[s.name for s in scores]}")
