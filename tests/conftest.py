@@ -33,6 +33,14 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 NUMBERS = itertools.count()
 
 
+# Half a minute each: begun first, they do not keep one worker busy when the others are done.
+LONG = ("test_notebooks", "test_processes", "test_mesh", "test_checkpoints", "test_recipes", "test_docs")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
     """Each test writes decoded datasets to a folder of its own, made when something is written."""

@@ -192,7 +192,7 @@ class Store:
         return {**facts, "step": self.step(task, at.epoch), "of": self.facts(Training(task, "score", seed))}
 
     def _score(self, task: Task, at: ScoreAt, seed: int, progress: Progress) -> np.ndarray:
-        def compute() -> dict[str, np.ndarray]:
+        def compute() -> dict[str, Any]:
             setup, needed = self.setup(task), at.score.needs_training
             if at.score.reads == "nothing":
                 key = seed_keys(task.seed, "random_subset", seed + 1)[seed]
