@@ -250,4 +250,5 @@ def batch_shapes(dataset: Dataset) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtype
 def mapped_batches(
     variables: Any, images: Any, labels: Any, mean: Any, std: Any, *, fn: Callable[..., Any], batch_size: int
 ) -> Any:
+    """`map_examples_of` the stored images of one call, compiled."""
     return map_examples_of(fn, variables, Examples(images, labels, mean, std), batch_size=batch_size)

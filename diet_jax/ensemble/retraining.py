@@ -164,6 +164,7 @@ def prediction_function(model: Model) -> Callable[..., Any]:
 
 @functools.partial(jax.jit, static_argnames=("program", "batch_size", "how"))
 def train_program(seeded: Any, examples: Examples, test: Examples, *, how: How, **static: Any) -> Any:
+    """`train_one_seed` for many seeds, compiled."""
     return over_seeds(functools.partial(train_one_seed, **static), how=how)(seeded, examples, test)
 
 

@@ -321,4 +321,5 @@ def _checked_steps(step: int | tuple[int, ...], num_steps: int) -> tuple[int, ..
 
 @functools.partial(jax.jit, static_argnames=("program", "steps", "batch_sizes", "how"))
 def score_program(keys: Any, examples: Examples, kept: Any, *, how: How, **static: Any) -> Any:
+    """`score_one_seed` for many seeds, compiled."""
     return over_seeds(functools.partial(score_one_seed, **static), how=how)(keys, examples, kept)
