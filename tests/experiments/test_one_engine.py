@@ -151,3 +151,21 @@ def test_tables_and_figures_compare_with_the_same_statistics():
     assert (line["low"][0], line["high"][0]) == pytest.approx(np.percentile(one, [16, 84]).tolist())
     band = rows[1]["accuracy_p16"], rows[1]["accuracy_p84"]
     assert band == pytest.approx((line["low"][0], line["high"][0]))
+
+
+def test_scores_of_another_definition_are_refused_and_not_mixed(tmp_path):
+    """Of one name, with the options of the config unchanged: the formula in the score's file was changed."""
+    fields = {"label": "own", "reference": "none", "reads": "logits", "build": dj.SCORES.find("el2n").build}
+    for formula, message in (("first", None), ("second", "definitions is .*first.*not .*second")):
+        own = dj.Score(name="own_for_resume", formula=formula, **fields)
+        config = dataclasses.replace(
+            SMALL,
+            score=dataclasses.replace(SMALL.score, names=(own,)),
+            select=dataclasses.replace(SMALL.select, fractions=(0.95,)),
+            run_dir=str(tmp_path / "run"),
+        )
+        if message is None:
+            prune.run_prune(config)
+        else:
+            with pytest.raises(dj.InputError, match=message):
+                prune.run_prune(config)
