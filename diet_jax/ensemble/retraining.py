@@ -12,14 +12,7 @@ from jaxtyping import Int, Key
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import fetch, replicate
-from diet_jax.ensemble.over_seeds import (
-    AnyHow,
-    count_seeds,
-    over_seeds,
-    resolve_how,
-    run_seeds,
-    seeds_at_once,
-)
+from diet_jax.ensemble.over_seeds import AnyHow, count_seeds, over_seeds, resolve_how, run_seeds
 from diet_jax.ensemble.passes import map_dataset, map_examples_of, model_batch_size
 from diet_jax.ensemble.shards import JUDGED, score_streamed
 from diet_jax.errors import InputError
@@ -96,8 +89,7 @@ def train_ensemble(
         )
     program = program_of(model, dataset, config, num_kept=len(kept[0]))
     chosen = resolve_how(how, model, dataset)
-    at_once = seeds_at_once(chosen, len(masks))
-    size = model_batch_size(prediction_function(model), model, test, at_once=at_once)
+    size = model_batch_size(prediction_function(model), model, test)
     examples = put_examples(dataset)
 
     def one(seeded: tuple[PRNGKey, np.ndarray]) -> tuple[np.ndarray, np.ndarray, Variables, StepMetrics]:
