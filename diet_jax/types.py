@@ -4,6 +4,7 @@ Shapes in signatures use these letters: `n` examples in a dataset, `b` examples 
 `k` kept examples, `s` seeds, `t` steps, `h w ch` image height, width and channels.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -65,12 +66,21 @@ class Model(Protocol):
         ...
 
     def apply(self, variables: Variables, images: Images, *, train: bool) -> tuple[Logits, Any]:
-        """Returns logits and the new `model_state`; BatchNorm uses batch statistics if `train`."""
+        """Returns logits and the new `model_state`; BatchNorm uses batch statistics if `train`.
+
+        A model with dropout, or anything random, also takes `key`: a fresh one for every step of a training.
+        """
         ...
 
     def predict(self, variables: Variables, images: Images) -> Logits:
         """Returns logits in eval mode: BatchNorm uses its running statistics, nothing is updated."""
         ...
+
+
+def apply_in_training(model: Model, variables: Variables, images: Images, key: PRNGKey) -> tuple[Logits, Any]:
+    """Returns `model.apply` in train mode, with the key if the model takes one."""
+    options = {"key": key} if "key" in inspect.signature(model.apply).parameters else {}
+    return model.apply(variables, images, train=True, **options)
 
 
 PredictFn = Callable[[Variables, Images], Logits]

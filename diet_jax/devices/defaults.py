@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import jax
 
-from diet_jax.types import Model
+from diet_jax.types import Model, apply_in_training
 
 How = Literal["vmap", "unroll", "map", "loop", "mesh"]
 
@@ -43,7 +43,8 @@ def model_has_convolution(model: Model, image_shape: tuple[int, int, int]) -> bo
 @functools.lru_cache(maxsize=64)
 def training_has_convolution(model: Model, image_shape: tuple[int, int, int]) -> bool:
     """Returns whether a model's forward pass in train mode computes a convolution; nothing is run."""
-    return has_convolution(functools.partial(model.apply, train=True), *_shapes(model, image_shape))
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return has_convolution(functools.partial(apply_in_training, model), *_shapes(model, image_shape), key)
 
 
 def _shapes(model: Model, image_shape: tuple[int, int, int]) -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ from jax import Array
 from jaxtyping import Float
 
 from diet_jax.errors import InputError
+from diet_jax.models.adapters import remedy_for
 from diet_jax.types import Images, Logits, PRNGKey, Variables
 
 # How linen modules ask for the mode, and the value that means "train".
@@ -81,19 +82,22 @@ class LinenModel:
         state = dict(unfreeze(variables))
         return Variables(state.pop("params", {}), state)
 
-    def apply(self, variables: Variables, images: Images, *, train: bool) -> tuple[Logits, Any]:
+    def apply(
+        self, variables: Variables, images: Images, *, train: bool, key: PRNGKey | None = None
+    ) -> tuple[Logits, Any]:
         """Returns logits and the new model state.
 
         Args:
             variables: what `init` returned, or later values of the same structure.
             images: normalised images, float [b h w ch].
             train: whether BatchNorm uses the statistics of this batch, and moves its running ones to them.
+            key: for what is random in train mode, such as dropout; a fresh one for each batch.
 
         Returns:
             Logits, float32 [b c], and the new `model_state` (the old one if not `train`).
 
         Raises:
-            InputError: if images are not floats, or the module needs a random key in this mode.
+            InputError: if images are not floats, or the module needs a random key and has none.
 
         Example:
             >>> import jax
@@ -109,7 +113,7 @@ class LinenModel:
             return self.predict(variables, images), variables.model_state
         # Only what `init` created: collections that a module fills on the side (sow) are not its state.
         mutable = list(variables.model_state)
-        logits, state = self._run(variables, images, train=True, mutable=mutable)
+        logits, state = self._run(variables, images, train=True, mutable=mutable, key=key)
         return _as_logits(logits), {**variables.model_state, **unfreeze(state)}
 
     def predict(self, variables: Variables, images: Images) -> Logits:
@@ -192,7 +196,15 @@ class LinenModel:
         features, _, logits, has_bias = last[0]
         return _as_logits(logits), features.astype(jnp.float32), has_bias
 
-    def _run(self, variables: Variables, images: Images, *, train: bool, mutable: Any) -> Any:
+    def _run(
+        self,
+        variables: Variables,
+        images: Images,
+        *,
+        train: bool,
+        mutable: Any,
+        key: PRNGKey | None = None,
+    ) -> Any:
         if not jnp.issubdtype(images.dtype, jnp.floating):
             raise InputError(
                 f"images: expected normalised floats, got {images.dtype}. "
@@ -202,12 +214,16 @@ class LinenModel:
         mode = _mode_arguments(self.module, train=train)
         collections = {"params": variables.params, **variables.model_state}
         try:
-            return self.module.apply(collections, images, mutable=mutable, **mode)
+            return self.module.apply(collections, images, mutable=mutable, rngs=key, **mode)
         except InvalidRngError as error:
+            remedy = (
+                "Remedy: give `apply` a key."
+                if train
+                else "Remedy: give its `__call__` a keyword `train: bool` that switches off what is random."
+            )
             raise InputError(
                 f"module: {name} asks for a random key in {'train' if train else 'eval'} mode (dropout, for "
-                "instance), which is not supported: a model here is a function of variables and images only. "
-                f"Remedy: set its dropout rate to 0. Flax says: {error}"
+                f"instance). {remedy} Flax says: {error}"
             ) from error
         except ModifyScopeVariableError as error:
             raise InputError(
@@ -224,8 +240,9 @@ def from_linen(module: nn.Module) -> LinenModel:
     that keyword is set to the mode; without any, the module computes the same thing in both modes.
 
     Args:
-        module: an instance of a `flax.linen.Module`. In train mode it must need no random key (no active
-            dropout); for last-layer scores it must return the output of an `nn.Dense` as it is.
+        module: an instance of a `flax.linen.Module`. What is random in train mode, such as dropout, gets a
+            key of its own in every step; for last-layer scores the module must return the output of an
+            `nn.Dense` as it is.
 
     Returns:
         The module as a `LinenModel`.
@@ -245,8 +262,7 @@ def from_linen(module: nn.Module) -> LinenModel:
         ['batch_stats']
     """
     if not isinstance(module, nn.Module):
-        hint = " Remedy: pass an instance, not the class." if isinstance(module, type) else ""
-        raise InputError(f"module: expected an instance of flax.linen.Module, got {module!r}.{hint}")
+        raise InputError(f"module: expected an instance of flax.linen.Module. {remedy_for(module)}")
     return LinenModel(module)
 
 

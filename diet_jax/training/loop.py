@@ -12,6 +12,7 @@ from diet_jax.data.dataset import Dataset
 from diet_jax.devices.defaults import default_steps_per_call, training_has_convolution
 from diet_jax.devices.mesh import copied, fetch, replicate
 from diet_jax.errors import InputError
+from diet_jax.models.adapters import check_model
 from diet_jax.scores.dynamics import FORGETTING_FOLD
 from diet_jax.scores.score import Fold
 from diet_jax.selection.masks import kept_indices
@@ -72,9 +73,14 @@ def check_keep(dataset: Dataset, keep: Mask | None, config: TrainConfig) -> np.n
     return rows
 
 
-@functools.lru_cache(maxsize=64)
 def check_classes(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> None:
-    """Raises InputError unless a model has a logit for each class of a dataset; nothing is run."""
+    """Raises InputError unless it is a model with a logit for each class of a dataset; nothing is run."""
+    check_model(model)
+    _check_logits(model, image_shape, num_classes)
+
+
+@functools.lru_cache(maxsize=64)
+def _check_logits(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> None:
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), image_shape))
     logits = jax.eval_shape(model.predict, variables, jax.ShapeDtypeStruct((1, *image_shape), "float32"))
     if logits.shape[-1] < num_classes:

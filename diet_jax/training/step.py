@@ -27,6 +27,7 @@ from diet_jax.types import (
     Rows,
     ScoreArray,
     Variables,
+    apply_in_training,
 )
 
 
@@ -57,6 +58,8 @@ class RunKeys(NamedTuple):
     augment: PRNGKey
     score: PRNGKey
     """Of scores that draw random numbers."""
+    model: PRNGKey
+    """Of what is random in a model in train mode, such as dropout."""
 
 
 class TrainState(NamedTuple):
@@ -81,12 +84,12 @@ class StepMetrics(NamedTuple):
 
 
 def run_keys(key: PRNGKey) -> RunKeys:
-    """Splits one run's key into its named streams: initialisation, data order, augmentation, scores.
+    """Splits one run's key into its named streams: initialisation, data order, augmentation, scores, model.
 
     Example:
         >>> import jax
         >>> run_keys(jax.random.key(0))._fields
-        ('init', 'order', 'augment', 'score')
+        ('init', 'order', 'augment', 'score', 'model')
     """
     return RunKeys(*(jax.random.fold_in(key, stream) for stream in range(len(RunKeys._fields))))
 
@@ -210,15 +213,18 @@ def train_on_batch(
         (prepare_batch(program.config, key, batch.images, batch.mean, batch.std), batch.labels)
     )
     params, model_state = state.variables
+    model_key = jax.random.fold_in(run_keys(state.key).model, state.step)
 
     def loss_fn(
-        params: Any, model_state: Any, images: Images, labels: Labels
+        params: Any, model_state: Any, images: Images, labels: Labels, key: PRNGKey
     ) -> tuple[Array, tuple[Array, Any]]:
-        logits, new_model_state = program.model.apply(Variables(params, model_state), images, train=True)
+        logits, new_model_state = apply_in_training(
+            program.model, Variables(params, model_state), images, key
+        )
         return cross_entropy(logits, labels).mean(), (logits, new_model_state)
 
     differentiated = value_and_grad(loss_fn)
-    (loss, (logits, model_state)), gradients = differentiated(params, model_state, images, labels)
+    (loss, (logits, model_state)), gradients = differentiated(params, model_state, images, labels, model_key)
     updates, opt_state = program.optimizer.update(gradients, state.opt_state, params)
     correct = jnp.argmax(logits, axis=-1) == labels
     dynamics = {

@@ -17,7 +17,7 @@ from diet_jax.devices.mesh import fetch, replicate, split_batch
 from diet_jax.ensemble.passes import BatchSize, map_dataset
 from diet_jax.errors import InputError
 from diet_jax.training.step import batch_rows
-from diet_jax.types import Array, Mask, Model, Rows, Variables
+from diet_jax.types import Array, Mask, Model, PRNGKey, Rows, Variables, apply_in_training
 
 BatchStatistics = Literal["interpolated", "reestimated"]
 
@@ -74,10 +74,10 @@ def reestimate_statistics(
     batches = _batches(jax.random.key(0), kept, 0, num_steps=num_batches, batch_size=size)
     stats = tuple(np.asarray(values, np.float32) for values in dataset.normalization)
     variables = replicate(variables)
-    for batch in fetch(batches):
-        variables = Variables(
-            variables.params, _next_model_state(variables, dataset.images[batch], *stats, model=model)
-        )
+    for number, batch in enumerate(fetch(batches)):
+        images, key = dataset.images[batch], jax.random.fold_in(jax.random.key(1), number)
+        state = _next_model_state(variables, images, *stats, key, model=model)
+        variables = Variables(variables.params, state)
     return variables
 
 
@@ -240,8 +240,10 @@ def _interpolated(variables: Variables, other: Variables, weight: Any) -> Variab
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _next_model_state(variables: Variables, images: Any, mean: Any, std: Any, *, model: Model) -> Any:
-    return model.apply(variables, split_batch(normalize(images, mean, std)), train=True)[1]
+def _next_model_state(
+    variables: Variables, images: Any, mean: Any, std: Any, key: PRNGKey, *, model: Model
+) -> Any:
+    return apply_in_training(model, variables, split_batch(normalize(images, mean, std)), key)[1]
 
 
 @functools.lru_cache(maxsize=64)

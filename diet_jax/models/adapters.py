@@ -1,0 +1,41 @@
+"""Which adapter an object needs to be a model."""
+
+from typing import Any
+
+from diet_jax.errors import InputError
+from diet_jax.types import Model
+
+# By the module that a class, or one that it is made from, comes from.
+_ADAPTERS = {
+    "flax.linen": "dj.from_linen(module)",
+    "flax.nnx": "dj.from_nnx(lambda rngs: Net(..., rngs=rngs))",
+    "equinox": "dj.from_equinox(lambda key: Net(..., key=key))",
+}
+_NOT_JAX = ("torch", "keras", "tensorflow", "sklearn")
+
+
+def check_model(model: Any) -> None:
+    """Raises InputError unless an object is a model; the message names the adapter that it needs."""
+    if isinstance(model, type) or not isinstance(model, Model):
+        raise InputError(f"model: expected a diet_jax model. {remedy_for(model)}")
+
+
+def remedy_for(given: Any) -> str:
+    """Returns what to write instead of an object that is no model, in a sentence or two."""
+    kind = given if isinstance(given, type) else type(given)
+    if isinstance(given, Model) and not isinstance(given, type):
+        return f"Got {kind.__name__}, which is a model already: use it as it is."
+    origins = {".".join(base.__module__.split(".")[:2]) for base in kind.__mro__}
+    origins |= {base.__module__.split(".")[0] for base in kind.__mro__}
+    what = f"the class {kind.__name__}" if isinstance(given, type) else f"an object of {kind.__name__}"
+    for origin, adapter in _ADAPTERS.items():
+        if origin in origins:
+            return f"Got {what} of {origin}: write {adapter}."
+    for library in _NOT_JAX:
+        if library in origins:
+            return (
+                f"Got {what} of {library}, which JAX cannot differentiate: score its logits in your own loop."
+            )
+    if callable(given) and not isinstance(given, type):
+        return f"Got {what}: write dj.from_functions(init, apply)."
+    return f"Got {what}: make a model by {', '.join(_ADAPTERS.values())} or dj.from_functions(init, apply)."

@@ -1,0 +1,331 @@
+"""Anyone's model: each adapter against the same network written by hand, BatchNorm and dropout included."""
+
+import functools
+
+import equinox as eqx
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diet_jax as dj
+from diet_jax.errors import InputError
+from diet_jax.models.adapters import check_model
+from diet_jax.training.step import run_keys
+
+nnx = pytest.importorskip("flax.nnx", reason="this Flax does not work with this JAX", exc_type=Exception)
+
+SHAPE, WIDTH = (8, 8, 2), 6
+RATE = 0.5
+
+
+class LinenNet(nn.Module):
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = nn.Dense(WIDTH)(x.reshape(len(x), -1))
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+        return nn.Dense(3)(nn.Dropout(RATE, deterministic=not train)(nn.relu(x)))
+
+
+class NnxNet(nnx.Module):
+    def __init__(self, rngs):
+        self.first = nnx.Linear(128, WIDTH, rngs=rngs)
+        self.norm = nnx.BatchNorm(WIDTH, momentum=0.9, rngs=rngs)
+        self.dropout = nnx.Dropout(RATE, rngs=rngs)
+        self.last = nnx.Linear(WIDTH, 3, rngs=rngs)
+
+    def __call__(self, x):
+        x = self.norm(self.first(x.reshape(len(x), -1)))
+        return self.last(self.dropout(nnx.relu(x)))
+
+
+class EquinoxNet(eqx.Module):
+    first: eqx.nn.Linear
+    norm: eqx.nn.BatchNorm
+    dropout: eqx.nn.Dropout
+    last: eqx.nn.Linear
+
+    def __init__(self, key):
+        first, last = jax.random.split(key)
+        self.first = eqx.nn.Linear(128, WIDTH, key=first)
+        self.norm = eqx.nn.BatchNorm(WIDTH, "batch", mode="batch", momentum=0.9)
+        self.dropout = eqx.nn.Dropout(RATE)
+        self.last = eqx.nn.Linear(WIDTH, 3, key=last)
+
+    def __call__(self, x, state, *, key=None):
+        x, state = self.norm(self.first(x.reshape(-1)), state)
+        return self.last(self.dropout(jax.nn.relu(x), key=key)), state
+
+
+def init_by_hand(key, shape):
+    first, last = jax.random.split(key)
+    params = {
+        "first": 0.1 * jax.random.normal(first, (128, WIDTH)),
+        "last": jax.random.normal(last, (WIDTH, 3)),
+        "scale": jnp.ones(WIDTH),
+        "bias": jnp.zeros(WIDTH),
+    }
+    return dj.Variables(params, {"mean": jnp.zeros(WIDTH), "var": jnp.ones(WIDTH)})
+
+
+def apply_by_hand(variables, x, *, train, key=None):
+    p, state = variables
+    x = x.reshape(len(x), -1) @ p["first"]
+    mean, var = (x.mean(axis=0), x.var(axis=0)) if train else (state["mean"], state["var"])
+    x = (x - mean[None]) * jax.lax.rsqrt(var + 1e-5)[None] * p["scale"][None] + p["bias"][None]
+    x = jnp.maximum(x, 0)
+    if train:
+        x = jnp.where(jax.random.bernoulli(key, 1 - RATE, x.shape), x / (1 - RATE), 0)
+        state = {"mean": 0.9 * state["mean"] + 0.1 * mean, "var": 0.9 * state["var"] + 0.1 * var}
+    return x @ p["last"], state
+
+
+equinox_net = eqx.nn.make_with_state(EquinoxNet)
+MODELS = {
+    "linen": dj.from_linen(LinenNet()),
+    "nnx": dj.from_nnx(NnxNet),
+    "equinox": dj.from_equinox(equinox_net),
+    "functions": dj.from_functions(init_by_hand, apply_by_hand),
+}
+BY_HAND = MODELS["functions"]
+
+
+def as_by_hand(name, variables):
+    """The variables of an adapter in the form of the network by hand, biases of dense layers aside."""
+    p, state = variables
+    if name == "functions":
+        return variables
+    if name == "linen":
+        norm, stats = p["BatchNorm_0"], state["batch_stats"]["BatchNorm_0"]
+        first, last = p["Dense_0"]["kernel"], p["Dense_1"]["kernel"]
+        scale, bias, mean, var = norm["scale"], norm["bias"], stats["mean"], stats["var"]
+    elif name == "nnx":
+        first, last = p["first/kernel/value"], p["last/kernel/value"]
+        scale, bias = p["norm/scale/value"], p["norm/bias/value"]
+        mean, var = state["norm/mean/value"], state["norm/var/value"]
+    else:
+        first, last = p["first/weight"].T, p["last/weight"].T
+        scale, bias = p["norm/weight"], p["norm/bias"]
+        mean, var = jax.tree.leaves(state["state"])[1:]
+    return dj.Variables(
+        {"first": first, "last": last, "scale": scale, "bias": bias}, {"mean": mean, "var": var}
+    )
+
+
+def without_biases(name, variables):
+    """The same variables with the biases of the dense layers at zero, which the network by hand has not."""
+    names = {"linen": ("Dense",), "nnx": ("first/bias", "last/bias"), "equinox": ("first/bias", "last/bias")}
+
+    def zero(path, leaf):
+        text = jax.tree_util.keystr(path, simple=True, separator="/")
+        dense = any(text.startswith(start) for start in names.get(name, ()))
+        return jnp.zeros_like(leaf) if dense and "bias" in text else leaf
+
+    return variables._replace(params=jax.tree_util.tree_map_with_path(zero, variables.params))
+
+
+@pytest.fixture(params=MODELS)
+def name(request):
+    # Equinox's BatchNorm mixes a float with an int32 in train mode.
+    with jax.numpy_dtype_promotion("standard" if request.param == "equinox" else "strict"):
+        yield request.param
+
+
+def test_eval_mode_gradients_and_scores_are_those_of_the_network_by_hand(name, train_split):
+    model = MODELS[name]
+    variables = without_biases(name, model.init(jax.random.key(1), SHAPE))
+    images = dj.normalized_images(train_split, np.arange(9))
+    labels = jnp.asarray(train_split.labels[:9])
+    theirs = as_by_hand(name, variables)
+    np.testing.assert_allclose(
+        model.predict(variables, images), BY_HAND.predict(theirs, images), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        dj.el2n(model.predict, variables, images, labels),
+        dj.el2n(BY_HAND.predict, theirs, images, labels),
+        rtol=1e-4,
+    )
+    # GraNd takes the dense layers' biases in: its reference is the gradient of each example by itself.
+    by_vmap = dj.grand_vmap(model.predict, variables, images, labels)
+    np.testing.assert_allclose(dj.grand(model.predict, variables, images, labels), by_vmap, rtol=1e-4)
+
+    def loss(params, one, label):
+        logits = BY_HAND.predict(dj.Variables(params, theirs.model_state), one[None])
+        return dj.cross_entropy(logits, label[None])[0]
+
+    gradients = [jax.grad(loss)(theirs.params, images[i], labels[i]) for i in range(9)]
+    norms = [float(jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(one)))) for one in gradients]
+    if name == "functions":
+        np.testing.assert_allclose(by_vmap, norms, rtol=1e-4)
+    else:
+        assert (by_vmap > np.asarray(norms) * (1 - 1e-4)).all()
+
+
+def test_train_mode_moves_the_statistics_and_drops_by_the_key(name, train_split):
+    model = MODELS[name]
+    variables = without_biases(name, model.init(jax.random.key(1), SHAPE))
+    images = dj.normalized_images(train_split, np.arange(32))
+    keys = dj.seed_keys(0, "score", 2)
+    first, state = model.apply(variables, images, train=True, key=keys[0])
+    again, _ = model.apply(variables, images, train=True, key=keys[0])
+    other, _ = model.apply(variables, images, train=True, key=keys[1])
+    np.testing.assert_array_equal(first, again)
+    assert float(jnp.abs(first - other).max()) > 0.01
+    assert jax.tree.structure(state) == jax.tree.structure(variables.model_state)
+    _, expected = BY_HAND.apply(as_by_hand(name, variables), images, train=True, key=keys[0])
+    moved = as_by_hand(name, variables._replace(model_state=state)).model_state
+    np.testing.assert_allclose(moved["mean"], expected["mean"], rtol=1e-4, atol=1e-6)
+    # Libraries differ in dividing the variance by n or n - 1, and in the first update.
+    np.testing.assert_allclose(moved["var"], expected["var"], rtol=0.05)
+    _, kept = model.apply(variables, images, train=False)
+    jax.tree.map(np.testing.assert_array_equal, kept, variables.model_state)
+
+
+def test_an_ensemble_equals_one_seed_at_a_time(name, train_split, test_split):
+    config = dj.TrainConfig(steps=6, batch_size=8, learning_rate=0.05, augment="none")
+    keys = dj.seed_keys(3, "score", 2)
+    options = {"config": config, "step": (0, 6), "names": ("el2n", "grand", "forgetting")}
+    together = dj.score_ensemble(keys, MODELS[name], train_split, how="vmap", **options)
+    alone = dj.score_ensemble(keys, MODELS[name], train_split, how="loop", **options)
+    for score, values in together.scores.items():
+        np.testing.assert_allclose(values, alone.scores[score], rtol=2e-3, atol=1e-5)
+    assert np.ptp(together.scores["el2n"][1], axis=0).max() > 1e-3
+    trained = dj.train_ensemble(keys, MODELS[name], train_split, test_split, config=config)
+    assert trained.predicted.shape == (2, len(test_split))
+
+
+def test_each_step_draws_by_a_key_of_its_own(train_split):
+    """Two steps of the training by hand: the streams of the run, and no other."""
+    config = dj.TrainConfig(steps=2, batch_size=8, learning_rate=0.1, momentum=0.0, weight_decay=0.0,
+                            decay_at=(), augment="none")  # fmt: skip
+    key = jax.random.key(4)
+    state, history = dj.train(key, BY_HAND, train_split, config=config)
+    variables, streams = BY_HAND.init(run_keys(key).init, SHAPE), run_keys(key)
+    order = jax.random.permutation(jax.random.fold_in(streams.order, 0), jnp.arange(len(train_split)))
+    for step in range(2):
+        rows = np.asarray(order[8 * step : 8 * step + 8])
+        images, labels = dj.normalized_images(train_split, rows), jnp.asarray(train_split.labels[rows])
+
+        def loss(params, state=variables.model_state, images=images, labels=labels, step=step):
+            drop = jax.random.fold_in(streams.model, step)
+            logits, new = apply_by_hand(dj.Variables(params, state), images, train=True, key=drop)
+            return dj.cross_entropy(logits, labels).mean(), new
+
+        (value, new), gradients = jax.value_and_grad(loss, has_aux=True)(variables.params)
+        np.testing.assert_allclose(history.loss[step], value, rtol=1e-5)
+        params = jax.tree.map(lambda w, g: w - 0.1 * g, variables.params, gradients)
+        variables = dj.Variables(params, new)
+    for a, b in zip(jax.tree.leaves(state.variables), jax.tree.leaves(variables), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_kernels_and_barriers_take_every_model(name, train_split):
+    model = MODELS[name]
+    ends = [model.init(key, SHAPE) for key in dj.seed_keys(0, "score", 2)]
+    images = dj.normalized_images(train_split, np.arange(4))
+    gram = dj.logit_gram(model.predict, ends[0], images)
+
+    def logit(params, one, c):
+        return model.predict(ends[0]._replace(params=params), one[None])[0, c]
+
+    rows = []
+    for i in range(4):
+        for c in range(3):
+            leaves = jax.tree.leaves(jax.grad(logit)(ends[0].params, images[i], c))
+            rows.append(np.concatenate([np.ravel(leaf) for leaf in leaves]))
+    expected = np.stack(rows) @ np.stack(rows).T
+    np.testing.assert_allclose(np.asarray(gram).reshape(expected.shape), expected, rtol=1e-3, atol=1e-4)
+    for statistics in ("interpolated", "reestimated"):
+        height = dj.error_barrier(model, *ends, train_split, num_points=3, batch_statistics=statistics)
+        assert 0 <= height <= 1
+
+
+def test_features_serve_the_last_layer_score(train_split):
+    images = dj.normalized_images(train_split, np.arange(6))
+    labels = jnp.asarray(train_split.labels[:6])
+
+    def nnx_features(module, x):
+        hidden = nnx.relu(module.norm(module.first(x.reshape(len(x), -1))))
+        return module.last(hidden), hidden, True
+
+    def equinox_features(module, state, x):
+        hidden = jax.vmap(lambda one: jax.nn.relu(module.norm(module.first(one.reshape(-1)), state)[0]))(x)
+        return jax.vmap(module.last)(hidden), hidden, True
+
+    models = {
+        ("last/kernel/value", "last/bias/value"): dj.from_nnx(NnxNet, features=nnx_features),
+        ("last/weight", "last/bias"): dj.from_equinox(equinox_net, features=equinox_features),
+    }
+    for names, model in models.items():
+        variables = model.init(jax.random.key(1), SHAPE)
+        whole = functools.partial(dj.grand_last_layer, model.features)
+        last = {path: variables.params[path] for path in names}
+
+        def loss(last, one, label, model=model, variables=variables):
+            params = {**variables.params, **last}
+            logits = model.predict(variables._replace(params=params), one[None])
+            return dj.cross_entropy(logits, label[None])[0]
+
+        expected = dj.per_example_grad_norms(loss)(last, images, labels)
+        np.testing.assert_allclose(whole(variables, images, labels), expected, rtol=1e-4)
+    for model in (dj.from_nnx(NnxNet), dj.from_equinox(equinox_net), BY_HAND):
+        with pytest.raises(InputError, match="features"):
+            dj.score_ensemble(
+                dj.seed_keys(0, "score", 1), model, train_split, step=0, names=("grand_last_layer",),
+                config=dj.TrainConfig(steps=1, batch_size=8),
+            )  # fmt: skip
+
+
+class TorchLike:
+    __module__ = "torch.nn.modules.linear"
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        (LinenNet(), r"of flax\.linen: write dj\.from_linen"),
+        (LinenNet, r"the class LinenNet of flax\.linen"),
+        (NnxNet, r"of flax\.nnx: write dj\.from_nnx"),
+        (eqx.nn.MLP(2, 2, 2, 1, key=jax.random.key(0)), r"of equinox: write dj\.from_equinox"),
+        (TorchLike(), "of torch, which JAX cannot differentiate"),
+        (lambda x: x, r"write dj\.from_functions"),
+        ("resnet18", "an object of str: make a model by"),
+    ],
+    ids=["linen", "linen class", "nnx class", "equinox", "torch", "function", "name"],
+)
+def test_a_wrong_kind_of_object_gets_the_name_of_its_adapter(given, remedy, train_split, unchecked_types):
+    with pytest.raises(InputError, match=remedy):
+        check_model(given)
+    with pytest.raises(InputError, match=remedy):
+        dj.train(jax.random.key(0), given, train_split, config=dj.TrainConfig(steps=1, batch_size=8))
+    for model in MODELS.values():
+        check_model(model)
+
+
+def test_adapters_refuse_what_is_not_theirs(unchecked_types):
+    with pytest.raises(InputError, match=r"of flax\.nnx: write dj\.from_nnx"):
+        dj.from_linen(NnxNet)
+    with pytest.raises(InputError, match="every seed needs a module of its own"):
+        dj.from_nnx(NnxNet(nnx.Rngs(0)))
+    with pytest.raises(InputError, match=r"expected it to make an nnx\.Module"):
+        dj.from_nnx(lambda rngs: 3)
+    with pytest.raises(InputError, match="every seed needs a module of its own"):
+        dj.from_equinox(eqx.nn.MLP(2, 2, 2, 1, key=jax.random.key(0)))
+    with pytest.raises(InputError, match=r"expected it to make an equinox\.Module"):
+        dj.from_equinox(lambda key: {"w": key})
+    with pytest.raises(InputError, match="init must be a function"):
+        dj.from_functions({"w": 1}, apply_by_hand)
+    stateful = dj.from_functions(init_by_hand, lambda variables, x, *, train: x)
+    with pytest.raises(InputError, match=r"it must return \(logits, model_state\)"):
+        stateful.predict(stateful.init(jax.random.key(0), SHAPE), jnp.ones((2, *SHAPE)))
+    flat = dj.from_functions(lambda key, shape: {"w": jnp.ones(3)}, lambda params, x: x.mean(axis=(1, 2, 3)))
+    with pytest.raises(InputError, match=r"must return logits \[batch, classes\], got \(2,\)"):
+        flat.predict(flat.init(jax.random.key(0), SHAPE), jnp.ones((2, *SHAPE)))
+
+
+def test_models_of_the_same_constructor_are_equal():
+    assert dj.from_nnx(NnxNet) == dj.from_nnx(NnxNet)
+    assert hash(dj.from_equinox(equinox_net)) == hash(dj.from_equinox(equinox_net))
+    assert dj.from_functions(init_by_hand, apply_by_hand) == BY_HAND
+    assert dj.from_nnx(NnxNet) != dj.from_nnx(lambda rngs: NnxNet(rngs))
