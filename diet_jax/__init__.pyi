@@ -56,7 +56,10 @@ from .per_example.losses import cross_entropy as cross_entropy
 from .per_example.losses import error_vector as error_vector
 from .per_example.norms import per_example_grad_norms as per_example_grad_norms
 from .scores.agreement import el2n_agreement as el2n_agreement
+from .scores.dynamics import ForgettingState as ForgettingState
 from .scores.dynamics import forgetting_scores as forgetting_scores
+from .scores.dynamics import init_forgetting as init_forgetting
+from .scores.dynamics import update_forgetting as update_forgetting
 from .scores.file import ScoreFile as ScoreFile
 from .scores.gradients import example_loss as example_loss
 from .scores.gradients import grand as grand
@@ -88,6 +91,8 @@ from .selection.window_tuning import held_out as held_out
 from .training.loop import train as train
 from .training.loop import train_from as train_from
 from .training.recipe import TrainConfig as TrainConfig
+from .training.recipe import epoch_to_step as epoch_to_step
+from .training.recipe import steps_per_epoch as steps_per_epoch
 from .training.seeds import seed_keys as seed_keys
 from .training.step import Program as Program
 from .training.step import TrainState as TrainState

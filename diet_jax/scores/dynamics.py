@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from diet_jax.errors import InputError
 from diet_jax.scores.score import SCORES, Fold, Score
-from diet_jax.types import Array, Mask
+from diet_jax.types import AnyArray, Array, Mask
 
 
 class ForgettingState(NamedTuple):
@@ -76,7 +76,7 @@ def update_forgetting(
 
 
 def forgetting_scores(
-    state: ForgettingState,
+    state: ForgettingState | Bool[AnyArray, "t n"],
     *,
     never_learned: float = float("inf"),
     keep: Mask | None = None,
@@ -84,7 +84,8 @@ def forgetting_scores(
     """Returns the number of forgetting events of each row so far.
 
     Args:
-        state: of all `n` rows.
+        state: of all `n` rows; or bool `[t n]`, whether row i was classified right at its t-th presentation,
+            in the order of the presentations, such as once for each epoch.
         never_learned: score of rows that were never correct. The default is the authors' `+inf`, which
             makes the mean over seeds infinite as soon as one seed never learned the row; Toneva et al.
             use the number of epochs.
@@ -94,7 +95,7 @@ def forgetting_scores(
         float32 `[n]`; high means hard (forgotten often, or never learned).
 
     Raises:
-        InputError: `keep` is not a boolean vector of all rows.
+        InputError: `keep` is not a boolean vector of all rows, or `state` neither of the two.
 
     Paper: section 2; `forgetting.py` of the authors' code.
 
@@ -103,7 +104,11 @@ def forgetting_scores(
         >>> state = update_forgetting(init_forgetting(2), jnp.array([0]), jnp.array([True]))
         >>> forgetting_scores(state).tolist()
         [0.0, inf]
+        >>> forgetting_scores(jnp.array([[True, False], [False, False], [True, True]])).tolist()
+        [1.0, 0.0]
     """
+    if not isinstance(state, ForgettingState):
+        state = _from_presentations(state)
     scores = jnp.where(state.ever_correct, state.events.astype(jnp.float32), jnp.float32(never_learned))
     if keep is None:
         return scores
@@ -113,6 +118,17 @@ def forgetting_scores(
             f"got {keep.dtype} of shape {keep.shape}"
         )
     return jnp.where(keep, scores, jnp.float32(jnp.nan))
+
+
+def _from_presentations(correct: Any) -> ForgettingState:
+    correct = jnp.asarray(correct)
+    if correct.ndim != 2 or correct.dtype != bool:
+        raise InputError(
+            "state must be a ForgettingState (init_forgetting, update_forgetting) or a boolean matrix "
+            f"[presentations, examples]; got {correct.dtype} of shape {correct.shape}"
+        )
+    events = jnp.sum(correct[:-1] & ~correct[1:], axis=0, dtype=jnp.int32)
+    return ForgettingState(correct[-1:].any(axis=0), correct.any(axis=0), events)
 
 
 def _update(state: ForgettingState, rows: Array, logits: Array, labels: Array) -> ForgettingState:
