@@ -14,6 +14,7 @@ from diet_jax.analysis.connectivity.paths import barrier_height, connectivity_on
 from diet_jax.analysis.statistics import Comparison
 from diet_jax.devices.progress import Progress
 from diet_jax.errors import InputError
+from diet_jax.experiments.reproduction.evidence import Evidence, Part, scored
 from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, lines_panel, series
 from diet_jax.experiments.reproduction.store import Store, Training
@@ -62,7 +63,7 @@ class ErrorBarriers(Experiment):
         onset = {s: self._onset(steps, chord[s]) for s in SUBSETS}
         statistics = f" BatchNorm statistics {self.batch_statistics}." if self._has_state(store) else ""
         return Outcome(
-            title=f"Final training error barrier; {self.task.name}",
+            title="Final training error barrier",
             note=f"Error rate on {len(rows['lowest']):,} un-augmented training examples each, "
             f"{self.num_points} points on the path; parents: {self.parents}, children of each at every "
             f"epoch: {self.children}, bands show the 16th to 84th percentile; training ends at epoch "
@@ -173,6 +174,7 @@ class ErrorBarriers(Experiment):
                 "seen in the figure",
                 f"below {100 * self.threshold:g} % from: {text}",
                 "yes" if low_at < high_at else "no" if low_at > high_at else "unclear",
+                self._evidence("epoch from which the barrier is low"),
             ),
             Claim(
                 "hard examples keep the barrier high",
@@ -180,5 +182,15 @@ class ErrorBarriers(Experiment):
                 f"mean barrier {100 * high.mean():.1f} % on the highest, {100 * low.mean():.1f} % on the "
                 f"{self._label('lowest')}",
                 Comparison.of(high, low).is_above(),
+                self._evidence("mean barrier"),
             ),
         )
+
+    def _evidence(self, measure: str) -> Evidence:
+        spawned = ", ".join(f"{epoch:g}" for epoch in self.spawn_epochs)
+        ranking = scored(self.task, self.score, self.score_seeds).what
+        parts = tuple(
+            Part(self.task, f"{self.children} children of epochs {spawned} on the {self.subset_size} {which}")
+            for which in (f"lowest by {ranking}", f"highest by {ranking}")
+        )
+        return Evidence(measure, parts, self.parents, self.score_seeds)

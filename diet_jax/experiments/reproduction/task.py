@@ -1,6 +1,8 @@
 """What is trained on what, and which score is meant: the words in which figures are described."""
 
 import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,13 +47,23 @@ class Task:
         return self.with_noise(0.0)
 
     @property
-    def name(self) -> str:
-        """Data and model, for titles."""
-        data = (
+    def data_name(self) -> str:
+        """The data, for titles."""
+        return (
             self.data.name if self.data.num_train is None else f"{self.data.name} ({self.data.num_train:,})"
         )
-        width = "" if self.model.widths is None else f" {'-'.join(map(str, self.model.widths))}"
-        return f"{data}, {self.model.name}{width}"
+
+    @property
+    def network(self) -> str:
+        """The model, for titles."""
+        widths = [] if self.model.widths is None else ["-".join(map(str, self.model.widths))]
+        dtype = [] if self.model.dtype == "float32" else [self.model.dtype]
+        return " ".join([self.model.name, *widths, *dtype])
+
+    @property
+    def name(self) -> str:
+        """Data and model, for titles."""
+        return f"{self.data_name}, {self.network}"
 
 
 @dataclass(frozen=True)
@@ -78,3 +90,8 @@ class ScoreAt:
         """Such as "EL2N at epoch 20"."""
         at_epoch = f" at epoch {self.epoch:g}" if self.score.needs_training else ""
         return self.score.label + at_epoch
+
+
+def digest(facts: dict[str, Any]) -> str:
+    """Names JSON facts by their contents."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
