@@ -312,7 +312,7 @@ def test_a_folder(images, pixels):
 
 
 def test_jpeg_is_told_from_what_is_lossless(tmp_path, pixels):
-    """In memory, from its decoded copy, streamed, of some rows, with other labels; of arrays nothing is known."""
+    """In memory, from its decoded copy, streamed, of some rows, with other labels; not known of arrays."""
     for split, rows in (("train", pixels[:6]), ("test", pixels[6:])):
         for i, image in enumerate(rows):
             save(tmp_path / "photos" / split / "ab"[i % 2] / f"{i}.jpg", image)

@@ -1,5 +1,6 @@
 """Error barriers between a network and children spawned from it, on easy and hard examples (Figure 4)."""
 
+import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, lines_panel, series
 from diet_jax.experiments.reproduction.store import Store, Training
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
+from diet_jax.types import Model
 
 SUBSETS = ("lowest", "random", "highest")
 
@@ -144,11 +146,8 @@ class ErrorBarriers(Experiment):
         return store.memo("path_errors", facts, compute)
 
     def _has_state(self, store: Store) -> bool:
-        # A model without running statistics has nothing that could be interpolated in two ways.
         setup = store.setup(self.task)
-        shape = setup.splits.train.image_shape
-        variables = jax.eval_shape(lambda: setup.model.init(jax.random.key(0), shape))
-        return bool(jax.tree.leaves(variables.model_state))
+        return _has_running_statistics(setup.model, setup.splits.train.image_shape)
 
     def _onset(self, steps: Sequence[int], heights: list[np.ndarray]) -> float | None:
         onset = connectivity_onset(steps, [float(h.mean()) for h in heights], threshold=self.threshold)
@@ -194,3 +193,10 @@ class ErrorBarriers(Experiment):
             for which in (f"lowest by {ranking}", f"highest by {ranking}")
         )
         return Evidence(measure, parts, self.parents, self.score_seeds)
+
+
+@functools.cache
+def _has_running_statistics(model: Model, shape: tuple[int, ...]) -> bool:
+    """Whether there is something that could be interpolated in two ways."""
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), shape))
+    return bool(jax.tree.leaves(variables.model_state))
