@@ -41,8 +41,8 @@ def draw_lines(ax: Axes, panel: Mapping[str, Any], series: Seen, levels: Seen, w
     data = [_series_data(item, scale) for item, _ in series]
     places = np.unique(np.concatenate([x[np.isfinite(x)] for x, *_ in data] or [np.empty(0)]))
     for position, ((_, look), arrays) in enumerate(zip(series, data, strict=True)):
-        # Of a single place, points stand side by side instead of one over another.
-        offset = position - (len(data) - 1) / 2 if len(places) == 1 else 0.0
+        # Of one place or two, points stand side by side instead of one over another.
+        offset = (position - (len(data) - 1) / 2) * _beside(places, panel.get("x_scale", "linear"))
         _draw_one(ax, arrays, look, offset, hollow)
         count = int(np.isfinite(arrays[1]).sum())
         style: Any = {"linestyle": look.dash if count >= LINE_POINTS else "", **_marker(look, hollow)}
@@ -131,6 +131,13 @@ def _draw_one(ax: Axes, arrays: tuple[np.ndarray, ...], look: Look, offset: floa
     marked = np.union1d(np.flatnonzero(alone), np.flatnonzero(known)[::step])
     style = {"linestyle": "" if few else look.dash, "zorder": order + 0.5, "markevery": marked.tolist()}
     ax.plot(x + offset, mean, linewidth=1.6, **style, **_marker(look, hollow))
+
+
+def _beside(places: np.ndarray, scale: str) -> float:
+    """How far points of one place stand apart; 0 where they are joined to lines."""
+    if len(places) == 2 and scale == "linear":
+        return float(0.02 * (places[1] - places[0]))
+    return float(len(places) == 1)
 
 
 def _draw_level(ax: Axes, item: Mapping[str, Any], look: Look, scale: float) -> Entry:

@@ -70,7 +70,7 @@ class GrandAtInit(Experiment):
                 "rank correlation .963 (Kirsch 2023); -.022 with EL2N@20",
                 f"rank correlation {to_norm:.3f}; {to_el2n:.3f} with {el2n.label}",
                 "yes" if to_norm > 0.5 else "no",
-                Evidence(RANK_CORRELATION, ranked, self.score_seeds, self.score_seeds),
+                Evidence(RANK_CORRELATION, ranked, self.score_seeds),
             )
         ]
         random = accuracy.get((RANDOM, kept))

@@ -29,7 +29,7 @@ class Evidence:
     seeds: int
     """Networks that the verdict is taken over."""
     score_seeds: int = 0
-    """Networks whose mean score ranked the examples; 0 without scores."""
+    """Networks whose mean score ranked the examples for these; 0 without, or where scores are judged."""
 
     def __post_init__(self) -> None:
         if not self.parts:

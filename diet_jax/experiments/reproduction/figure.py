@@ -123,13 +123,14 @@ def make_figure(
 
 
 def _data_and_networks(tasks: Iterable[Task]) -> str:
-    """Such as "cifar10, resnet18 and resnet50"."""
+    """Such as "cifar10, resnet18, resnet50 and vgg16"."""
     networks: dict[str, list[str]] = {}
     for task in tasks:
         of_data = networks.setdefault(task.data_name, [])
         if task.network not in of_data:
             of_data.append(task.network)
-    return "; ".join(f"{data}, {' and '.join(names)}" for data, names in networks.items())
+    said = (" and ".join([*filter(None, [", ".join(names[:-1])]), names[-1]]) for names in networks.values())
+    return "; ".join(f"{data}, {names}" for data, names in zip(networks, said, strict=True))
 
 
 def _trained(store: Store, task: Task) -> dict[str, Any]:

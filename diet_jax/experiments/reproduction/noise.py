@@ -66,7 +66,7 @@ class NoiseDistributions(Experiment):
             f"mean rank of the changed examples {rank_before:.3f} before, {rank:.3f} "
             "after (0 lowest, 1 highest)",
             "yes" if rank > max(0.75, rank_before) else "no",
-            Evidence("rank of the changed examples", parts, self.score_seeds, self.score_seeds),
+            Evidence("rank of the changed examples", parts, self.score_seeds),
         )
         return Outcome(
             title=f"{self.score.label}, {changed.mean():.1%} of the labels wrong",
@@ -110,10 +110,7 @@ class NoiseDetection(Experiment):
                 f"{quality[at].roc_auc:.3f}, average precision {quality[at].average_precision:.3f}",
                 "yes" if quality[at].roc_auc > 0.9 else "no",
                 Evidence(
-                    "detection of wrong labels",
-                    (scored(self.task, at, self.score_seeds),),
-                    self.score_seeds,
-                    self.score_seeds,
+                    "detection of wrong labels", (scored(self.task, at, self.score_seeds),), self.score_seeds
                 ),
             )
             for at in self.scores

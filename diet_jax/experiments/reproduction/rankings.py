@@ -118,7 +118,7 @@ class Correlations(Experiment):
             agree = "yes" if (value > 0.5) == (matrix[i][j] > 0.5) else "no"
             text = f"rank correlation of {names[i]} and {names[j]} is {strong} 0.5"
             parts = tuple(scored(self.task, self.scores[place], self.score_seeds) for place in (i, j))
-            evidence = Evidence(RANK_CORRELATION, parts, self.score_seeds, self.score_seeds)
+            evidence = Evidence(RANK_CORRELATION, parts, self.score_seeds)
             claims.append(Claim(text, f"{value:.3f}", f"{matrix[i][j]:.3f}", agree, evidence))
         if self.published:
             labels = self.published_labels
@@ -165,8 +165,7 @@ class Memorisation(Experiment):
             text, ours = f"memorisation does not correlate with {at.label}", f"rank correlation {rank:.2f}"
             holds = "unclear" if np.isnan(rank) else "yes" if abs(rank) < 0.3 else "no"
             parts = (scored(self.task, at, self.score_seeds),)
-            measure = f"{RANK_CORRELATION} with memorisation"
-            evidence = Evidence(measure, parts, self.score_seeds, self.score_seeds)
+            evidence = Evidence(f"{RANK_CORRELATION} with memorisation", parts, self.score_seeds)
             claims.append(Claim(text, "does not correlate", ours, holds, evidence))
         return Outcome(
             title="Scores and memorisation",
