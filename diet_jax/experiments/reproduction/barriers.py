@@ -196,7 +196,7 @@ class ErrorBarriers(Experiment):
 
 
 @functools.cache
-def _has_running_statistics(model: Model, shape: tuple[int, ...]) -> bool:
+def _has_running_statistics(model: Model, shape: tuple[int, int, int]) -> bool:
     """Whether there is something that could be interpolated in two ways."""
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), shape))
     return bool(jax.tree.leaves(variables.model_state))
