@@ -9,7 +9,6 @@ import diet_jax as dj
 from diet_jax.experiments.config import DataConfig, ModelConfig
 from diet_jax.experiments.reproduction.evidence import (
     Evidence,
-    Part,
     at_random,
     everything,
     kept_by,
@@ -31,8 +30,8 @@ def test_a_thing_compared_with_itself_is_refused():
     with pytest.raises(dj.InputError, match="needs a part"):
         Evidence("final test accuracy", (), 3)
     assert Evidence("final test accuracy", (same, everything(TASK)), 3).facts()["parts"] == [
-        {"task": digest(TASK.facts()), "what": "0.5 kept, highest by el2n at epoch 2 of 4"},
-        {"task": digest(TASK.facts()), "what": "everything kept"},
+        {"task": TASK.identity, "what": "0.5 kept, highest by el2n at epoch 2 of 4"},
+        {"task": TASK.identity, "what": "everything kept"},
     ]
 
 
@@ -131,8 +130,18 @@ def test_a_verdict_over_few_seeds_says_so():
     ]
 
 
-def test_parts_of_tasks_that_differ_in_one_setting_are_others():
-    longer = dataclasses.replace(TASK, train=dataclasses.replace(TASK.train, epochs=40))
-    assert Part(TASK, "x") != Part(longer, "x")
-    facts = [Evidence("m", (Part(task, "x"),), 1).facts()["parts"] for task in (TASK, longer)]
-    assert facts[0] != facts[1]
+def test_a_task_is_named_by_its_unusual_settings():
+    """Each setting counts; one that is added later, at its usual value, does not change the name."""
+    tasks = [
+        TASK,
+        WIDE,
+        TASK.with_noise(0.1),
+        TASK.with_noise(0.1, "uniform"),
+        dataclasses.replace(TASK, seed=1),
+        dataclasses.replace(TASK, data=DataConfig("digits", num_train=100)),
+        *(dataclasses.replace(TASK, train=dataclasses.replace(TASK.train, epochs=e)) for e in (40, 41)),
+    ]
+    assert len({task.identity for task in tasks}) == len(tasks)
+    assert TASK.identity == Task().identity == digest({})
+    assert WIDE.identity == digest({"model": {"widths": [64]}})
+    assert tasks[-1].identity == digest({"train": {"epochs": 41}})

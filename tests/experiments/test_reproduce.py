@@ -27,7 +27,7 @@ from diet_jax.experiments.reproduction.figure import (
 from diet_jax.experiments.reproduction.outcome import Outcome, level, series
 from diet_jax.experiments.reproduction.recipes import DIGITS
 from diet_jax.experiments.reproduction.store import Store, Training, open_store, tie_key
-from diet_jax.experiments.reproduction.task import ScoreAt, Task, digest
+from diet_jax.experiments.reproduction.task import ScoreAt, Task
 from diet_jax.scores.score import SCORES, Score
 from diet_jax.training.recipe import TrainConfig
 
@@ -76,7 +76,7 @@ def check_numbers(chart):
 
 def check_trainings(result, store, figure):
     """Every claim names its trainings, whose data the result describes; the title says both."""
-    tasks = {digest(task.facts()): task for task in figure.smoke.all_tasks()}
+    tasks = {task.identity: task for task in figure.smoke.all_tasks()}
     assert tasks.keys() <= result["trained"].keys()
     for claim in result["claims"]:
         assert {part["task"] for part in claim["parts"]} <= result["trained"].keys()

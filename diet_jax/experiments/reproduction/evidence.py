@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diet_jax.errors import InputError
-from diet_jax.experiments.reproduction.task import ScoreAt, Task, digest
+from diet_jax.experiments.reproduction.task import ScoreAt, Task
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Evidence:
                 )
 
     def facts(self) -> dict[str, Any]:
-        """Returns it as JSON values, tasks by their digests."""
-        parts = [{"task": digest(part.task.facts()), "what": part.what} for part in self.parts]
+        """Returns it as JSON values, tasks by their identities."""
+        parts = [{"task": part.task.identity, "what": part.what} for part in self.parts]
         return {
             "measure": self.measure,
             "parts": parts,
@@ -83,7 +83,7 @@ def kept_by(
     """
     top = offset is None or abs(offset + fraction - 1) < 1e-9
     where = "highest" if top else f"from offset {offset:g}"
-    scorer = f" of the task {digest(by.facts())}" if by is not None and by != task else ""
+    scorer = f" of the task {by.identity}" if by is not None and by != task else ""
     return Part(task, f"{fraction:g} kept, {where} by {_ranking(at, num_seeds)}{scorer}")
 
 

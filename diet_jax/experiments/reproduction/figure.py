@@ -14,7 +14,7 @@ from diet_jax.errors import InputError
 from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import Published
 from diet_jax.experiments.reproduction.store import Store
-from diet_jax.experiments.reproduction.task import Task, digest
+from diet_jax.experiments.reproduction.task import Task
 from diet_jax.experiments.run_folder import environment
 from diet_jax.files.arrays import write_atomically
 from diet_jax.options.plain import plain
@@ -109,7 +109,7 @@ def make_figure(
         "chart": outcome.chart,
         "claims": [claim.facts() for claim in outcome.claims],
         "facts": outcome.facts,
-        "trained": {digest(task.facts()): _trained(store, task) for task in dict.fromkeys(tasks)},
+        "trained": {task.identity: _trained(store, task) for task in dict.fromkeys(tasks)},
         "experiment": {"kind": type(experiment).__name__, **settings},
         "made": {
             "seconds_this_time": round(time.monotonic() - start, 1),

@@ -35,6 +35,11 @@ class Task:
         del facts["data"]["data_dir"], facts["train"]["steps_per_call"], facts["train"]["compiler_options"]
         return facts
 
+    @property
+    def identity(self) -> str:
+        """Names it in results, by the settings that are not the usual ones: new options do not change it."""
+        return digest(_unusual(self.facts(), Task().facts()))
+
     def with_noise(self, share: float, mode: str = "permute") -> "Task":
         """Returns the same task with this label noise in place of any other."""
         data = dataclasses.replace(
@@ -90,6 +95,15 @@ class ScoreAt:
         """Such as "EL2N at epoch 20"."""
         at_epoch = f" at epoch {self.epoch:g}" if self.score.needs_training else ""
         return self.score.label + at_epoch
+
+
+def _unusual(facts: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    """What differs, section by section."""
+    return {
+        name: _unusual(value, usual[name]) if isinstance(value, dict) else value
+        for name, value in facts.items()
+        if value != usual[name]
+    }
 
 
 def digest(facts: dict[str, Any]) -> str:
