@@ -321,7 +321,15 @@ def test_a_packed_folder_is_the_same_dataset(tmp_path, pixels):
     pack.pack(name, path, pixels=pixels)
     for packed, split in zip(pack.load_packed(path), splits, strict=True):
         assert packed.fingerprint == split.fingerprint
-        for field in ("name", "split", "class_names", "normalization", "id_source", "num_classes"):
+        for field in (
+            "name",
+            "split",
+            "class_names",
+            "normalization",
+            "id_source",
+            "encoding",
+            "num_classes",
+        ):
             assert getattr(packed, field) == getattr(split, field)
     with np.load(path) as stored:
         assert ("train_pixels" in stored) == pixels
