@@ -17,7 +17,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from measure import interleaved, report, rows, seconds_per_call
 from programs import Program, compiled, largest_that_fits, shapes_of
 
@@ -40,8 +39,6 @@ class Options:
     """On 32x32 images with 10 classes."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What the network computes in; scores are compared with those of the float32 network."""
-    precision: Literal["default", "highest"] = "default"
-    """Of float32 products, for accelerators that round their factors."""
     batch_size: int = 32
     """Examples of one call."""
     check_examples: int = 128
@@ -93,11 +90,11 @@ def ways_of(predict: PredictFn) -> dict[str, Way]:
     }
 
 
-def batches(count: int, size: int) -> Iterator[Batch]:
+def batches(count: int, size: int, shape: tuple[int, int, int] = IMAGE_SHAPE) -> Iterator[Batch]:
     """Yields random images; their contrast differs, and so do their scores."""
     rng = np.random.default_rng(0)
     for _ in range(count):
-        images = rng.normal(size=(size, *IMAGE_SHAPE)) * rng.uniform(0.25, 2, (size, 1, 1, 1))
+        images = rng.normal(size=(size, *shape)) * rng.uniform(0.25, 2, (size, 1, 1, 1))
         labels = rng.integers(0, CLASSES, size)
         yield Batch(jnp.asarray(images, jnp.float32), jnp.asarray(labels, jnp.int32))
 
@@ -147,8 +144,6 @@ def model_of(options: Options, dtype: str) -> dj.Model:
 
 
 def main(options: Options) -> None:
-    if options.precision != "default":
-        jax.config.update("jax_default_matmul_precision", options.precision)
     model = model_of(options, options.dtype)
     variables = jax.jit(model.init, static_argnums=1)(jax.random.key(0), IMAGE_SHAPE)
     size = options.batch_size
@@ -214,4 +209,7 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
+    # Imported here: what is compared is used on machines without it.
+    import tyro
+
     main(tyro.cli(Options))

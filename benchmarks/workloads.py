@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 import diet_jax as dj
@@ -58,3 +60,20 @@ def synthetic(shape: tuple[int, int, int], num_train: int, num_test: int) -> tup
 
     train = split(num_train, "train", None)
     return train, split(num_test, "test", train.normalization)
+
+
+def step_flops(work: Workload) -> float:
+    """Floating-point operations of one step's gradient, as XLA counts those of the program as written."""
+    images = jax.ShapeDtypeStruct((work.config.batch_size, *work.train.image_shape), jnp.float32)
+    labels = jax.ShapeDtypeStruct((work.config.batch_size,), jnp.int32)
+    # Counted without remade patches: they are how a step is computed, not what.
+    model = work.model
+    if hasattr(model.module, "convolution"):
+        model = dj.from_linen(model.module.clone(convolution="lax"))
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), work.train.image_shape))
+
+    def loss(params: Any, state: Any, images: Any, labels: Any) -> Any:
+        logits, _ = model.apply(dj.Variables(params, state), images, train=True)
+        return dj.cross_entropy(logits, labels).mean()
+
+    return jax.jit(jax.grad(loss)).lower(*variables, images, labels).cost_analysis()["flops"]
