@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Int, Key
 
@@ -16,6 +15,7 @@ from diet_jax.ensemble.over_seeds import AnyHow, count_seeds, over_seeds, resolv
 from diet_jax.ensemble.passes import map_dataset, map_examples_of, model_batch_size
 from diet_jax.ensemble.shards import JUDGED, score_streamed
 from diet_jax.errors import InputError
+from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.loop import check_classes, check_keep, program_of, put_examples, start, train_between
 from diet_jax.training.recipe import TrainConfig
 from diet_jax.training.step import Program, StepMetrics, advance_in_one_program, init_state, predictions
@@ -154,7 +154,7 @@ def prediction_function(model: Model) -> Callable[..., Any]:
     return functools.partial(predictions, model.predict)
 
 
-@functools.partial(jax.jit, static_argnames=("program", "batch_size", "how"))
+@functools.partial(CompiledProgram, static=("batch_size", "how"))
 def train_program(seeded: Any, examples: Examples, test: Examples, *, how: How, **static: Any) -> Any:
     """`train_one_seed` for many seeds, compiled."""
     return over_seeds(functools.partial(train_one_seed, **static), how=how)(seeded, examples, test)

@@ -21,6 +21,7 @@ from diet_jax.ensemble.shards import score_streamed
 from diet_jax.errors import InputError
 from diet_jax.scores.dynamics import FORGETTING
 from diet_jax.scores.score import Score, checked_values, folds_of, resolve_scores
+from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.loop import (
     check_classes,
     check_keep,
@@ -311,7 +312,7 @@ def _checked_steps(step: int | tuple[int, ...], num_steps: int) -> tuple[int, ..
     return steps
 
 
-@functools.partial(jax.jit, static_argnames=("program", "steps", "batch_sizes", "how"))
+@functools.partial(CompiledProgram, static=("steps", "batch_sizes", "how"))
 def score_program(keys: Any, examples: Examples, kept: Any, *, how: How, **static: Any) -> Any:
     """`score_one_seed` for many seeds, compiled."""
     return over_seeds(functools.partial(score_one_seed, **static), how=how)(keys, examples, kept)

@@ -15,6 +15,7 @@ from diet_jax.errors import InputError
 from diet_jax.scores.dynamics import FORGETTING_FOLD
 from diet_jax.scores.score import Fold
 from diet_jax.selection.masks import kept_indices
+from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.recipe import TrainConfig, steps_per_epoch, total_steps
 from diet_jax.training.step import (
     Program,
@@ -32,10 +33,10 @@ from diet_jax.types import Examples, Mask, Model, PRNGKey, Rows
 # Where a call does one step, the batches are still drawn for many steps at once: sorting is not free.
 ROWS_PER_CALL = 500
 
-_init = jax.jit(init_state, static_argnames=("program", "image_shape", "num_examples"))
+_init = CompiledProgram(init_state, static=("image_shape", "num_examples"))
 _rows = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
-one_step = jax.jit(train_step, static_argnames="program", donate_argnames="state")
-many_steps = jax.jit(train_steps, static_argnames=("program", "length"), donate_argnames="state")
+one_step = CompiledProgram(train_step, donate="state")
+many_steps = CompiledProgram(train_steps, static=("length",), donate="state")
 
 
 def check_keep(dataset: Dataset, keep: Mask | None, config: TrainConfig) -> np.ndarray:
