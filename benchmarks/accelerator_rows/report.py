@@ -29,7 +29,8 @@ ABOUT = {
     "of the batch in the same dtype, of vmap(grad) also to `grand`.",
     "exactness of the norms": "Relative difference of each norm from that of vmap(grad) in full float32, "
     "random weights: the median, the largest, and the largest in the tenth with the smallest norms.",
-    "XLA's flags": "Each alone, as an option of the one program: how many times as fast as without it.",
+    "XLA's flags": "Each alone, as an option of the one program: how many times as fast as without it. `…` "
+    "stands for FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION.",
     "PyTorch: training": "ResNet18, channels last, the same optimiser, the same images in every step; "
     "ours draws, crops and flips its batches. The ratio is its time over ours.",
     "PyTorch: gradient norms": "PyTorch's ordinary gradient and its norms from hooks (torch_ghost.py), "
@@ -60,7 +61,7 @@ def _loops(row: Row) -> str:
     return f"{row['loops']['known']} of {row['loops']['all']}"
 
 
-# By key of a row: the heading, and how a cell is made of the value, or of the row where it takes several.
+# By key of a row: the heading, and how a cell is made of the value, or the row (OF_ROW).
 COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "tflops": ("TFLOP/s", _number(".0f")),
     "gb_per_s": ("GB/s", _number(",.0f")),

@@ -126,7 +126,7 @@ class Bench:
         return dj.create_model(self.scale.network, num_classes=10, **options)
 
     @functools.cache  # noqa: B019
-    def peak(self, dtype: str, precision: str | None = None) -> float:
+    def peak(self, dtype: str, precision: str | None) -> float:
         """Returns the operations per second of a large matrix product."""
         return matmul_flops_per_second(self.scale.matmul_size, dtype, precision)
 

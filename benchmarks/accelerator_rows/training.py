@@ -146,7 +146,7 @@ def _speed(bench: Bench, case: Case, timing: Timing) -> Row:
         "images_per_s": steps * case.batch_size / timing.median,
         "step_ms": 1000 * timing.median / bench.scale.steps,
         "tflops": 1e-12 * flops,
-        "of_peak": flops / bench.peak(case.dtype),
+        "of_peak": flops / bench.peak(case.dtype, None),
         "calls_s": timing.later,
     }
 
