@@ -79,7 +79,7 @@ def measure(options: argparse.Namespace, deadline: float, visits: list[Any]) -> 
         "scores": scores.scores(bench),
         "flags": training.flags(bench),
         "torch": torch.tasks(),
-        "layers": [],
+        "layers": scores.layers(bench),
         "rest": rest,
     }
     visit.run(task for name, tasks in parts.items() if name in options.parts for task in tasks)

@@ -73,6 +73,7 @@ def test_a_tiny_visit_measures_everything_and_a_second_one_keeps_it(tmp_path, qu
         "XLA's flags",
         "PyTorch: training",
         "PyTorch: gradient norms",
+        "layers",
         "CIFAR-10",
     ]
     assert visit["ended"] == ""
@@ -106,6 +107,9 @@ def test_a_tiny_visit_measures_everything_and_a_second_one_keeps_it(tmp_path, qu
     exact = rows["exactness of the norms", "grand, float32"]
     assert exact["median"] <= exact["most"] < 1e-5
     assert rows["scores", "grand_vmap, bfloat16, batch 6"]["over_grand"] > 0
+    (layer,) = (row for (part, _), row in rows.items() if part == "layers")
+    assert layer["forms"].keys() >= {"offset", "vmap(grad)"}
+    assert sum(form["chosen"] for form in layer["forms"].values()) == 1
     flags = [row for (part, _), row in rows.items() if part == "XLA's flags"]
     assert [("failed" in row, "ratio" in row) for row in flags] == [(False, True), (True, False)] * 2
     assert "xla_gpu_no_such_flag" in flags[1]["failed"]

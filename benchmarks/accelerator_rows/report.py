@@ -35,7 +35,9 @@ ABOUT = {
     "ours draws, crops and flips its batches. The ratio is its time over ours.",
     "PyTorch: gradient norms": "PyTorch's ordinary gradient and its norms from hooks (torch_ghost.py), "
     "and ours; the ratio is its time over ours.",
-    "layers": "Time of each form of a layer's norms over that of its ordinary weight gradient.",
+    "layers": "The ordinary weight gradient of a convolution, in ms, and the time of each form of its norms "
+    "over that, in float32; the form that the library chooses is bold. Layers: kernel, channels, input size "
+    "/ stride.",
     "CIFAR-10": "Real trainings, in slices that go on from visit to visit.",
 }
 
@@ -61,6 +63,12 @@ def _loops(row: Row) -> str:
     return f"{row['loops']['known']} of {row['loops']['all']}"
 
 
+def _forms(row: Row) -> str:
+    cells = [f"{name} {form['ratio']:.2f}" for name, form in row["forms"].items() if not form["chosen"]]
+    chosen = [f"**{name} {form['ratio']:.2f}**" for name, form in row["forms"].items() if form["chosen"]]
+    return ", ".join(chosen + cells)
+
+
 # By key of a row: the heading, and how a cell is made of the value, or the row (OF_ROW).
 COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "tflops": ("TFLOP/s", _number(".0f")),
@@ -79,11 +87,13 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "convolutions": ("plain / by batch / grouped", _convolutions),
     "calls": ("backward-filter calls", _filter_calls),
     "loops": ("loops of known length", _loops),
+    "layers": ("layers", _number("d")),
+    "forms": ("norms by each form, over the gradient", _forms),
     "median": ("median", _number(".1e")),
     "most": ("largest", _number(".1e")),
     "lowest": ("of the lowest tenth", _number(".1e")),
 }
-OF_ROW = ("ratio", "convolutions", "calls", "loops")
+OF_ROW = ("ratio", "convolutions", "calls", "loops", "forms")
 NO_RESULT = ("failed", "skipped")
 
 
@@ -101,7 +111,7 @@ def _visit(visit: Row) -> list[str]:
         f"## {about['device']}, {about['date']}",
         "",
         _wrapped(
-            f"Code of commit {about['commit']}; {about['devices']} × {about['device']} ({about['platform']}), "
+            f"Code of commit {about['commit']}; {about['devices']} × {about['device']}, {about['platform']}, "
             + (f"{about['cores']} cores of {about['cpu']}, " if "cpu" in about else "")
             + f"Python {about['python']}, {versions}."
             + (f" Scale: {about['scale']}." if about["scale"] != "full" else "")

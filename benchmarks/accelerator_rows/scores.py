@@ -4,6 +4,8 @@ from functools import partial
 
 import jax
 import numpy as np
+from forms import FLOOR as GRADIENT
+from forms import Layer, layers_of, measured
 from grand import FLOOR, REFERENCE, differences, ways_of
 from measure import interleaved, seconds_per_call
 
@@ -23,6 +25,28 @@ def scores(bench: Bench) -> list[Task]:
         for way in WAYS
     ]
     return [*found, Task("exactness of the norms", "all ways", partial(_exactness, bench), "scores")]
+
+
+def layers(bench: Bench) -> list[Task]:
+    """Each form of the norms of each convolution of the network, in float32."""
+    found = list(layers_of(bench.scale.network).items())[: bench.scale.layers]
+    size = bench.scale.score_batch_size
+    return [
+        Task("layers", f"{layer.label}, batch {size}", partial(_forms, bench, layer, count), "layers")
+        for layer, count in found
+    ]
+
+
+def _forms(bench: Bench, layer: Layer, count: int) -> Row:
+    size, rounds = bench.scale.score_batch_size, bench.scale.rounds
+    table = {row["variant"]: row for row in measured(layer, count, size, rounds, rtol=bench.scale.rtol)}
+    floor = table.pop(GRADIENT)
+    kept = ("median_s", "ratio", "temporary_mib", "mega_multiply_adds", "mega_elements", "chosen")
+    return {
+        "ms": 1000 * floor["median_s"],
+        "layers": count,
+        "forms": {name: {key: row[key] for key in kept if key in row} for name, row in table.items()},
+    }
 
 
 def _timed(bench: Bench, dtype: str, way: str) -> Row:

@@ -48,6 +48,10 @@ class Scale:
     rounds: int = 5
     matmul_size: int = 8192
     copied_mib: int = 2048
+    layers: int | None = None
+    """Measure the first so many layers alone."""
+    rtol: float = 2e-2
+    """How far norms of a layer may differ from each other: products may round their factors."""
     caution: float = 1
     """How many times the guessed seconds a first task of its kind is taken to need."""
 
@@ -65,6 +69,7 @@ ON_CPU = replace(
     rounds=2,
     matmul_size=2048,
     copied_mib=256,
+    rtol=1e-4,
 )
 TINY = replace(
     ON_CPU,
@@ -80,6 +85,7 @@ TINY = replace(
     rounds=1,
     matmul_size=32,
     copied_mib=1,
+    layers=1,
     caution=0,
 )
 
