@@ -17,8 +17,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from measure import interleaved, report, rows, seconds_per_call
-from programs import Program, compiled, largest_that_fits, shapes_of
+from measure import report
+from programs import Program, compiled, largest_that_fits, shapes_of, timed
 
 import diet_jax as dj
 from diet_jax.types import PredictFn
@@ -106,18 +106,6 @@ def differences(scores: np.ndarray, reference: np.ndarray) -> tuple[float, float
     return float(relative.max()), float(relative[lowest].max())
 
 
-def timed(what: str, programs: dict[str, Program], args: Any, batch: int, floor: str, rounds: int) -> Any:
-    """Times programs that take the same arguments; a row for each, with its memory and compile time."""
-    calls = {name: partial(program, *args) for name, program in programs.items()}
-    table = rows(what, interleaved(calls, rounds, timer=seconds_per_call), floor)
-    for row in table:
-        program = programs[row["variant"]]
-        row["images_per_s"] = batch / row["median_s"]
-        row["temporary_mib"] = program.temporary_bytes / 2**20
-        row["trace_s"], row["compile_s"] = program.trace_s, program.compile_s
-    return table
-
-
 def largest_batches(options: Options, variables: Any, programs: dict[str, Program]) -> dict[str, Any]:
     """Finds the largest batch of `grand` and of `grand_vmap` in the memory; compiles, but runs nothing."""
     limit = int(options.limit_gib * 2**30)
@@ -152,7 +140,7 @@ def main(options: Options) -> None:
     args = (variables, *all_batches[0])
     programs = {name: compiled(way, *args) for name, way in ways_of(model.predict).items()}
     what = f"{options.network}, {options.dtype}, batch {size}"
-    table = timed(what, programs, args, size, FLOOR, options.rounds)
+    table = timed(what, programs, args, FLOOR, options.rounds, examples=size)
 
     exact = programs[REFERENCE]
     if options.dtype != "float32":
@@ -174,7 +162,8 @@ def main(options: Options) -> None:
         ways["authors' formula (jacrev)"] = partial(authors_formula, model.predict)
         few = {name: compiled(way, variables, *batch) for name, way in ways.items()}
         what = f"{options.network}, {options.dtype}, batch {size}"
-        table += timed(what, few, (variables, *batch), size, "grand", max(1, options.rounds // 2))
+        rounds = max(1, options.rounds // 2)
+        table += timed(what, few, (variables, *batch), "grand", rounds, examples=size)
 
     notes = [
         "difference: largest relative difference to grand_vmap of the float32 network over "

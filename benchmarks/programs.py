@@ -4,9 +4,11 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+from measure import interleaved, rows, seconds_per_call
 
 
 class Program(NamedTuple):
@@ -50,6 +52,39 @@ def compiled(
     temporary = memory.temp_size_in_bytes
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return Program(program, traced - begin, done - traced, temporary, temporary + held, lowered)
+
+
+def timed(
+    what: str,
+    programs: Mapping[str, Program],
+    args: Any,
+    floor: str,
+    rounds: int,
+    *,
+    examples: int,
+    timer: Callable[[Callable[[], Any]], float] = seconds_per_call,
+    divide_by: int = 1,
+) -> list[dict[str, Any]]:
+    """Times programs that take the same arguments; a row for each, with its memory and compile time.
+
+    Args:
+        what: is timed.
+        programs: by name.
+        args: of each.
+        floor: name of the program that ratios are taken to.
+        rounds: timings of each after the first.
+        examples: of a call, or of one of its parts.
+        timer: as `interleaved` takes it.
+        divide_by: parts of a call, as `rows` takes it.
+    """
+    calls = {name: partial(program, *args) for name, program in programs.items()}
+    table = rows(what, interleaved(calls, rounds, timer=timer), floor, divide_by=divide_by)
+    for row in table:
+        program = programs[row["variant"]]
+        row["images_per_s"] = examples / row["median_s"]
+        row["temporary_mib"] = program.temporary_bytes / 2**20
+        row["trace_s"], row["compile_s"] = program.trace_s, program.compile_s
+    return table
 
 
 def convolutions(program: Program) -> dict[str, int]:

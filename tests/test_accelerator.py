@@ -152,7 +152,13 @@ def test_a_failing_row_is_recorded_and_the_next_goes_on(tmp_path):
         raise Skipped("there is no such thing")
 
     visit = visit_of(tmp_path)
-    visit.run([task("a", fail), task("b", skip), task("c", lambda: [{"ms": 2.0}, {"what": "d", "ms": 3}])])
+    visit.run(
+        [
+            task("a", fail),
+            task("b", skip),
+            task("c", lambda: [{"median_s": 0.002}, {"what": "d", "median_s": 0.003}]),
+        ]
+    )
     (found,) = read(tmp_path)
     assert [row["what"] for row in found["rows"]] == ["a", "b", "c", "d"]
     page = (tmp_path / "gpu.md").read_text(encoding="utf-8")
@@ -173,10 +179,10 @@ def test_a_later_visit_repeats_what_has_no_result_or_more_to_do(tmp_path):
             calls.append("perhaps")
             if not succeed:
                 raise ValueError("not yet")
-            return {"ms": 4.0}
+            return {"median_s": 0.004}
 
         return [
-            task("done", lambda: measured("done", ms=1.0)),
+            task("done", lambda: measured("done", median_s=0.001)),
             task("perhaps", perhaps),
             task("slices", lambda: measured("slices", text="a slice", goes_on=True)),
         ]
@@ -191,10 +197,10 @@ def test_a_later_visit_repeats_what_has_no_result_or_more_to_do(tmp_path):
 
 @pytest.mark.parametrize("other", [{"device": "x"}, {"sources": "456"}, {"packages": {"jax": "0.12"}}])
 def test_another_card_and_other_code_begin_a_section_of_their_own(tmp_path, other):
-    visit_of(tmp_path).run([task("a", lambda: {"ms": 1.0})])
-    visit_of(tmp_path, about={**ABOUT, "date": "2026-11-27"}).run([task("a", lambda: {"ms": 2.0})])
-    visit_of(tmp_path, about={**ABOUT, **other}).run([task("a", lambda: {"ms": 3.0})])
-    assert [[row["ms"] for row in visit["rows"]] for visit in read(tmp_path)] == [[1.0], [3.0]]
+    visit_of(tmp_path).run([task("a", lambda: {"median_s": 0.001})])
+    visit_of(tmp_path, about={**ABOUT, "date": "2026-11-27"}).run([task("a", lambda: {"median_s": 0.002})])
+    visit_of(tmp_path, about={**ABOUT, **other}).run([task("a", lambda: {"median_s": 0.003})])
+    assert [[row["median_s"] for row in visit["rows"]] for visit in read(tmp_path)] == [[0.001], [0.003]]
     page = (tmp_path / "gpu.md").read_text(encoding="utf-8")
     assert page.index("| a | 3 |") < page.index("| a | 1 |")
 
@@ -204,7 +210,7 @@ def test_what_would_take_longer_than_is_left_is_not_begun(tmp_path):
 
     def wait():
         time.sleep(0.4)
-        return {"ms": 1.0}
+        return {"median_s": 0.001}
 
     # The guess before anything was seen is that of an accelerator.
     visit = visit_of(tmp_path, seconds=20)
@@ -226,10 +232,12 @@ def test_it_ends_in_time_whatever_it_is_at(tmp_path):
 
     def compile_for_ever():
         release.wait(60)
-        return {"ms": 5.0}
+        return {"median_s": 0.005}
 
     begin = time.monotonic()
-    ended = in_time(lambda: visit.run([task("a", lambda: {"ms": 1.0}), task("b", compile_for_ever)]), 0.5)
+    ended = in_time(
+        lambda: visit.run([task("a", lambda: {"median_s": 0.001}), task("b", compile_for_ever)]), 0.5
+    )
     visit.close(ended)
     assert time.monotonic() - begin < 5
     assert ended == "out of time"
@@ -248,7 +256,7 @@ def test_sigterm_keeps_what_is_there(tmp_path):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
 
-    ended = in_time(lambda: visit.run([task("a", lambda: {"ms": 1.0}), task("b", terminated)]), 30)
+    ended = in_time(lambda: visit.run([task("a", lambda: {"median_s": 0.001}), task("b", terminated)]), 30)
     visit.close(ended)
     (found,) = read(tmp_path)
     assert ended == "SIGTERM"

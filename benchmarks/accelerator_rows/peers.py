@@ -88,8 +88,8 @@ class Peers:
             found.append(
                 {
                     "what": name.removeprefix("torch: "),
-                    "ms": 1000 * timings["theirs"].median,
-                    "ours_ms": 1000 * timings["ours"].median,
+                    "median_s": timings["theirs"].median,
+                    "ours_s": timings["ours"].median,
                     **_ratio(timings),
                 }
             )

@@ -71,17 +71,17 @@ def _forms(row: Row) -> str:
 
 # By key of a row: the heading, and how a cell is made of the value, or the row (OF_ROW).
 COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "tflops": ("TFLOP/s", _number(".0f")),
+    "tflops": ("TFLOP/s", _number(".3g")),
     "gb_per_s": ("GB/s", _number(",.0f")),
     "images_per_s": ("images/s", _number(",.0f")),
     "ours_per_s": ("ours, images/s", _number(",.0f")),
     "step_ms": ("ms a step", _number(".2f")),
-    "ms": ("ms", _number(".3g")),
-    "ours_ms": ("ours, ms", _number(".3g")),
+    "median_s": ("ms", _number(".3g", 1000)),
+    "ours_s": ("ours, ms", _number(".3g", 1000)),
     "of_peak": ("of peak", _number(".0%")),
     "ratio": ("ratio", _ratio),
-    "compile_s": ("compile s", _number(".0f")),
-    "first_call_s": ("first call s", _number(".0f")),
+    "compile_s": ("compile s", _number(".2g")),
+    "first_call_s": ("first call s", _number(".2g")),
     "over_grand": ("over grand", _number(".1f")),
     "temporary_mib": ("temporary MiB", _number(",.0f")),
     "convolutions": ("plain / by batch / grouped", _convolutions),

@@ -7,7 +7,7 @@ import numpy as np
 from forms import FLOOR as GRADIENT
 from forms import Layer, layers_of, measured
 from grand import FLOOR, REFERENCE, differences, ways_of
-from measure import interleaved, seconds_per_call
+from programs import timed
 
 from accelerator_rows.setting import Bench
 from accelerator_rows.visit import Row, Task
@@ -20,7 +20,9 @@ def scores(bench: Bench) -> list[Task]:
     """Each way to score in each precision, then how far their norms are from full precision."""
     size = bench.scale.score_batch_size
     found = [
-        Task("scores", f"{way}, {dtype}, batch {size}", partial(_timed, bench, dtype, way), "scores")
+        Task(
+            "scores", f"{way}, {dtype}, batch {size}", partial(_against_gradient, bench, dtype, way), "scores"
+        )
         for dtype in DTYPES
         for way in WAYS
     ]
@@ -43,33 +45,23 @@ def _forms(bench: Bench, layer: Layer, count: int) -> Row:
     floor = table.pop(GRADIENT)
     kept = ("median_s", "ratio", "temporary_mib", "mega_multiply_adds", "mega_elements", "chosen")
     return {
-        "ms": 1000 * floor["median_s"],
+        "median_s": floor["median_s"],
         "layers": count,
         "forms": {name: {key: row[key] for key in kept if key in row} for name, row in table.items()},
     }
 
 
-def _timed(bench: Bench, dtype: str, way: str) -> Row:
-    """Times one way against the ordinary gradient."""
+def _against_gradient(bench: Bench, dtype: str, way: str) -> Row:
     # What is to be compared directly takes turns.
     beside = (way, FLOOR, "grand") if way == REFERENCE else (way, FLOOR)
     programs = {name: bench.scoring(dtype, name) for name in beside}
-    calls = {name: partial(program, *bench.scored) for name, program in programs.items()}
-    timings = interleaved(calls, bench.scale.rounds, timer=seconds_per_call)
-    ratio, low, high = timings[way].ratio_to(timings[FLOOR])
-    program = programs[way]
-    to_grand = {"over_grand": timings[way].ratio_to(timings["grand"])[0]} if way == REFERENCE else {}
-    return {
-        "ms": 1000 * timings[way].median,
-        "images_per_s": bench.scale.score_batch_size / timings[way].median,
-        "ratio": ratio,
-        "ratio_low": low,
-        "ratio_high": high,
-        **to_grand,
-        "trace_s": program.trace_s,
-        "compile_s": program.compile_s,
-        "temporary_mib": program.temporary_bytes / 2**20,
-    }
+    size, rounds = bench.scale.score_batch_size, bench.scale.rounds
+    rows = timed(f"{way}, {dtype}, batch {size}", programs, bench.scored, FLOOR, rounds, examples=size)
+    table = {row["variant"]: row for row in rows}
+    if way == REFERENCE:
+        times = (np.array(table[name]["later_calls_s"]) for name in (way, "grand"))
+        table[way]["over_grand"] = float(np.median(np.divide(*times)))
+    return table[way]
 
 
 def _exactness(bench: Bench) -> list[Row]:
