@@ -100,7 +100,7 @@ def surroundings(scale: str) -> dict[str, Any]:
         "scale": scale,
         **found,
         "devices": jax.device_count(),
-        "platform": client.platform_version.split("\n")[0].strip() or client.platform,
+        "platform": " ".join(client.platform_version.split()) or client.platform,
         "commit": commit(),
         "sources": sources(),
     }

@@ -111,7 +111,8 @@ def _visit(visit: Row) -> list[str]:
         f"## {about['device']}, {about['date']}",
         "",
         _wrapped(
-            f"Code of commit {about['commit']}; {about['devices']} × {about['device']}, {about['platform']}, "
+            f"Commit {about['commit']}{_sources(about)}; "
+            f"{about['devices']} × {about['device']}, {about['platform']}, "
             + (f"{about['cores']} cores of {about['cpu']}, " if "cpu" in about else "")
             + f"Python {about['python']}, {versions}."
             + (f" Scale: {about['scale']}." if about["scale"] != "full" else "")
@@ -147,6 +148,10 @@ def _part(part: str, rows: list[Row]) -> list[str]:
         if "text" in row:
             lines += [row["what"] + ":", "", row["text"].strip(), ""]
     return lines
+
+
+def _sources(about: Row) -> str:
+    return f" (fingerprint of the code: {about['sources']})" if "sources" in about else ""
 
 
 def _heading(part: str) -> str:

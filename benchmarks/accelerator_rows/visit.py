@@ -199,7 +199,8 @@ def _result(task: Task) -> list[Row]:
         # The frames of the exception hold arrays on the device.
         del error
         gc.collect()
-        return [{"failed": failed[:600]}]
+        # What went wrong in another process stands at the end of what that process says.
+        return [{"failed": failed if len(failed) < 800 else f"{failed[:200]} … {failed[-600:]}"}]
     return found if isinstance(found, list) else [found]
 
 
