@@ -21,7 +21,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import accelerator  # noqa: E402
 import measure  # noqa: E402
 import programs  # noqa: E402
-from accelerator_rows import report, training  # noqa: E402
+from accelerator_rows import experiment, report, training  # noqa: E402
 from accelerator_rows.visit import Skipped, Task, Visit, in_time  # noqa: E402
 
 ABOUT = {
@@ -298,3 +298,24 @@ def test_convolutions_and_loops_are_counted():
 def test_the_page_of_accelerators_is_that_of_its_numbers():
     results = ROOT / "docs" / "results"
     assert (results / "gpu.md").read_text(encoding="utf-8") == report.markdown(read(results))
+
+
+def test_the_time_that_is_left_is_a_slice_of_the_experiment(tmp_path, monkeypatch):
+    """On the digits: it stops after its minutes, and the next visit goes on with it."""
+    monkeypatch.setattr(experiment, "CONFIG", ROOT / "configs" / "digits.py")
+    monkeypatch.setattr(experiment, "LEAST_S", 0)
+    visit = visit_of(tmp_path, seconds=3 + experiment.LATE_S + 1)
+    visit.run(experiment.experiment(visit, None))
+    assert "no data" in visit.rows[0]["skipped"]
+    visit.run(experiment.experiment(visit, tmp_path))
+    (row,) = visit.rows
+    assert row["goes_on"]
+    assert "stopped after" in row["text"]
+    assert (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_slice_that_fails_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "CONFIG", tmp_path / "missing.py")
+    visit = visit_of(tmp_path, seconds=100)
+    visit.run(experiment.experiment(visit, tmp_path))
+    assert "missing.py" in visit.rows[0]["failed"]

@@ -261,6 +261,14 @@ def test_functions_in_another_process():
         assert child.result("clock") > 0
 
 
+def test_a_module_that_only_the_other_process_imports(tmp_path, monkeypatch):
+    (tmp_path / "only_there.py").write_text("def build(x):\n    return {'twice': lambda: 2 * x}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with remote.Remote(remote.built_by, "only_there", 4) as child:
+        assert child.result("twice") == 8
+    assert "only_there" not in sys.modules
+
+
 def test_without_pytorch_its_comparison_is_skipped(capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     torch_peers.main(torch_peers.Options())
@@ -285,6 +293,21 @@ def test_pytorchs_norms_are_ours():
         torch.set_default_dtype(torch.float32)
     for name in (jax_ways.GRAND, jax_ways.VMAP):
         assert np.median(np.abs(ours[name]() / exact - 1)) < 1e-5
+
+
+def test_a_training_in_pytorch_does_its_steps():
+    torch = pytest.importorskip("torch")
+    import torch_training
+
+    trainings = {"float32": (4, False, False), "bfloat16": (4, True, False)}
+    fns = torch_training.build(trainings, 2, 8, 3, "cpu")
+    counted = []
+    step = torch.optim.SGD.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.SGD, "step", lambda *args: counted.append(step(*args)))
+        for fn in fns.values():
+            fn()
+    assert len(counted) == 6
 
 
 @pytest.mark.parametrize("way", ["direct", "gram", "offset", "grouped"])

@@ -21,7 +21,7 @@ SHOWN_LINES = 25
 
 def experiment(visit: Visit, data_dir: Path | None) -> list[Task]:
     """One slice of `configs/cifar10.py`, if there is data."""
-    return [Task("CIFAR-10", CONFIG.name, partial(_slice, visit, data_dir), "run")]
+    return [Task("CIFAR-10", CONFIG.name, partial(_slice, visit, data_dir))]
 
 
 def command(folder: Path, data_dir: Path, seconds: float) -> list[str]:
@@ -38,19 +38,14 @@ def _slice(visit: Visit, data_dir: Path | None) -> Row:
         raise Skipped(f"{max(0, seconds):.0f} s were left, and a slice wants {LEAST_S}")
     folder = (visit.folder / "run").resolve()
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    child = subprocess.Popen(
-        command(folder, data_dir.resolve(), seconds),
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    visit.children.append(child)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     lines: list[str] = []
-    for line in child.stdout or ():
-        print(line, end="", flush=True)
-        lines.append(line)
-    if child.wait():
+    with subprocess.Popen(command(folder, data_dir.resolve(), seconds), env=env, **pipes) as child:
+        visit.children.append(child)
+        for line in child.stdout or ():
+            print(line, end="", flush=True)
+            lines.append(line)
+    if child.returncode:
         raise RuntimeError(f"the command ended with {child.returncode}: {''.join(lines[-SHOWN_LINES:])}")
     table = folder / "table.md"
     text = table.read_text(encoding="utf-8") if table.exists() else "".join(lines[-SHOWN_LINES:])

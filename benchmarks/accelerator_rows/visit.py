@@ -25,7 +25,6 @@ GUESSES = {
     "layers": 15,
     "eager": 30,
     "torch.compile": 90,
-    "run": 90,
 }
 RESERVE_S = 3
 # What a later visit tries again: without a result, or with more to do.
@@ -48,8 +47,8 @@ class Task:
     """Its name there, unique in its part."""
     measure: Callable[[], Row | list[Row]]
     """Returns the figures: of one row, or of several, each with its own "what"."""
-    kind: str
-    """Tasks of a kind take about as long for their weight."""
+    kind: str = ""
+    """Tasks of a kind take about as long for their weight; one of none fits into whatever time there is."""
     weight: float = 1
     """How much longer it takes than others of its kind."""
 
@@ -96,6 +95,8 @@ class Visit:
 
     def estimate(self, task: Task) -> float:
         """Returns the seconds that a task may take: by its weight, as long as the slowest of its kind."""
+        if not task.kind:
+            return 0
         seen = [row["seconds"] / row["weight"] for row in self.rows if row.get("kind") == task.kind]
         return task.weight * max(seen, default=self.caution * GUESSES[task.kind])
 
