@@ -20,7 +20,7 @@ ABOUT = {
     "ceilings": "What the device does at best: the fastest of five.",
     "one seed": "Training ResNet18 on 32×32 images by the paper's recipe, with crops and flips, 50 steps in "
     "a compiled call. The share of the peak is that of the matrix product in the same dtype; operations are "
-    "those of the step's gradient as written.",
+    "counted as usual, three times those of the forward pass's products.",
     "several seeds": "Several networks in one compiled program, and how many times as fast that is as one "
     "after the other through the program of one. Images per second are those of all networks together. "
     "Convolutions are counted in the program as written: plain, in groups of the batch (weight gradients "
