@@ -1,6 +1,7 @@
 """Markdown of what was measured."""
 
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -125,7 +126,8 @@ def _visit(visit: Row) -> list[str]:
         lines += [f"The last visit ended: {visit['ended']}.", ""]
     for part in dict.fromkeys(row["part"] for row in visit["rows"]):
         lines += _part(part, [row for row in visit["rows"] if row["part"] == part])
-    missing = "; ".join(f"{row['part']}: {row['what']}" for row in visit.get("not_begun", []))
+    counts = Counter(row["part"] for row in visit.get("not_begun", []))
+    missing = ", ".join(f"{count} of {part}" for part, count in counts.items())
     return [*lines, *([_wrapped(f"Not begun, for want of time: {missing}."), ""] if missing else [])]
 
 
