@@ -32,16 +32,11 @@ class Peers:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self._children: list[Remote] = []
-        scale = bench.scale
-        small = [(scale.batch_size, bfloat16, how) for how in (EAGER, COMPILED) for bfloat16 in (True, False)]
-        large = [(scale.large_batch_size, True, how) for how in (EAGER, COMPILED)]
+        small, large = bench.scale.batch_size, bench.scale.large_batch_size
         self.trainings = {
-            f"{how}, {'bfloat16 autocast' if bfloat16 else 'TF32'}, batch {size}": (
-                size,
-                bfloat16,
-                how == COMPILED,
-            )
-            for size, bfloat16, how in small + large
+            f"{how}, {'bfloat16 autocast' if low else 'TF32'}, batch {size}": (size, low, how == COMPILED)
+            for how in (EAGER, COMPILED)
+            for size, low in ((small, True), (small, False), (large, True))
         }
 
     def tasks(self) -> list[Task]:

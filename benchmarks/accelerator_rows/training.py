@@ -1,5 +1,6 @@
 """Ceilings of the device; one seed; several seeds by every way against one after the other; XLA's flags."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -65,18 +66,16 @@ def one_seed(bench: Bench) -> list[Task]:
 
 
 def many_seeds(bench: Bench) -> tuple[list[Task], list[Task]]:
-    """Several networks in one program, bfloat16: what says most of each number of seeds, and the rest."""
-    first, rest = [], []
-    for form in FORMS:
-        for seeds in bench.scale.seeds:
-            for how in HOWS:
-                if how != "vmap" and form in BATCHED_ONLY:
-                    continue
-                case = Case("bfloat16", bench.scale.batch_size, form, seeds, how)
-                what = f"{seeds} seeds by {how}, convolution {form}"
-                task = Task("several seeds", what, partial(_against_loop, bench, case), *_effort(case))
-                (first if how == "vmap" or (how, form) == ("map", "lax") else rest).append(task)
-    return first, rest
+    """Several networks in one program, bfloat16: vmap, and what else is often used; then the rest."""
+    groups: tuple[list[Task], ...] = ([], [], [], [])
+    for how, form, seeds in itertools.product(HOWS, FORMS, bench.scale.seeds):
+        if how != "vmap" and form in BATCHED_ONLY:
+            continue
+        case = Case("bfloat16", bench.scale.batch_size, form, seeds, how)
+        what = f"{seeds} seeds by {how}, convolution {form}"
+        place = {("vmap", FORMS[0]): 0, ("map", "lax"): 1}.get((how, form), 2 if how == "vmap" else 3)
+        groups[place].append(Task("several seeds", what, partial(_against_loop, bench, case), *_effort(case)))
+    return groups[0] + groups[1] + groups[2], groups[3]
 
 
 def flags(bench: Bench) -> list[Task]:
