@@ -24,6 +24,8 @@ import programs  # noqa: E402
 from accelerator_rows import experiment, report, training  # noqa: E402
 from accelerator_rows.visit import Skipped, Task, Visit, in_time  # noqa: E402
 
+from diet_jax.cli.options import Run  # noqa: E402
+
 ABOUT = {
     "scale": "full",
     "date": "2026-11-26",
@@ -300,6 +302,7 @@ def test_the_page_of_accelerators_is_that_of_its_numbers():
     assert (results / "gpu.md").read_text(encoding="utf-8") == report.markdown(read(results))
 
 
+@pytest.mark.skipif("minutes" not in Run.__dataclass_fields__, reason="runs cannot be stopped after minutes")
 def test_the_time_that_is_left_is_a_slice_of_the_experiment(tmp_path, monkeypatch):
     """On the digits: it stops after its minutes, and the next visit goes on with it."""
     monkeypatch.setattr(experiment, "CONFIG", ROOT / "configs" / "digits.py")
@@ -312,6 +315,32 @@ def test_the_time_that_is_left_is_a_slice_of_the_experiment(tmp_path, monkeypatc
     assert row["goes_on"]
     assert "stopped after" in row["text"]
     assert (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_slice_tells_its_table_and_whether_it_goes_on(tmp_path, monkeypatch):
+    table = tmp_path / "run" / "table.md"
+    said = [f"print('half of it; {experiment.GOES_ON}')", f"open({str(table)!r}, 'w').write('| a | b |')"]
+
+    def command(folder, data_dir, seconds):
+        assert folder == table.parent
+        assert 60 < seconds <= 70
+        folder.mkdir(exist_ok=True)
+        return [sys.executable, "-c", said.pop(0)]
+
+    def slices():
+        visit = visit_of(tmp_path, seconds=3 + experiment.LATE_S + 70)
+        visit.run(experiment.experiment(visit, tmp_path))
+        return visit.rows
+
+    monkeypatch.setattr(experiment, "command", command)
+    (row,) = slices()
+    assert row["goes_on"]
+    assert row["text"].startswith("half of it;")
+    (row,) = slices()
+    assert "goes_on" not in row
+    assert row["text"].strip() == "| a | b |"
+    # What has ended is not begun again.
+    assert slices() == [row]
 
 
 def test_a_slice_that_fails_says_why(tmp_path, monkeypatch):

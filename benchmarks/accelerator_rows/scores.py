@@ -6,14 +6,14 @@ import jax
 import numpy as np
 from forms import FLOOR as GRADIENT
 from forms import Layer, layers_of, measured
-from grand import FLOOR, REFERENCE, differences, ways_of
+from grand import FLOOR, REFERENCE, differences
 from programs import timed
 
-from accelerator_rows.setting import Bench
+from accelerator_rows.setting import Bench, ways_to_score
 from accelerator_rows.visit import Row, Task
 
 DTYPES = ("float32", "bfloat16")
-WAYS = tuple(ways_of(lambda *_: None))
+WAYS = tuple(ways_to_score(None))
 
 
 def scores(bench: Bench) -> list[Task]:

@@ -1,6 +1,7 @@
 """What is measured on: network, images and their numbers, and programs that several rows need."""
 
 import functools
+import inspect
 import typing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,6 +27,17 @@ FORMS: tuple[ConvolutionForm, ...] = tuple(
 HOWS: tuple[AnyHow, ...] = ("vmap", "map", "unroll")
 # Forms that differ from JAX's convolution only where seeds are batched.
 BATCHED_ONLY = ("unrolled",)
+
+
+HIGHEST = "grand, highest precision"
+
+
+def ways_to_score(predict: Any) -> dict[str, Any]:
+    """Returns the ways of grand.py by name, and `grand` with all products of the norms in full float32."""
+    ways = ways_of(predict)
+    if "precision" in inspect.signature(dj.grand).parameters:
+        ways[HIGHEST] = functools.partial(dj.grand, predict, precision="highest")
+    return ways
 
 
 @dataclass(frozen=True)
@@ -150,8 +162,8 @@ class Bench:
         return variables, *next(batches(1, self.scale.score_batch_size, self.image_shape))
 
     def scoring(self, dtype: str, way: str, precision: str = "") -> Program:
-        """Returns the compiled program of a way to score `scored`; see `ways_of` in grand.py."""
-        fn = ways_of(self.model(dtype).predict)[way]
+        """Returns the compiled program of a way to score `scored`."""
+        fn = ways_to_score(self.model(dtype).predict)[way]
         return self.program((dtype, way, precision), fn, *self.scored)
 
     def program(self, key: Any, fn: Any, *args: Any, flags: Any = ()) -> Program:
