@@ -19,9 +19,10 @@ from .analysis.ntk.regression import kernel_regression as kernel_regression
 from .data import noise as noise
 from .data.augment import normalize as normalize
 from .data.augment import normalized_images as normalized_images
+from .data.augment import normalized_inputs as normalized_inputs
 from .data.dataset import Dataset as Dataset
-from .data.dataset import Normalization as Normalization
 from .data.dataset import Splits as Splits
+from .data.kinds import Normalization as Normalization
 from .data.labels import read_labels as read_labels
 from .data.noise import NoisyLabels as NoisyLabels
 from .data.noise import flip_labels as flip_labels

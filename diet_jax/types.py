@@ -1,19 +1,22 @@
 """The types that flow through the library: read this file first.
 
 Shapes in signatures use these letters: `n` examples in a dataset, `b` examples in a batch, `c` classes,
-`k` kept examples, `s` seeds, `t` steps, `h w ch` image height, width and channels.
+`k` kept examples, `s` seeds, `t` steps, `h w ch` image height, width and channels, `...` the axes of one
+example, whatever it is.
 """
 
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
 import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, Int, Key, Shaped
 
 AnyArray = Array | np.ndarray
 PRNGKey = Key[Array, ""]
+Inputs = Shaped[AnyArray, "b ..."]
 Images = Shaped[AnyArray, "b h w ch"]
 Labels = Int[AnyArray, "b"]
 Mask = Bool[AnyArray, "n"]
@@ -37,51 +40,60 @@ class Variables(NamedTuple):
 class Examples(NamedTuple):
     """The arrays of a dataset that device code sees, in dataset order: row i is example i.
 
-    Images keep the dtype they were stored in (uint8 stays uint8); `mean` and `std` are per channel, in
-    the unit of the stored pixels.
+    Inputs keep the dtype they were stored in (uint8 stays uint8); `mean` and `std` are of the last axis, in
+    the unit that is stored, or `[0]` where nothing is normalised.
     """
 
-    images: Shaped[Array, "n h w ch"]
+    inputs: Shaped[Array, "n ..."]
     labels: Int[Array, "n"]
     mean: Float[Array, "ch"]
     std: Float[Array, "ch"]
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of one image."""
-        _, height, width, channels = self.images.shape
-        return height, width, channels
+    def spec(self) -> jax.ShapeDtypeStruct:
+        """Shape and dtype of one example as models take it."""
+        tokens = self.mean.shape == (0,) and self.inputs.dtype == np.int32
+        return jax.ShapeDtypeStruct(self.inputs.shape[1:], "int32" if tokens else "float32")
 
 
 @runtime_checkable
 class Model(Protocol):
-    """A model is three pure functions. `images` are normalised floats; logits are float32.
+    """A model is three pure functions. `inputs` are normalised floats, or tokens; logits are float32.
 
     Implementations should be hashable and compare equal when they compute the same function: compiled
     programs are cached by model.
     """
 
-    def init(self, key: PRNGKey, image_shape: tuple[int, int, int]) -> Variables:
-        """Returns fresh variables for images of `image_shape` (height, width, channels)."""
+    def init(self, key: PRNGKey, shape: tuple[int, ...]) -> Variables:
+        """Returns fresh variables for inputs of a shape, such as (height, width, channels).
+
+        A model that takes tokens also takes `dtype`, of the inputs; float32 where it is left out.
+        """
         ...
 
-    def apply(self, variables: Variables, images: Images, *, train: bool) -> tuple[Logits, Any]:
+    def apply(self, variables: Variables, inputs: Inputs, *, train: bool) -> tuple[Logits, Any]:
         """Returns logits and the new `model_state`; BatchNorm uses batch statistics if `train`.
 
         A model with dropout, or anything random, also takes `key`: a fresh one for every step of a training.
         """
         ...
 
-    def predict(self, variables: Variables, images: Images) -> Logits:
+    def predict(self, variables: Variables, inputs: Inputs) -> Logits:
         """Returns logits in eval mode: BatchNorm uses its running statistics, nothing is updated."""
         ...
 
 
-def apply_in_training(model: Model, variables: Variables, images: Images, key: PRNGKey) -> tuple[Logits, Any]:
+def init_variables(model: Model, key: PRNGKey, spec: jax.ShapeDtypeStruct) -> Variables:
+    """Returns fresh variables for inputs of a shape and dtype; models of floats need not know of dtypes."""
+    options = {} if spec.dtype == np.float32 else {"dtype": spec.dtype}
+    return model.init(key, spec.shape, **options)
+
+
+def apply_in_training(model: Model, variables: Variables, inputs: Inputs, key: PRNGKey) -> tuple[Logits, Any]:
     """Returns `model.apply` in train mode, with the key if the model takes one."""
     options = {"key": key} if "key" in inspect.signature(model.apply).parameters else {}
-    return model.apply(variables, images, train=True, **options)
+    return model.apply(variables, inputs, train=True, **options)
 
 
-PredictFn = Callable[[Variables, Images], Logits]
-ScoreFn = Callable[[Variables, Images, Labels], ScoreArray]
+PredictFn = Callable[[Variables, Inputs], Logits]
+ScoreFn = Callable[[Variables, Inputs, Labels], ScoreArray]

@@ -15,17 +15,17 @@ CropOffsets = Literal["example", "batch"]
 
 
 def normalize(
-    images: Shaped[Array, "b h w ch"], mean: Float[Array, "ch"], std: Float[Array, "ch"]
-) -> Float[Array, "b h w ch"]:
-    """Returns `(images - mean) / std` in float32, per channel.
+    inputs: Shaped[Array, "b ..."], mean: Float[Array, "ch"], std: Float[Array, "ch"]
+) -> Shaped[Array, "b ..."]:
+    """Returns `(inputs - mean) / std` in float32, for each channel or feature: along the last axis.
 
     Args:
-        images: uint8 or float `[b h w ch]`, as stored.
-        mean: float32 `[ch]`, in the unit of the stored pixels.
+        inputs: uint8, float or integers `[b ... ch]`, as stored.
+        mean: float32 `[ch]`, in the unit that is stored; `[0]` where nothing is to be normalised.
         std: float32 `[ch]`, likewise.
 
     Returns:
-        float32 `[b h w ch]`: what models take.
+        float32 `[b ... ch]`: what models take. Without means, tokens int32 as they are, all else as float32.
 
     Raises:
         InputError: `mean` or `std` does not have one entry per channel.
@@ -36,13 +36,15 @@ def normalize(
         >>> normalize(image, jnp.array([127.5]), jnp.array([127.5])).ravel().tolist()
         [1.0, 1.0, 1.0, 1.0]
     """
-    if not mean.shape == std.shape == images.shape[-1:]:
+    if mean.shape == std.shape == (0,):
+        return inputs if inputs.dtype == jnp.int32 else inputs.astype(jnp.float32)
+    if not mean.shape == std.shape == inputs.shape[-1:]:
         raise InputError(
-            f"mean and std must have one entry for each of the {images.shape[-1]} channels, "
+            f"mean and std must have one entry for each of the {inputs.shape[-1]} channels, "
             f"got shapes {mean.shape} and {std.shape}"
         )
-    shape = (1, 1, 1, -1)
-    return (images.astype(jnp.float32) - mean.reshape(shape)) / std.reshape(shape)
+    shape = (*(1,) * (inputs.ndim - 1), -1)
+    return (inputs.astype(jnp.float32) - mean.reshape(shape)) / std.reshape(shape)
 
 
 def random_flip(key: PRNGKey, images: Shaped[Array, "b h w ch"]) -> Shaped[Array, "b h w ch"]:
@@ -64,24 +66,28 @@ def random_flip(key: PRNGKey, images: Shaped[Array, "b h w ch"]) -> Shaped[Array
     return jnp.where(flip, images[:, :, ::-1], images)
 
 
-def normalized_images(dataset: Dataset, rows: Any = None) -> Float[Array, "b h w ch"]:
-    """Returns images of a dataset as networks see them in eval mode: normalised, not augmented.
+def normalized_inputs(dataset: Dataset, rows: Any = None) -> Shaped[Array, "b ..."]:
+    """Returns examples of a dataset as networks see them in eval mode: normalised, not augmented.
 
     Args:
         dataset: any split.
         rows: int `[b]`, which rows, in the order wanted; by default all.
 
     Returns:
-        float32 `[b h w ch]`.
+        float32 `[b ...]`, or int32 for tokens.
 
     Example:
         >>> import diet_jax as dj
-        >>> normalized_images(dj.load_dataset("digits").train, [0, 5]).shape
+        >>> normalized_inputs(dj.load_dataset("digits").train, [0, 5]).shape
         (2, 8, 8, 1)
     """
     mean, std = (jnp.asarray(values, jnp.float32) for values in dataset.normalization)
-    images = dataset.images if rows is None else dataset.images[np.asarray(rows)]
-    return normalize(jnp.asarray(images), mean, std)
+    inputs = dataset.inputs if rows is None else dataset.inputs[np.asarray(rows)]
+    return normalize(jnp.asarray(inputs), mean, std)
+
+
+normalized_images = normalized_inputs
+"""Its name for images."""
 
 
 def random_crop(

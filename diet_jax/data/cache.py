@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diet_jax.data.dataset import Dataset, Normalization, Splits
+from diet_jax.data.dataset import Dataset, Splits
+from diet_jax.data.kinds import Normalization
 from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
 

@@ -1,4 +1,4 @@
-"""Dataset: images and labels whose rows keep their identity. Row i is example i, for ever."""
+"""Dataset: inputs and labels whose rows keep their identity. Row i is example i, for ever."""
 
 import dataclasses
 import hashlib
@@ -9,25 +9,19 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import numpy as np
 
+from diet_jax.data.kinds import WORDS, Kind, Normalization, checked_inputs, checked_normalization, statistics
 from diet_jax.errors import InputError
 from diet_jax.types import Examples
 
 
-class Normalization(NamedTuple):
-    """Per-channel mean and standard deviation, in the unit of the stored pixels (0..255 for 8-bit images)."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """One split of an image-classification dataset. Never reordered; pruning never copies it.
+    """One split of a classification dataset. Never reordered; pruning never copies it.
 
     Build one with `Dataset.from_arrays` or `load_dataset`; both check every field.
 
     Attributes:
-        images: uint8 or float32 `[n h w ch]`, as stored: not normalised.
+        inputs: uint8, float32 or int32 `[n ...]`, one array for each example, as stored: not normalised.
         labels: int32 `[n]`, in `0 .. num_classes - 1`.
         ids: `[n]` unique strings or integers that name the examples outside this process.
         num_classes: number of classes.
@@ -39,9 +33,10 @@ class Dataset:
         fingerprint: SHA-256 of images, labels and ids: two datasets with equal fingerprints are equal.
         encoding: how the source stores the first image, such as "PNG" or "JPEG", which changes pixels; "" if
             that is not known. The others are taken to be stored alike.
+        kind: what an example is: an image, a row of a table, a signal, tokens.
     """
 
-    images: np.ndarray
+    inputs: np.ndarray
     labels: np.ndarray
     ids: np.ndarray
     num_classes: int
@@ -52,15 +47,48 @@ class Dataset:
     id_source: str
     fingerprint: str
     encoding: str = ""
+    kind: Kind = "images"
     streamed: ClassVar[bool] = False
     """Whether images are decoded when they are asked for; see `load_streamed`."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.shape))
+        return f"<{self.name}/{self.split}: {len(self):,} {size} {self.about}; {self.num_classes} classes>"
+
+    @property
+    def about(self) -> str:
+        """What the examples are and how they are normalised, in words."""
+        what, _, how = WORDS[self.kind].partition(", ")
+        return f"{what}, {how if self.normalization.mean else 'not normalised'}"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example."""
+        return tuple(self.inputs.shape[1:])
+
+    @property
+    def spec(self) -> jax.ShapeDtypeStruct:
+        """Shape and dtype of one example as models take it: normalised float32, or int32 tokens."""
+        kept = not self.normalization.mean and self.inputs.dtype == np.int32
+        return jax.ShapeDtypeStruct(self.shape, "int32" if kept else "float32")
+
+    @property
+    def images(self) -> np.ndarray:
+        """The inputs, if they are images `[n h w ch]`.
+
+        Raises:
+            InputError: they are something else.
+        """
+        if self.kind != "images":
+            raise InputError(f"{self.name} holds {self.kind} of shape {self.shape}, no images; use inputs")
+        return self.inputs
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of one image."""
+        """Height, width and channels of one image; see `images`."""
         height, width, channels = self.images.shape[1:]
         return height, width, channels
 
@@ -68,19 +96,20 @@ class Dataset:
         """Returns the arrays that device code needs, on the default device."""
         mean, std = (np.asarray(values, np.float32) for values in self.normalization)
         # Unlike jnp.asarray, device_put compiles nothing.
-        return Examples(*jax.device_put((self.images, self.labels, mean, std)))
+        return Examples(*jax.device_put((self.inputs, self.labels, mean, std)))
 
     def read_batches(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Yields the stored images of each batch of rows: `images[rows]`, one batch after the other."""
+        """Yields the stored inputs of each batch of rows: `inputs[rows]`, one batch after the other."""
         for rows in batches:
-            yield self.images[rows]
+            yield self.inputs[rows]
 
     def take(self, rows: np.ndarray) -> "Dataset":
         """Returns a dataset of some rows, in the order given; they keep ids and normalisation."""
         return Dataset.from_arrays(
-            self.images[rows],
+            self.inputs[rows],
             self.labels[rows],
             self.ids[rows],
+            kind=self.kind,
             class_names=self.class_names,
             name=self.name,
             split=self.split,
@@ -94,16 +123,17 @@ class Dataset:
         labels = np.array(labels)
         labels.flags.writeable = False
         return dataclasses.replace(
-            self, labels=labels, fingerprint=fingerprint(self.images, labels, self.ids)
+            self, labels=labels, fingerprint=fingerprint(self.inputs, labels, self.ids)
         )
 
     @classmethod
     def from_arrays(
         cls,
-        images: Any,
+        inputs: Any,
         labels: Any,
         ids: Any = None,
         *,
+        kind: Kind | None = None,
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
         name: str = "arrays",
@@ -114,15 +144,26 @@ class Dataset:
     ) -> "Dataset":
         """Checks arrays and wraps them as a dataset.
 
+        | inputs | kind | normalised |
+        |---|---|---|
+        | uint8 or floating `[n h w ch]` or `[n h w]` | "images" | for each channel |
+        | floating `[n f]` | "table" | for each feature |
+        | integers `[n t]` | "tokens" | not at all; models get int32 |
+        | floating `[n t ch]` or more axes | "signals", which must be said | for each channel |
+
+        What could be several of these is refused until `kind` says which. Floats are stored as float32.
+
         Args:
-            images: uint8 or floating `[n h w ch]` or `[n h w]` (one channel); floats become float32.
+            inputs: one array for each example, by the table.
             labels: integers `[n]` in `0 .. num_classes - 1`.
+            kind: what an example is; by default by shape and dtype.
             ids: unique strings or integers `[n]`; by default the row numbers 0 .. n-1.
             num_classes: number of classes; by default that of `class_names`, else `max(labels) + 1`.
             class_names: one name per class; by default "0", "1", ...
             name: name of the dataset, stored with everything derived from it.
             split: name of the split. Give a test split the train split's `normalization`.
-            normalization: by default the per-channel mean and standard deviation of `images`.
+            normalization: by default the mean and standard deviation of `inputs` by the table;
+                `dj.Normalization((), ())` leaves them as they are.
             id_source: where the ids come from; by default said from `ids`.
             encoding: how images were stored before, such as "JPEG"; "" if that is not known.
 
@@ -130,8 +171,8 @@ class Dataset:
             The dataset, rows in the given order.
 
         Raises:
-            InputError: a shape, dtype or length is wrong, a label is out of range, an id occurs twice, or a
-                pixel is not finite.
+            InputError: a shape, dtype or length is wrong or could be several kinds, a label is out of range,
+                an id occurs twice, or a number is not finite.
 
         Example:
             >>> import numpy as np
@@ -139,8 +180,8 @@ class Dataset:
             >>> dataset.image_shape, len(dataset), dataset.num_classes
             ((8, 8, 1), 4, 2)
         """
-        images = _checked_images(np.asarray(images))
-        labels = _checked_labels(np.asarray(labels), len(images))
+        inputs, kind = checked_inputs(np.asarray(inputs), kind)
+        labels = _checked_labels(np.asarray(labels), len(inputs))
         if class_names is None:
             if num_classes is None and labels.max() >= len(labels):
                 raise InputError(
@@ -156,15 +197,16 @@ class Dataset:
         check_label_range(labels, num_classes)
         labels = labels.astype(np.int32)
         if ids is None:
-            ids, id_source = np.arange(len(images)), id_source or "row number in the given arrays"
-        ids = _checked_ids(np.asarray(ids), len(images))
-        normalization = _checked_normalization(normalization or pixel_statistics(images), images.shape[-1])
+            ids, id_source = np.arange(len(inputs)), id_source or "row number in the given arrays"
+        ids = _checked_ids(np.asarray(ids), len(inputs))
+        normalization = statistics(inputs, kind) if normalization is None else normalization
+        normalization = checked_normalization(normalization, inputs)
         # The fingerprint must stay true: no one else holds these arrays, and no one writes to them.
-        images, labels, ids = (np.array(array) for array in (images, labels, ids))
-        for array in (images, labels, ids):
+        inputs, labels, ids = (np.array(array) for array in (inputs, labels, ids))
+        for array in (inputs, labels, ids):
             array.flags.writeable = False
         return cls(
-            images=images,
+            inputs=inputs,
             labels=labels,
             ids=ids,
             num_classes=num_classes,
@@ -173,8 +215,9 @@ class Dataset:
             split=split,
             normalization=normalization,
             id_source=id_source or "given with the arrays",
-            fingerprint=fingerprint(images, labels, ids),
+            fingerprint=fingerprint(inputs, labels, ids),
             encoding=encoding,
+            kind=kind,
         )
 
 
@@ -251,51 +294,6 @@ def fingerprint(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def pixel_statistics(images: np.ndarray) -> Normalization:
-    """Per-channel mean and standard deviation over all pixels; 1 stands in for a standard deviation of 0."""
-    if images.dtype == np.uint8:
-        # Counting the 256 values is exact and needs no float copy of the dataset.
-        return statistics_of_counts(value_counts(images))
-    means = images.mean(axis=(0, 1, 2), dtype=np.float64).tolist()
-    stds = images.std(axis=(0, 1, 2), dtype=np.float64).tolist()
-    return Normalization(tuple(means), tuple(s if s > 0 else 1.0 for s in stds))
-
-
-def value_counts(images: np.ndarray) -> np.ndarray:
-    """How often each of the 256 values occurs in each channel of 8-bit images: int64 `[ch 256]`."""
-    channels = np.moveaxis(images, -1, 0)
-    return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])
-
-
-def statistics_of_counts(counts: np.ndarray) -> Normalization:
-    """Per-channel mean and standard deviation from `value_counts`; 1 stands in for a deviation of 0."""
-    values = np.arange(256, dtype=np.float64)
-    means, stds = [], []
-    for channel in counts:
-        share = channel / channel.sum()
-        means.append(float(share @ values))
-        stds.append(float(np.sqrt(share @ (values - means[-1]) ** 2)))
-    return Normalization(tuple(means), tuple(s if s > 0 else 1.0 for s in stds))
-
-
-def _checked_images(images: np.ndarray) -> np.ndarray:
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or 0 in images.shape:
-        raise InputError(f"images must have shape [n h w ch] or [n h w], none of them 0; got {images.shape}")
-    if np.issubdtype(images.dtype, np.floating):
-        images = images.astype(np.float32)
-        bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
-        if len(bad):
-            raise InputError(
-                f"images must be finite: {len(bad)} of {len(images)} have NaN or infinite pixels, "
-                f"the first is row {bad[0]}"
-            )
-    elif images.dtype != np.uint8:
-        raise InputError(f"images must be uint8 or floating, got {images.dtype}; convert them first")
-    return images
-
-
 def _checked_labels(labels: np.ndarray, count: int) -> np.ndarray:
     if labels.shape != (count,):
         raise InputError(f"labels must have shape ({count},), one per image; got {labels.shape}")
@@ -314,15 +312,3 @@ def _checked_ids(ids: np.ndarray, count: int) -> np.ndarray:
         twice = values[counts > 1]
         raise InputError(f"ids must be unique: {len(twice)} occur more than once, such as {twice[0]!r}")
     return ids
-
-
-def _checked_normalization(normalization: Normalization, channels: int) -> Normalization:
-    mean, std = (tuple(float(v) for v in values) for values in normalization)
-    if len(mean) != channels or len(std) != channels:
-        raise InputError(
-            f"normalization must have {channels} means and stds, one per channel; "
-            f"got {len(mean)} and {len(std)}"
-        )
-    if not (np.isfinite(mean).all() and np.isfinite(std).all() and min(std) > 0):
-        raise InputError(f"normalization needs finite means and positive stds, got mean {mean}, std {std}")
-    return Normalization(mean, std)

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from diet_jax.data.dataset import Normalization
+from diet_jax.data.kinds import Normalization
 
 
 def _scaled(mean: tuple[float, ...], std: tuple[float, ...]) -> Normalization:

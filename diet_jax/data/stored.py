@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diet_jax.data.cache import SourceFiles, cache_folder, cached
-from diet_jax.data.dataset import Dataset, Normalization, Splits, check_label_range
+from diet_jax.data.dataset import Dataset, Splits, check_label_range
 from diet_jax.data.decode import COLOUR, GREY, decode, different_sizes, encoding
+from diet_jax.data.kinds import Normalization
 from diet_jax.data.reader import ImageReader, Record, read_all
 from diet_jax.data.streaming.encoded import EncodedImages
 from diet_jax.data.streaming.index import Part, examine, indexed
@@ -85,7 +86,7 @@ class StoredDataset:
             known = made[0].normalization if made else stored.normalization
             (first,) = reader.records(np.arange(1))
             dataset = make(
-                images=images,
+                inputs=images,
                 labels=labels,
                 ids=ids,
                 num_classes=len(stored.class_names),

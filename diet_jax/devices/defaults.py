@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import jax
 
-from diet_jax.types import Model, apply_in_training
+from diet_jax.types import Model, apply_in_training, init_variables
 
 How = Literal["vmap", "unroll", "map", "loop", "mesh"]
 
@@ -30,26 +30,26 @@ def has_convolution(fn: Callable[..., Any], *args: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=64)
-def model_has_convolution(model: Model, image_shape: tuple[int, int, int]) -> bool:
+def model_has_convolution(model: Model, spec: jax.ShapeDtypeStruct) -> bool:
     """Returns whether a model's forward pass computes a convolution in either mode; nothing is run.
 
     A convolution written as a matrix product (`matmul_convolution`) is none.
     """
-    variables, image = _shapes(model, image_shape)
-    predicts = has_convolution(model.predict, variables, image)
-    return predicts or training_has_convolution(model, image_shape)
+    variables, inputs = _shapes(model, spec)
+    predicts = has_convolution(model.predict, variables, inputs)
+    return predicts or training_has_convolution(model, spec)
 
 
 @functools.lru_cache(maxsize=64)
-def training_has_convolution(model: Model, image_shape: tuple[int, int, int]) -> bool:
+def training_has_convolution(model: Model, spec: jax.ShapeDtypeStruct) -> bool:
     """Returns whether a model's forward pass in train mode computes a convolution; nothing is run."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    return has_convolution(functools.partial(apply_in_training, model), *_shapes(model, image_shape), key)
+    return has_convolution(functools.partial(apply_in_training, model), *_shapes(model, spec), key)
 
 
-def _shapes(model: Model, image_shape: tuple[int, int, int]) -> tuple[Any, Any]:
-    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), image_shape))
-    return variables, jax.ShapeDtypeStruct((1, *image_shape), "float32")
+def _shapes(model: Model, spec: jax.ShapeDtypeStruct) -> tuple[Any, Any]:
+    variables = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), spec))
+    return variables, jax.ShapeDtypeStruct((1, *spec.shape), spec.dtype)
 
 
 def default_steps_per_call(convolutional: bool) -> int:

@@ -18,11 +18,11 @@ from diet_jax.devices.memory import BatchPlan, fit_batch, halving, resident_byte
 from diet_jax.devices.mesh import batch_parts, fetch, over_parts, replicate, replicated_shape
 from diet_jax.devices.vmap_rules import in_turn
 from diet_jax.errors import InputError
-from diet_jax.types import Examples, Model, ScoreFn, Variables
+from diet_jax.types import Examples, Model, ScoreFn, Variables, init_variables
 
 BatchSize = int | Literal["auto"]
 
-# Images of one compiled call.
+# Inputs of one compiled call.
 CALL_BYTES = 2**26
 
 SMALLER_CHUNKS = "choose a smaller model, or free memory that other processes hold"
@@ -82,7 +82,7 @@ def map_ranges(
     """Yields `fn(variables, images, labels)` of the rows of each range, as NumPy arrays.
 
     All calls have one shape, which follows from the batch size and `longest` alone: whichever ranges are
-    asked for, a row's result comes from the same program. Images are read ahead; at no time more than a
+    asked for, a row's result comes from the same program. Inputs are read ahead; at no time more than a
     few calls' images are in memory. Where memory runs out, the calls are halved with a warning, and what is
     done is kept.
 
@@ -159,11 +159,11 @@ def chunk_plan(
     variables = jax.tree.map(_as_on_device, variables)
     leaves, structure = jax.tree.flatten(variables)
     shapes = tuple((leaf.shape, jnp.dtype(leaf.dtype)) for leaf in leaves)
-    candidate = _candidate(fn, structure, shapes, dataset.image_shape, chunk_budget())
+    candidate = _candidate(fn, structure, shapes, dataset.spec, chunk_budget())
 
     def compile_at(size: int) -> Any:
         batch, per_call = _call_shape(size, longest, dataset)
-        images = replicated_shape((per_call, *dataset.image_shape), dataset.images.dtype)
+        images = replicated_shape((per_call, *dataset.shape), dataset.inputs.dtype)
         labels = replicated_shape((per_call,), dataset.labels.dtype)
         stats = (replicated_shape(values.shape, values.dtype) for values in _stats(dataset))
         return mapped_batches.lower(variables, images, labels, *stats, fn=fn, batch_size=batch).compile()
@@ -178,10 +178,10 @@ def chunk_plan(
 
 @functools.lru_cache(maxsize=64)
 def _candidate(
-    fn: Callable[..., Any], structure: Any, shapes: tuple[Any, ...], image_shape: Any, budget: int
+    fn: Callable[..., Any], structure: Any, shapes: tuple[Any, ...], spec: Any, budget: int
 ) -> int:
     variables = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
-    one = jax.ShapeDtypeStruct((1, *image_shape), "float32"), jax.ShapeDtypeStruct((1,), "int32")
+    one = jax.ShapeDtypeStruct((1, *spec.shape), spec.dtype), jax.ShapeDtypeStruct((1,), "int32")
     return auto_batch_size(fn, *one, shared=(variables,), budget=budget)
 
 
@@ -191,7 +191,7 @@ def _as_on_device(leaf: Any) -> Any:
 
 def _call_shape(batch_size: int, longest: int, dataset: Dataset) -> tuple[int, int]:
     """Examples of each batch and of each call, which does some batches one after the other."""
-    fitting = max(1, CALL_BYTES // (math.prod(dataset.image_shape) * dataset.images.dtype.itemsize))
+    fitting = max(1, CALL_BYTES // (math.prod(dataset.shape) * dataset.inputs.dtype.itemsize))
     batch = _parted(min(batch_size, longest, fitting))
     batches = math.ceil(longest / batch)
     most = max(1, min(default_chunks_per_call(), fitting // batch))
@@ -230,21 +230,21 @@ def map_examples_of(
         def batch(images: jax.Array, labels: jax.Array) -> Any:
             return over_parts(on_one_device, (variables, examples.mean, examples.std), images, labels)
 
-        return map_examples(batch, examples.images, examples.labels, batch_size=batch_size)
+        return map_examples(batch, examples.inputs, examples.labels, batch_size=batch_size)
 
     return in_turn(whole)(variables, examples)
 
 
 def model_batch_size(fn: Callable[..., Any], model: Model, dataset: Dataset) -> int:
     """Returns the batch size to try for `fn(variables, images, labels)`; nothing is compiled or run."""
-    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), dataset.image_shape))
+    variables = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), dataset.spec))
     return auto_batch_size(fn, *batch_shapes(dataset), shared=(variables,), budget=chunk_budget())
 
 
 def batch_shapes(dataset: Dataset) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
     """Returns the shapes of normalised images and labels, for tracing without data."""
     return (
-        jax.ShapeDtypeStruct((len(dataset), *dataset.image_shape), "float32"),
+        jax.ShapeDtypeStruct((len(dataset), *dataset.shape), dataset.spec.dtype),
         jax.ShapeDtypeStruct((len(dataset),), "int32"),
     )
 

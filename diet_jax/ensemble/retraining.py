@@ -75,7 +75,7 @@ def train_ensemble(
         >>> bool((result.predicted == test.labels).mean() > 0.8)
         True
     """
-    check_classes(model, dataset.image_shape, dataset.num_classes)
+    check_classes(model, dataset.spec, dataset.num_classes)
     if test.normalization != dataset.normalization:
         raise InputError(
             f"test is normalised by {test.normalization}, dataset by {dataset.normalization}; build the test "
@@ -122,7 +122,7 @@ def train_one_seed(
 ) -> tuple[Array, Array, Variables, StepMetrics]:
     """Trains one network on its kept rows and predicts the test split: what `train_ensemble` compiles."""
     key, kept = seeded
-    state = init_state(key, examples.image_shape, len(examples.labels), program=program)
+    state = init_state(key, examples.spec, len(examples.labels), program=program)
     state, history = advance_in_one_program(
         state, examples, kept, num_updates=program.num_steps, program=program
     )

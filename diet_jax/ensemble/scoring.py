@@ -109,7 +109,7 @@ def score_ensemble(
         (2, 1078)
     """
     scores = resolve_scores(names)
-    check_classes(model, dataset.image_shape, dataset.num_classes)
+    check_classes(model, dataset.spec, dataset.num_classes)
     keep = None if keep is None else np.asarray(keep)
     kept = check_keep(dataset, keep, config)
     program = program_of(model, dataset, config, num_kept=len(kept), folds=all_folds(scores))
@@ -177,7 +177,7 @@ def score_one_seed(
     Returns:
         Scores float32 `[p n]` by name, the variables at the last of the `p` steps, the metrics of all steps.
     """
-    state = init_state(key, examples.image_shape, len(examples.labels), program=program)
+    state = init_state(key, examples.spec, len(examples.labels), program=program)
     counts = np.diff((0, *steps)).astype(np.int32)
     # The stretches between scorings differ in length: each is so many blocks of one length.
     block_length = int(np.gcd.reduce(counts))

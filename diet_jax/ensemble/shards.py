@@ -43,7 +43,7 @@ def score_streamed(
     """Scores every example in one pass over the images, and keeps what is done in shard files.
 
     A call that was stopped goes on at the first shard that is missing. A damaged shard is computed again, one
-    of other variables, another dataset or other scores is refused. Images are read ahead, each once for all
+    of other variables, another dataset or other scores is refused. Inputs are read ahead, each once for all
     scores; at no time more than a few calls' images are in memory. Every shard comes from one program on one
     shape, so a result does not depend on which process computed it, to the last digit on one kind of machine;
     "auto" may choose another batch size, and then other roundings, where less memory is free.

@@ -61,14 +61,14 @@ def state_shapes(setup: Setup) -> TrainState:
     """Returns the shapes of one network's training state."""
     train = setup.splits.train
     start = functools.partial(init_state, program=setup.program())
-    return jax.eval_shape(lambda: start(jax.random.key(0), train.image_shape, len(train)))
+    return jax.eval_shape(lambda: start(jax.random.key(0), train.spec, len(train)))
 
 
 def batch_shapes(setup: Setup, size: int) -> tuple[Examples, Any]:
     """Returns the shapes of a batch of stored train examples and of their rows in the dataset."""
     train, shaped = setup.splits.train, jax.ShapeDtypeStruct
-    stats: Any = shaped((train.image_shape[2],), "float32")
-    images: Any = shaped((size, *train.image_shape), train.images.dtype)
+    stats: Any = shaped((len(train.normalization.mean),), "float32")
+    images: Any = shaped((size, *train.shape), train.inputs.dtype)
     labels: Any = shaped((size,), "int32")
     return Examples(images, labels, stats, stats), labels
 
@@ -92,7 +92,7 @@ def measured_rate(setup: Setup, step: Cost) -> Rate:
     """
     size = measured_batch(setup, step)
     program, rng = setup.program(), np.random.default_rng(0)
-    looped = 1 if setup.config.data.streaming else steps_per_call(program, setup.splits.train.image_shape)
+    looped = 1 if setup.config.data.streaming else steps_per_call(program, setup.splits.train.spec)
 
     def steps(state: TrainState, batch: Examples, rows: Any, count: Any) -> TrainState:
         def one(state: TrainState) -> TrainState:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from diet_jax.data.dataset import Dataset, Normalization, Splits
+from diet_jax.data.dataset import Dataset, Splits
+from diet_jax.data.kinds import Normalization
 from diet_jax.data.published import PAPER_NORMALIZATIONS, PUBLISHED
 from diet_jax.devices.free_memory import free_bytes
 from diet_jax.devices.mesh import SEED, axis_size, batch_parts
@@ -133,7 +134,7 @@ def setup_to_plan(config: RunConfig) -> tuple[Setup, list[str]]:
     def zeros(split: str, count: int) -> Dataset:
         return Dataset(
             # One image stands for all: it takes no memory to speak of.
-            images=np.broadcast_to(np.zeros((1, *shape), np.uint8), (count, *shape)),
+            inputs=np.broadcast_to(np.zeros((1, *shape), np.uint8), (count, *shape)),
             labels=(np.arange(count) % sizes.num_classes).astype(np.int32),
             ids=np.arange(count),
             num_classes=sizes.num_classes,
@@ -180,7 +181,7 @@ def stages(setup: Setup, step: Cost, rate: Rate) -> Iterator[Stage]:
 
     def examples(section: Any, name: str, networks: int, fn: Any, dataset: Dataset, size: int) -> Stage:
         count = len(dataset)
-        images = jax.ShapeDtypeStruct((min(size, count), *dataset.image_shape), "float32")
+        images = jax.ShapeDtypeStruct((min(size, count), *dataset.shape), dataset.spec.dtype)
         cost = cost_of(fn, variables, images, jax.ShapeDtypeStruct(images.shape[:1], "int32"))
         return stage(section, name, networks, f"{count:,} examples", count / images.shape[0], cost)
 
@@ -239,7 +240,7 @@ def memory_of(setup: Setup, done: tuple[Stage, ...]) -> dict[str, int]:
         f"parameters{at_once}": networks * nbytes(state.variables),
         f"optimiser state{at_once}": networks * nbytes(state.opt_state),
         # Labels are int32.
-        "dataset": resident * (math.prod(train.image_shape) * train.images.dtype.itemsize + 4),
+        "dataset": resident * (math.prod(train.shape) * train.inputs.dtype.itemsize + 4),
         "intermediate arrays of the largest stage": max(stage.temporaries for stage in done),
     }
 

@@ -186,7 +186,7 @@ def prepare(
     """
     splits, clean_labels = load_splits(config) if splits is None else (splits, None)
     train = splits.train
-    for name in ("class_names", "image_shape", "normalization"):
+    for name in ("class_names", "kind", "shape", "normalization"):
         here, there = getattr(splits.test, name), getattr(train, name)
         if here != there:
             raise InputError(f"{train.name}: {name} is {there} in the train and {here} in the test split")

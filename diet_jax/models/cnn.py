@@ -8,7 +8,7 @@ from jax import Array
 from jaxtyping import Float
 
 from diet_jax.models.convolution import ConvolutionForm
-from diet_jax.models.layers import conv, last_dtype
+from diet_jax.models.layers import check_images, conv, last_dtype
 from diet_jax.types import Images
 
 
@@ -30,6 +30,7 @@ class CNN(nn.Module):
     @nn.compact
     def __call__(self, images: Images, *, train: bool = False) -> Float[Array, "b c"]:
         """Returns logits, float32 [b c], of normalised images, float [b h w ch]."""
+        check_images(images, self)
         x = images
         for width in self.widths:
             x = nn.relu(conv(width, 3, dtype=self.dtype, form=self.convolution, train=train)(x))
@@ -56,6 +57,7 @@ class SmallCNN(nn.Module):
     @nn.compact
     def __call__(self, images: Images, *, train: bool = False) -> Float[Array, "b c"]:
         """Returns logits, float32 [b c], of normalised images, float [b h w ch]."""
+        check_images(images, self)
         x = images
         for width in self.widths:
             x = nn.relu(conv(width, 3, 2, dtype=self.dtype, form=self.convolution, train=train)(x))

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from diet_jax.errors import InputError
 from diet_jax.models.functions import checked_logits
 from diet_jax.models.pytrees import by_path, like
-from diet_jax.types import Images, Logits, PRNGKey, Variables
+from diet_jax.types import Inputs, Logits, PRNGKey, Variables
 
 BATCH = "batch"
 """The name of the axis of examples, for `equinox.nn.BatchNorm(axis_name="batch")`."""
@@ -24,39 +25,39 @@ class EquinoxModel:
     constructor: Callable[..., Any]
     features_fn: Callable[..., Any] | None = None
 
-    def init(self, key: PRNGKey, image_shape: tuple[int, ...]) -> Variables:
+    def init(self, key: PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Variables:
         """Returns fresh variables; an Equinox module knows the shape of its inputs itself."""
         return _variables(*_pair(self.constructor(key)))
 
     def apply(
-        self, variables: Variables, images: Images, *, train: bool, key: PRNGKey | None = None
+        self, variables: Variables, inputs: Inputs, *, train: bool, key: PRNGKey | None = None
     ) -> tuple[Logits, Any]:
         """Returns logits and the new model state; the key is for dropout in train mode."""
         module, state = self._module(variables, train)
         options: dict[str, Any] = {}
         if "key" in inspect.signature(type(module).__call__).parameters and train and key is not None:
-            options["key"] = jax.random.split(key, len(images))
+            options["key"] = jax.random.split(key, len(inputs))
 
         def one(x: Any, state: Any, options: Any) -> Any:
             return module(x, **options) if state is None else module(x, state, **options)
 
         out_axes = 0 if state is None else (0, None)
         mapped = jax.vmap(one, in_axes=(0, None, 0), out_axes=out_axes, axis_name=BATCH)
-        returned = mapped(images, state, options)
+        returned = mapped(inputs, state, options)
         logits, state = (returned, None) if state is None else returned
         logits = checked_logits(logits, "module")
         return logits, _variables(module, state).model_state if train else variables.model_state
 
-    def predict(self, variables: Variables, images: Images) -> Logits:
+    def predict(self, variables: Variables, inputs: Inputs) -> Logits:
         """Returns logits in eval mode."""
-        return self.apply(variables, images, train=False)[0]
+        return self.apply(variables, inputs, train=False)[0]
 
     @property
     def features(self) -> Callable[..., Any]:
-        """`(variables, images) -> (logits, features [b d], has_bias)`, if it was given."""
+        """`(variables, inputs) -> (logits, features [b d], has_bias)`, if it was given."""
         if self.features_fn is None:
             raise AttributeError("features were not given to from_equinox")
-        return lambda variables, images: self.features_fn(*self._module(variables, False), images)  # type: ignore[misc]
+        return lambda variables, inputs: self.features_fn(*self._module(variables, False), inputs)  # type: ignore[misc]
 
     def _module(self, variables: Variables, train: bool) -> tuple[Any, Any]:
         import equinox as eqx
@@ -82,7 +83,7 @@ def from_equinox(
     Args:
         constructor: `(key) -> module`, or `(module, state)` as `equinox.nn.make_with_state` makes them. The
             module's call is `(x)`, or `(x, state)` which returns `(logits, state)`; either may have a keyword
-            `key`. Images are `[h w ch]`; Equinox's convolutions want the channels first. Keep one object:
+            `key`. Inputs are `[h w ch]`; Equinox's convolutions want the channels first. Keep one object:
             models of the same constructor are equal, and their compiled programs are shared.
         features: `(module, state, inputs) -> (logits [b c], features [b d], has_bias)`, where the logits are
             a dense layer of the features; for scores of the last layer.
@@ -139,4 +140,4 @@ def _variables(module: Any, state: Any) -> Variables:
 
 
 def _is_float(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from diet_jax.errors import InputError
-from diet_jax.types import Images, Logits, PRNGKey, Variables
+from diet_jax.types import Inputs, Logits, PRNGKey, Variables
 
 
 @dataclass(frozen=True)
@@ -19,20 +19,20 @@ class FunctionModel:
     apply_fn: Callable[..., Any]
     features_fn: Callable[..., Any] | None = None
 
-    def init(self, key: PRNGKey, image_shape: tuple[int, ...]) -> Variables:
+    def init(self, key: PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Variables:
         """Returns fresh variables for inputs of a shape."""
-        made = self.init_fn(key, image_shape)
+        made = self.init_fn(key, shape)
         return made if isinstance(made, Variables) else Variables(made, {})
 
     def apply(
-        self, variables: Variables, images: Images, *, train: bool, key: PRNGKey | None = None
+        self, variables: Variables, inputs: Inputs, *, train: bool, key: PRNGKey | None = None
     ) -> tuple[Logits, Any]:
         """Returns logits and the new model state; the key is for what is random in train mode."""
         accepted = inspect.signature(self.apply_fn).parameters
         if "train" not in accepted:
-            return checked_logits(self.apply_fn(variables.params, images)), variables.model_state
+            return checked_logits(self.apply_fn(variables.params, inputs)), variables.model_state
         options = {"key": key if train else None} if "key" in accepted else {}
-        returned = self.apply_fn(variables, images, train=train, **options)
+        returned = self.apply_fn(variables, inputs, train=train, **options)
         if not (isinstance(returned, tuple) and len(returned) == 2):
             raise InputError(
                 "apply takes `train`, so it must return (logits, model_state), got "
@@ -40,13 +40,13 @@ class FunctionModel:
             )
         return checked_logits(returned[0]), returned[1] if train else variables.model_state
 
-    def predict(self, variables: Variables, images: Images) -> Logits:
+    def predict(self, variables: Variables, inputs: Inputs) -> Logits:
         """Returns logits in eval mode."""
-        return self.apply(variables, images, train=False)[0]
+        return self.apply(variables, inputs, train=False)[0]
 
     @property
     def features(self) -> Callable[..., Any]:
-        """`(variables, images) -> (logits, features [b d], has_bias)`, if it was given."""
+        """`(variables, inputs) -> (logits, features [b d], has_bias)`, if it was given."""
         if self.features_fn is None:
             raise AttributeError("features were not given to from_functions")
         return self.features_fn

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from diet_jax.errors import InputError
 from diet_jax.models.convolution import ConvolutionForm, matmul_convolution, resolve_form
 from diet_jax.models.unrolled import unrolled_convolution
 
@@ -51,6 +52,15 @@ def conv(
         dtype=dtype,
         conv_general_dilated=_FORMS[resolve_form(form, train=train)],
     )
+
+
+def check_images(images: Any, network: nn.Module) -> None:
+    """Raises InputError unless a network of convolutions is given images."""
+    if images.ndim != 4:
+        raise InputError(
+            f"{type(network).__name__} takes images [b h w ch], got an array of shape {images.shape}; take "
+            'the model "mlp", or bring a model of your own'
+        )
 
 
 def last_dtype(dtype: Any) -> Any:

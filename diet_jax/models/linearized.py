@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from diet_jax.errors import InputError
-from diet_jax.types import Images, Logits, Model, PRNGKey, Variables
+from diet_jax.types import Inputs, Logits, Model, PRNGKey, Variables
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,19 @@ class LinearizedModel:
 
     base: Model
 
-    def init(self, key: PRNGKey, image_shape: tuple[int, int, int]) -> Variables:
+    def init(self, key: PRNGKey, shape: tuple[int, ...]) -> Variables:
         """Raises InputError: a linearised model starts from a network that exists; see `linearize`."""
         raise InputError(
             "init: a linearised model has no fresh variables, its origin must be given. "
             "Remedy: model, variables = linearize(base_model, base_variables)."
         )
 
-    def apply(self, variables: Variables, images: Images, *, train: bool) -> tuple[Logits, Any]:
+    def apply(self, variables: Variables, inputs: Inputs, *, train: bool) -> tuple[Logits, Any]:
         """Returns logits and the model state as it was: BatchNorm stays in eval mode, also if `train`.
 
         Args:
             variables: from `linearize`, or with later `params`.
-            images: normalised images, float [b h w ch].
+            inputs: normalised, float [b ...].
             train: makes no difference.
 
         Example:
@@ -50,14 +50,14 @@ class LinearizedModel:
             >>> logits.shape, state is variables.model_state
             ((2, 3), True)
         """
-        return self.predict(variables, images), variables.model_state
+        return self.predict(variables, inputs), variables.model_state
 
-    def predict(self, variables: Variables, images: Images) -> Logits:
+    def predict(self, variables: Variables, inputs: Inputs) -> Logits:
         """Returns the logits, from one forward-mode pass at the origin.
 
         Args:
             variables: from `linearize`, or with later `params`.
-            images: normalised images, float [b h w ch].
+            inputs: normalised, float [b ...].
 
         Returns:
             Logits, float32 [b c].
@@ -72,7 +72,7 @@ class LinearizedModel:
         origin = variables.model_state["origin"]
 
         def logits_at(params: Any) -> Logits:
-            return self.base.predict(origin._replace(params=params), images)
+            return self.base.predict(origin._replace(params=params), inputs)
 
         step = jax.tree.map(jnp.subtract, variables.params, origin.params)
         logits, change = jax.jvp(logits_at, (origin.params,), (step,))
@@ -100,8 +100,8 @@ def linearize(model: Model, variables: Variables) -> tuple[LinearizedModel, Vari
         >>> base = create_model("mlp", num_classes=3)
         >>> origin = base.init(jax.random.key(0), (8, 8, 1))
         >>> model, variables = linearize(base, origin)
-        >>> images = jnp.ones((2, 8, 8, 1))
-        >>> bool((model.predict(variables, images) == base.predict(origin, images)).all())
+        >>> inputs = jnp.ones((2, 8, 8, 1))
+        >>> bool((model.predict(variables, inputs) == base.predict(origin, inputs)).all())
         True
     """
     # Copies: a training step takes over its state's memory, which must not be the caller's, nor there twice.

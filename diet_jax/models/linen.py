@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from diet_jax.errors import InputError
 from diet_jax.models.adapters import remedy_for
-from diet_jax.types import Images, Logits, PRNGKey, Variables
+from diet_jax.types import Inputs, Logits, PRNGKey, Variables
 
 # How linen modules ask for the mode, and the value that means "train".
 _MODE_KEYWORDS = {
@@ -54,18 +54,19 @@ class LinenModel:
     def __hash__(self) -> int:
         return hash(self.module) if _is_hashable(self.module) else id(self.module)
 
-    def init(self, key: PRNGKey, image_shape: tuple[int, int, int]) -> Variables:
+    def init(self, key: PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Variables:
         """Returns fresh variables.
 
         Args:
             key: PRNG key, scalar.
-            image_shape: height, width and channels of one image.
+            shape: of one example, such as (height, width, channels).
+            dtype: of the examples: float32, or int32 for tokens.
 
         Returns:
             `params`, and `model_state`: every other collection (e.g. `{"batch_stats": ...}`), or `{}`.
 
         Raises:
-            InputError: if `image_shape` is not three positive integers.
+            InputError: if `shape` is not made of positive integers.
 
         Example:
             >>> import jax
@@ -74,22 +75,22 @@ class LinenModel:
             >>> jax.jit(model.init, static_argnums=1)(jax.random.key(0), (8, 8, 3)).model_state
             {}
         """
-        if len(image_shape) != 3 or any(size < 1 for size in image_shape):
-            raise InputError(f"image_shape: expected (height, width, channels), got {image_shape!r}.")
-        images = jnp.zeros((1, *image_shape), jnp.float32)
+        if not shape or any(size < 1 for size in shape):
+            raise InputError(f"shape: expected that of one example, such as (32, 32, 3), got {shape!r}.")
+        inputs = jnp.zeros((1, *shape), dtype)
         # Eval mode: which variables exist does not depend on the mode, and dropout needs no second key.
-        variables = self.module.init(key, images, **_mode_arguments(self.module, train=False))
+        variables = self.module.init(key, inputs, **_mode_arguments(self.module, train=False))
         state = dict(unfreeze(variables))
         return Variables(state.pop("params", {}), state)
 
     def apply(
-        self, variables: Variables, images: Images, *, train: bool, key: PRNGKey | None = None
+        self, variables: Variables, inputs: Inputs, *, train: bool, key: PRNGKey | None = None
     ) -> tuple[Logits, Any]:
         """Returns logits and the new model state.
 
         Args:
             variables: what `init` returned, or later values of the same structure.
-            images: normalised images, float [b h w ch].
+            inputs: normalised, float [b ...], or tokens int32.
             train: whether BatchNorm uses the statistics of this batch, and moves its running ones to them.
             key: for what is random in train mode, such as dropout; a fresh one for each batch.
 
@@ -97,7 +98,7 @@ class LinenModel:
             Logits, float32 [b c], and the new `model_state` (the old one if not `train`).
 
         Raises:
-            InputError: if images are not floats, or the module needs a random key and has none.
+            InputError: if inputs are not floats, or the module needs a random key and has none.
 
         Example:
             >>> import jax
@@ -110,24 +111,24 @@ class LinenModel:
             ((2, 10), ['batch_stats'])
         """
         if not train:
-            return self.predict(variables, images), variables.model_state
+            return self.predict(variables, inputs), variables.model_state
         # Only what `init` created: collections that a module fills on the side (sow) are not its state.
         mutable = list(variables.model_state)
-        logits, state = self._run(variables, images, train=True, mutable=mutable, key=key)
+        logits, state = self._run(variables, inputs, train=True, mutable=mutable, key=key)
         return _as_logits(logits), {**variables.model_state, **unfreeze(state)}
 
-    def predict(self, variables: Variables, images: Images) -> Logits:
+    def predict(self, variables: Variables, inputs: Inputs) -> Logits:
         """Returns logits in eval mode: an example's logits do not depend on the rest of the batch.
 
         Args:
             variables: what `init` returned, or later values of the same structure.
-            images: normalised images, float [b h w ch].
+            inputs: normalised, float [b ...].
 
         Returns:
             Logits, float32 [b c].
 
         Raises:
-            InputError: if images are not floats, or the module cannot run in eval mode.
+            InputError: if inputs are not floats, or the module cannot run in eval mode.
 
         Example:
             >>> import jax
@@ -137,9 +138,9 @@ class LinenModel:
             >>> jax.jit(model.predict)(variables, jax.numpy.ones((2, 8, 8, 3))).dtype
             dtype('float32')
         """
-        return _as_logits(self._run(variables, images, train=False, mutable=False))
+        return _as_logits(self._run(variables, inputs, train=False, mutable=False))
 
-    def features(self, variables: Variables, images: Images) -> tuple[Logits, Float[Array, "b d"], bool]:
+    def features(self, variables: Variables, inputs: Inputs) -> tuple[Logits, Float[Array, "b d"], bool]:
         """Returns eval-mode logits together with the input of the last dense layer.
 
         The logits are exactly that layer's output, so the gradient of an example's loss with respect to
@@ -147,7 +148,7 @@ class LinenModel:
 
         Args:
             variables: what `init` returned, or later values of the same structure.
-            images: normalised images, float [b h w ch].
+            inputs: normalised, float [b ...].
 
         Returns:
             Logits, float32 [b c]; features, float32 [b d]; and whether the layer has a bias, a Python bool.
@@ -176,7 +177,7 @@ class LinenModel:
             return output
 
         with nn.intercept_methods(record):
-            logits = self._run(variables, images, train=False, mutable=False)
+            logits = self._run(variables, inputs, train=False, mutable=False)
         # Identity, not equality: anything done to the Dense's output makes another array.
         last = [call for call in calls if call[2] is logits]
         # The kernel must be a parameter as it is stored (not, say, a weight-normalised one), used once:
@@ -199,22 +200,22 @@ class LinenModel:
     def _run(
         self,
         variables: Variables,
-        images: Images,
+        inputs: Inputs,
         *,
         train: bool,
         mutable: Any,
         key: PRNGKey | None = None,
     ) -> Any:
-        if not jnp.issubdtype(images.dtype, jnp.floating):
+        if not jnp.issubdtype(inputs.dtype, jnp.floating) and inputs.dtype != jnp.int32:
             raise InputError(
-                f"images: expected normalised floats, got {images.dtype}. "
-                "Remedy: normalise first: diet_jax.normalize(images, mean, std)."
+                f"inputs: expected normalised floats, or int32 tokens, got {inputs.dtype}. "
+                "Remedy: normalise first: diet_jax.normalize(inputs, mean, std)."
             )
         name = type(self.module).__name__
         mode = _mode_arguments(self.module, train=train)
         collections = {"params": variables.params, **variables.model_state}
         try:
-            return self.module.apply(collections, images, mutable=mutable, rngs=key, **mode)
+            return self.module.apply(collections, inputs, mutable=mutable, rngs=key, **mode)
         except InvalidRngError as error:
             remedy = (
                 "Remedy: give `apply` a key."
@@ -235,7 +236,7 @@ class LinenModel:
 def from_linen(module: nn.Module) -> LinenModel:
     """Returns a model made of anyone's linen module.
 
-    The module's `__call__` takes images [b h w ch] and returns logits [b c]. If it has a keyword `train`,
+    The module's `__call__` takes inputs [b h w ch] and returns logits [b c]. If it has a keyword `train`,
     `training`, `is_training`, `deterministic` or `use_running_average` (the last two mean the opposite),
     that keyword is set to the mode; without any, the module computes the same thing in both modes.
 

@@ -8,11 +8,11 @@ from jax import Array
 from jaxtyping import Float
 
 from diet_jax.models.layers import last_dtype
-from diet_jax.types import Images
+from diet_jax.types import Inputs
 
 
 class MLP(nn.Module):
-    """Dense layers with relu on flattened images: the quickest model here. Not in the paper.
+    """Dense layers with relu on flattened inputs: the quickest model here. Not in the paper.
 
     Example:
         >>> import jax
@@ -26,9 +26,9 @@ class MLP(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, images: Images) -> Float[Array, "b c"]:
-        """Returns logits, float32 [b c], of normalised images, float [b h w ch]."""
-        x = images.reshape(images.shape[0], -1)
+    def __call__(self, inputs: Inputs) -> Float[Array, "b c"]:
+        """Returns logits, float32 [b c], of normalised, float [b ...]."""
+        x = inputs.reshape(inputs.shape[0], -1)
         for width in self.widths:
             x = nn.relu(nn.Dense(width, dtype=self.dtype)(x))
         return nn.Dense(self.num_classes, dtype=last_dtype(self.dtype))(x)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from diet_jax.errors import InputError
 from diet_jax.models.functions import checked_logits
 from diet_jax.models.pytrees import by_path, like
-from diet_jax.types import Images, Logits, PRNGKey, Variables
+from diet_jax.types import Inputs, Logits, PRNGKey, Variables
 
 
 @dataclass(frozen=True)
@@ -21,37 +21,37 @@ class NnxModel:
     constructor: Callable[..., Any]
     features_fn: Callable[..., Any] | None = None
 
-    def init(self, key: PRNGKey, image_shape: tuple[int, ...]) -> Variables:
+    def init(self, key: PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Variables:
         """Returns fresh variables; an NNX module knows the shape of its inputs itself."""
         from flax import nnx
 
         return _variables(self.constructor(nnx.Rngs(key)))
 
     def apply(
-        self, variables: Variables, images: Images, *, train: bool, key: PRNGKey | None = None
+        self, variables: Variables, inputs: Inputs, *, train: bool, key: PRNGKey | None = None
     ) -> tuple[Logits, Any]:
         """Returns logits and the new model state; the key is for dropout in train mode."""
         module = self._module(variables, key if train else None)
         module.train() if train else module.eval()
-        logits = checked_logits(module(images), "module")
+        logits = checked_logits(module(inputs), "module")
         return logits, _variables(module).model_state if train else variables.model_state
 
-    def predict(self, variables: Variables, images: Images) -> Logits:
+    def predict(self, variables: Variables, inputs: Inputs) -> Logits:
         """Returns logits in eval mode."""
-        return self.apply(variables, images, train=False)[0]
+        return self.apply(variables, inputs, train=False)[0]
 
     @property
     def features(self) -> Callable[..., Any]:
-        """`(variables, images) -> (logits, features [b d], has_bias)`, if it was given."""
+        """`(variables, inputs) -> (logits, features [b d], has_bias)`, if it was given."""
         if self.features_fn is None:
             raise AttributeError("features were not given to from_nnx")
         return self._features
 
-    def _features(self, variables: Variables, images: Images) -> Any:
+    def _features(self, variables: Variables, inputs: Inputs) -> Any:
         module = self._module(variables, None)
         module.eval()
         assert self.features_fn is not None
-        return self.features_fn(module, images)
+        return self.features_fn(module, inputs)
 
     def _module(self, variables: Variables, key: PRNGKey | None) -> Any:
         from flax import nnx

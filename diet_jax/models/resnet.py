@@ -8,7 +8,7 @@ from jax import Array
 from jaxtyping import Float
 
 from diet_jax.models.convolution import ConvolutionForm
-from diet_jax.models.layers import batch_norm, conv, last_dtype
+from diet_jax.models.layers import batch_norm, check_images, conv, last_dtype
 from diet_jax.types import Images
 
 _Activations = Float[Array, "b h w f"]
@@ -88,6 +88,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, images: Images, *, train: bool = False) -> Float[Array, "b c"]:
         """Returns logits, float32 [b c], of normalised images, float [b h w ch]."""
+        check_images(images, self)
         size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         x = _conv(self.width, size, stride, self.dtype, self.convolution, train)(images)
         x = nn.relu(batch_norm(x, train=train, dtype=self.dtype))

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from diet_jax.errors import InputError
 from diet_jax.models.convolution import ConvolutionForm
-from diet_jax.models.layers import batch_norm, conv, last_dtype
+from diet_jax.models.layers import batch_norm, check_images, conv, last_dtype
 from diet_jax.types import Images
 
 # Convolutions per stage, and filters as a multiple of `width`; a max-pool ends each stage.
@@ -35,6 +35,7 @@ class VGG16(nn.Module):
     @nn.compact
     def __call__(self, images: Images, *, train: bool = False) -> Float[Array, "b c"]:
         """Returns logits, float32 [b c], of normalised images, float [b h w ch], 32 pixels or more a side."""
+        check_images(images, self)
         height, width = images.shape[1:3]
         if min(height, width) < 32:
             raise InputError(

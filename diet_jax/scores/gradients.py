@@ -11,7 +11,7 @@ from diet_jax.errors import InputError
 from diet_jax.per_example.losses import cross_entropy, error_norm, error_vector
 from diet_jax.per_example.norms import per_example_grad_norms
 from diet_jax.scores.score import SCORES, Score
-from diet_jax.types import Array, Images, Labels, PredictFn, ScoreArray, Variables
+from diet_jax.types import Array, Inputs, Labels, PredictFn, ScoreArray, Variables
 
 
 def example_loss(predict_fn: PredictFn, model_state: Any) -> Callable[[Any, Array, Array], Array]:
@@ -20,7 +20,7 @@ def example_loss(predict_fn: PredictFn, model_state: Any) -> Callable[[Any, Arra
     Its gradient's norm is GraNd; give it to `explain` or `per_example_grad_norms`.
 
     Args:
-        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
         model_state: of one model; held constant.
 
     Returns:
@@ -42,7 +42,7 @@ def example_loss(predict_fn: PredictFn, model_state: Any) -> Callable[[Any, Arra
     return loss
 
 
-def grand(predict_fn: PredictFn, variables: Variables, images: Images, labels: Labels) -> ScoreArray:
+def grand(predict_fn: PredictFn, variables: Variables, inputs: Inputs, labels: Labels) -> ScoreArray:
     """Returns the GraNd score of each example, exact, over all parameters.
 
     `‖∇_params cross_entropy(f(x), y)‖₂`, eval-mode BatchNorm. The gradients themselves are never formed
@@ -51,16 +51,16 @@ def grand(predict_fn: PredictFn, variables: Variables, images: Images, labels: L
     is little more than the norm of the input; use it after a few epochs.
 
     Args:
-        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
         variables: of one model; only `variables.params` is differentiated.
-        images: float `[b h w ch]`, normalised, not augmented.
+        inputs: float `[b ...]`, normalised, not augmented.
         labels: int `[b]`, the labels that were trained on.
 
     Returns:
         float32 `[b]`, at least 0; high means hard.
 
     Raises:
-        InputError: as many images as labels are needed.
+        InputError: as many inputs as labels are needed.
 
     Paper: Definition 2.1; no weight decay in the loss.
 
@@ -68,9 +68,9 @@ def grand(predict_fn: PredictFn, variables: Variables, images: Images, labels: L
         >>> import jax, diet_jax as dj
         >>> model = dj.create_model("mlp", num_classes=3)
         >>> variables = model.init(jax.random.key(0), (8, 8, 1))
-        >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+        >>> inputs = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
         >>> score = jax.jit(dj.grand, static_argnums=0)
-        >>> score(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
+        >>> score(model.predict, variables, inputs, jax.numpy.array([0, 1, 2, 0, 1])).shape
         (5,)
     """
 
@@ -84,11 +84,11 @@ def grand(predict_fn: PredictFn, variables: Variables, images: Images, labels: L
         return jnp.sum(logits.astype(direction.dtype) * direction), length[0]
 
     norms = per_example_grad_norms(along_error, has_aux=True)
-    along, length = norms(variables.params, images, labels)
+    along, length = norms(variables.params, inputs, labels)
     return along * length
 
 
-def grand_vmap(predict_fn: PredictFn, variables: Variables, images: Images, labels: Labels) -> ScoreArray:
+def grand_vmap(predict_fn: PredictFn, variables: Variables, inputs: Inputs, labels: Labels) -> ScoreArray:
     """Returns the GraNd score of each example by `jax.vmap(jax.grad)`: the reference for `grand`.
 
     Arguments and result are those of `grand`, but norms below about 1e-17 underflow. The per-example
@@ -96,9 +96,9 @@ def grand_vmap(predict_fn: PredictFn, variables: Variables, images: Images, labe
     by the batch size (`score_dataset` does).
 
     Args:
-        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
         variables: of one model; only `variables.params` is differentiated.
-        images: float `[b h w ch]`, normalised, not augmented.
+        inputs: float `[b ...]`, normalised, not augmented.
         labels: int `[b]`, the labels that were trained on.
 
     Returns:
@@ -110,21 +110,21 @@ def grand_vmap(predict_fn: PredictFn, variables: Variables, images: Images, labe
         >>> import jax, diet_jax as dj
         >>> model = dj.create_model("mlp", num_classes=3)
         >>> variables = model.init(jax.random.key(0), (8, 8, 1))
-        >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+        >>> inputs = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
         >>> score = jax.jit(dj.grand_vmap, static_argnums=0)
-        >>> score(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
+        >>> score(model.predict, variables, inputs, jax.numpy.array([0, 1, 2, 0, 1])).shape
         (5,)
     """
     loss = example_loss(predict_fn, variables.model_state)
-    gradients = jax.vmap(jax.grad(loss), in_axes=(None, 0, 0))(variables.params, images, labels)
+    gradients = jax.vmap(jax.grad(loss), in_axes=(None, 0, 0))(variables.params, inputs, labels)
     squares = [_sum_of_squares(leaf) for leaf in jax.tree.leaves(gradients)]
     return jnp.sqrt(sum(squares[1:], squares[0]))
 
 
 def grand_last_layer(
-    features_fn: Callable[[Variables, Images], tuple[Array, Array, bool]],
+    features_fn: Callable[[Variables, Inputs], tuple[Array, Array, bool]],
     variables: Variables,
-    images: Images,
+    inputs: Inputs,
     labels: Labels,
 ) -> ScoreArray:
     """Returns the norm of each example's gradient in the last dense layer only, in closed form.
@@ -134,10 +134,10 @@ def grand_last_layer(
     part of it.
 
     Args:
-        features_fn: `(variables, images) -> (logits [b c], features [b d], has_bias)`, in eval mode, such
+        features_fn: `(variables, inputs) -> (logits [b c], features [b d], has_bias)`, in eval mode, such
             as `model.features`.
         variables: of one model.
-        images: float `[b h w ch]`, normalised, not augmented.
+        inputs: float `[b ...]`, normalised, not augmented.
         labels: int `[b]`.
 
     Returns:
@@ -149,12 +149,12 @@ def grand_last_layer(
         >>> import jax, diet_jax as dj
         >>> model = dj.create_model("mlp", num_classes=3)
         >>> variables = model.init(jax.random.key(0), (8, 8, 1))
-        >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+        >>> inputs = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
         >>> score = jax.jit(dj.grand_last_layer, static_argnums=0)
-        >>> score(model.features, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
+        >>> score(model.features, variables, inputs, jax.numpy.array([0, 1, 2, 0, 1])).shape
         (5,)
     """
-    logits, features, has_bias = features_fn(variables, images)
+    logits, features, has_bias = features_fn(variables, inputs)
     squared_error = _sum_of_squares(error_vector(logits, labels))
     return jnp.sqrt(squared_error * (_sum_of_squares(features) + (1.0 if has_bias else 0.0)))
 

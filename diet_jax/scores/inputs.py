@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from diet_jax.scores.score import SCORES, Score
-from diet_jax.types import Array, Images, Labels, PRNGKey, ScoreArray, Variables
+from diet_jax.types import Array, Inputs, Labels, PRNGKey, ScoreArray, Variables
 
 
-def input_norm(variables: Variables, images: Images, labels: Labels) -> ScoreArray:
+def input_norm(variables: Variables, inputs: Inputs, labels: Labels) -> ScoreArray:
     """Returns the norm of each normalised image: `‖x‖₂` over all pixels and channels.
 
     A baseline: at initialisation a network is almost linear in the size of its input, so that GraNd there
@@ -15,11 +15,11 @@ def input_norm(variables: Variables, images: Images, labels: Labels) -> ScoreArr
 
     Args:
         variables: not used; `Variables({}, {})` will do. They make this a `ScoreFn`.
-        images: float `[b h w ch]`, normalised, not augmented.
+        inputs: float `[b ...]`, normalised, not augmented.
         labels: int `[b]`, not used.
 
     Returns:
-        float32 `[b]` (float64 for float64 images), in standard deviations of a pixel; high means far from
+        float32 `[b]` (float64 for float64 inputs), in standard deviations of a pixel; high means far from
         the mean image.
 
     Paper: not in it; Kirsch 2023 (arXiv 2303.14753) on its GraNd at initialisation.
@@ -30,9 +30,9 @@ def input_norm(variables: Variables, images: Images, labels: Labels) -> ScoreArr
         >>> dj.score_dataset(input_norm, dj.Variables({}, {}), test).shape
         (719,)
     """
-    images = jnp.asarray(images)
-    kind = jnp.float64 if images.dtype == jnp.float64 else jnp.float32
-    return jnp.linalg.norm(images.reshape(len(images), -1).astype(kind), axis=-1)
+    inputs = jnp.asarray(inputs)
+    kind = jnp.float64 if inputs.dtype == jnp.float64 else jnp.float32
+    return jnp.linalg.norm(inputs.reshape(len(inputs), -1).astype(kind), axis=-1)
 
 
 def random_scores(key: PRNGKey, num_examples: int) -> Array:

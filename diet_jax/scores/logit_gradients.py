@@ -8,16 +8,16 @@ from jaxtyping import Float
 
 from diet_jax.per_example.losses import error_norm, error_vector
 from diet_jax.per_example.norms import per_example_grad_norms
-from diet_jax.types import Array, Images, Labels, PredictFn, ScoreArray, Variables
+from diet_jax.types import Array, Inputs, Labels, PredictFn, ScoreArray, Variables
 
 
-def logit_grad_norms(predict_fn: PredictFn, variables: Variables, images: Images) -> Float[Array, "b c"]:
+def logit_grad_norms(predict_fn: PredictFn, variables: Variables, inputs: Inputs) -> Float[Array, "b c"]:
     """Returns the norm of the gradient of each logit of each example: `‖∇_params f_k(x)‖₂`.
 
     Args:
-        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
         variables: of one model; only `variables.params` is differentiated.
-        images: float `[b h w ch]`, normalised, not augmented.
+        inputs: float `[b ...]`, normalised, not augmented.
 
     Returns:
         float32 `[b c]`; high means that the logit is easily moved.
@@ -32,20 +32,20 @@ def logit_grad_norms(predict_fn: PredictFn, variables: Variables, images: Images
         >>> norms(model.predict, variables, jax.numpy.ones((5, 8, 8, 1))).shape
         (5, 3)
     """
-    classes = jnp.eye(_num_logits(predict_fn, variables, images))
-    return _norms_of_combinations(predict_fn, variables, images, classes)
+    classes = jnp.eye(_num_logits(predict_fn, variables, inputs))
+    return _norms_of_combinations(predict_fn, variables, inputs, classes)
 
 
-def logit_grad_gram(predict_fn: PredictFn, variables: Variables, images: Images) -> Float[Array, "b c c"]:
+def logit_grad_gram(predict_fn: PredictFn, variables: Variables, inputs: Inputs) -> Float[Array, "b c c"]:
     """Returns the inner products of the gradients of an example's logits: `∇f_k(x) · ∇f_l(x)`.
 
     By polarisation, `2 a·b = ‖a + b‖² − ‖a‖² − ‖b‖²`, so that no gradient is formed: `c (c + 1) / 2` backward
     passes for each example. Entries are right to about 1e-6 of the norms' product.
 
     Args:
-        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
         variables: of one model; only `variables.params` is differentiated.
-        images: float `[b h w ch]`, normalised, not augmented.
+        inputs: float `[b ...]`, normalised, not augmented.
 
     Returns:
         float32 `[b c c]`, symmetric.
@@ -60,15 +60,15 @@ def logit_grad_gram(predict_fn: PredictFn, variables: Variables, images: Images)
         >>> gram(model.predict, variables, jax.numpy.ones((5, 8, 8, 1))).shape
         (5, 3, 3)
     """
-    count = _num_logits(predict_fn, variables, images)
+    count = _num_logits(predict_fn, variables, inputs)
     classes = jnp.eye(count)
     first, second = jnp.triu_indices(count, 1)
     combinations = jnp.concatenate([classes, classes[first] + classes[second]])
-    squares = jnp.square(_norms_of_combinations(predict_fn, variables, images, combinations))
+    squares = jnp.square(_norms_of_combinations(predict_fn, variables, inputs, combinations))
     diagonal = squares[:, :count]
     products = (squares[:, count:] - diagonal[:, first] - diagonal[:, second]) / 2
     each = jnp.arange(count)
-    gram = jnp.zeros((len(images), count, count), squares.dtype).at[:, each, each].set(diagonal)
+    gram = jnp.zeros((len(inputs), count, count), squares.dtype).at[:, each, each].set(diagonal)
     return gram.at[:, first, second].set(products).at[:, second, first].set(products)
 
 
@@ -88,7 +88,7 @@ class EL2NDiagnosis(NamedTuple):
 
 
 def diagnose_el2n(
-    predict_fn: PredictFn, variables: Variables, images: Images, labels: Labels
+    predict_fn: PredictFn, variables: Variables, inputs: Inputs, labels: Labels
 ) -> EL2NDiagnosis:
     """Returns how GraNd becomes EL2N, step by step: orthogonal, equally long, as long for every example.
 
@@ -96,9 +96,9 @@ def diagnose_el2n(
     assumptions fails, EL2N ranks examples otherwise: compare neighbouring columns by `rank_agreement`.
 
     Args:
-        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
         variables: of one model; only `variables.params` is differentiated.
-        images: float `[b h w ch]`, normalised, not augmented; `c (c + 1) / 2` backward passes for each.
+        inputs: float `[b ...]`, normalised, not augmented; `c (c + 1) / 2` backward passes for each.
         labels: int `[b]`.
 
     Returns:
@@ -110,13 +110,13 @@ def diagnose_el2n(
         >>> import jax, diet_jax as dj
         >>> model = dj.create_model("mlp", num_classes=3)
         >>> variables = model.init(jax.random.key(0), (8, 8, 1))
-        >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+        >>> inputs = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
         >>> diagnose = jax.jit(dj.diagnose_el2n, static_argnums=0)
-        >>> diagnose(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).grand.shape
+        >>> diagnose(model.predict, variables, inputs, jax.numpy.array([0, 1, 2, 0, 1])).grand.shape
         (5,)
     """
-    error = error_vector(predict_fn(variables, images), labels)
-    gram = logit_grad_gram(predict_fn, variables, images)
+    error = error_vector(predict_fn(variables, inputs), labels)
+    gram = logit_grad_gram(predict_fn, variables, inputs)
     squares = jnp.diagonal(gram, axis1=1, axis2=2)
     el2n = error_norm(error)
     count = error.shape[1]
@@ -132,13 +132,13 @@ def diagnose_el2n(
     )
 
 
-def logit_sum_gradient(predict_fn: PredictFn, variables: Variables, images: Images) -> Any:
-    """Returns the mean gradient of the sum of the logits over images, the centre of `label_free_score`.
+def logit_sum_gradient(predict_fn: PredictFn, variables: Variables, inputs: Inputs) -> Any:
+    """Returns the mean gradient of the sum of the logits over inputs, the centre of `label_free_score`.
 
     Args:
-        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
         variables: of one model; only `variables.params` is differentiated.
-        images: float `[b h w ch]`; the authors take a random subset with as many images of each class.
+        inputs: float `[b h w ch]`; the authors take a random subset with as many inputs of each class.
 
     Returns:
         A pytree like `variables.params`.
@@ -153,21 +153,21 @@ def logit_sum_gradient(predict_fn: PredictFn, variables: Variables, images: Imag
     """
 
     def mean_logit_sum(params: Any) -> Array:
-        return jnp.mean(jnp.sum(predict_fn(variables._replace(params=params), images), axis=1))
+        return jnp.mean(jnp.sum(predict_fn(variables._replace(params=params), inputs), axis=1))
 
     return jax.grad(mean_logit_sum)(variables.params)
 
 
-def label_free_score(predict_fn: PredictFn, variables: Variables, images: Images, center: Any) -> ScoreArray:
+def label_free_score(predict_fn: PredictFn, variables: Variables, inputs: Inputs, center: Any) -> ScoreArray:
     """Returns how far the gradient of an example's logits, summed, is from that of other examples.
 
     `‖Σ_k (∇f_k(x) − mean_{x'} ∇f_k(x'))‖₂`, as `‖a − m‖² = ‖a‖² − 2 a·m + ‖m‖²` with `a·m` from one
     forward-mode pass: no gradient is formed. Its relative error is that of float32 times `‖m‖² / ‖a − m‖²`.
 
     Args:
-        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
         variables: of one model; only `variables.params` is differentiated.
-        images: float `[b h w ch]`, normalised, not augmented.
+        inputs: float `[b ...]`, normalised, not augmented.
         center: pytree like `variables.params`: the mean, from `logit_sum_gradient`.
 
     Returns:
@@ -179,25 +179,25 @@ def label_free_score(predict_fn: PredictFn, variables: Variables, images: Images
         >>> import jax, diet_jax as dj
         >>> model = dj.create_model("mlp", num_classes=3)
         >>> variables = model.init(jax.random.key(0), (8, 8, 1))
-        >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
-        >>> center = dj.logit_sum_gradient(model.predict, variables, images)
+        >>> inputs = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+        >>> center = dj.logit_sum_gradient(model.predict, variables, inputs)
         >>> score = jax.jit(dj.label_free_score, static_argnums=0)
-        >>> score(model.predict, variables, images, center).shape
+        >>> score(model.predict, variables, inputs, center).shape
         (5,)
     """
 
     def logit_sums(params: Any) -> Array:
-        return jnp.sum(predict_fn(variables._replace(params=params), images), axis=1)
+        return jnp.sum(predict_fn(variables._replace(params=params), inputs), axis=1)
 
-    ones = jnp.ones((1, _num_logits(predict_fn, variables, images)))
-    squares = jnp.square(_norms_of_combinations(predict_fn, variables, images, ones)[:, 0])
+    ones = jnp.ones((1, _num_logits(predict_fn, variables, inputs)))
+    squares = jnp.square(_norms_of_combinations(predict_fn, variables, inputs, ones)[:, 0])
     _, along = jax.jvp(logit_sums, (variables.params,), (center,))
     length = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(center))
     return jnp.sqrt(jnp.maximum(squares - 2 * along + length, 0))
 
 
 def _norms_of_combinations(
-    predict_fn: PredictFn, variables: Variables, images: Images, weights: Float[Array, "m c"]
+    predict_fn: PredictFn, variables: Variables, inputs: Inputs, weights: Float[Array, "m c"]
 ) -> Float[Array, "b m"]:
     """Norms of the gradients of weighted sums of an example's logits; one forward pass for all weights."""
 
@@ -208,8 +208,8 @@ def _norms_of_combinations(
 
         return per_example_grad_norms(weighted)(variables.params, weights)
 
-    return jax.vmap(of_one)(jnp.asarray(images))
+    return jax.vmap(of_one)(jnp.asarray(inputs))
 
 
-def _num_logits(predict_fn: PredictFn, variables: Variables, images: Images) -> int:
-    return jax.eval_shape(predict_fn, variables, images).shape[1]
+def _num_logits(predict_fn: PredictFn, variables: Variables, inputs: Inputs) -> int:
+    return jax.eval_shape(predict_fn, variables, inputs).shape[1]

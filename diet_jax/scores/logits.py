@@ -4,19 +4,19 @@ import functools
 
 from diet_jax.per_example.losses import error_norm, error_vector
 from diet_jax.scores.score import SCORES, Score
-from diet_jax.types import Images, Labels, PredictFn, ScoreArray, Variables
+from diet_jax.types import Inputs, Labels, PredictFn, ScoreArray, Variables
 
 
-def el2n(predict_fn: PredictFn, variables: Variables, images: Images, labels: Labels) -> ScoreArray:
+def el2n(predict_fn: PredictFn, variables: Variables, inputs: Inputs, labels: Labels) -> ScoreArray:
     """Returns the norm of the error vector of each example: `‖softmax(f(x)) − onehot(y)‖₂`.
 
     The norm, not its square; average it over seeds, not the error vectors. High means hard: 0 for a
     certain and right prediction, √2 for a certain and wrong one.
 
     Args:
-        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
+        predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
         variables: of one model.
-        images: float `[b h w ch]`, normalised, not augmented.
+        inputs: float `[b ...]`, normalised, not augmented.
         labels: int `[b]`, the labels that were trained on.
 
     Returns:
@@ -28,11 +28,11 @@ def el2n(predict_fn: PredictFn, variables: Variables, images: Images, labels: La
         >>> import jax, diet_jax as dj
         >>> model = dj.create_model("mlp", num_classes=3)
         >>> variables = model.init(jax.random.key(0), (8, 8, 1))
-        >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
-        >>> dj.el2n(model.predict, variables, images, jax.numpy.array([0, 1, 2, 0, 1])).shape
+        >>> inputs = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+        >>> dj.el2n(model.predict, variables, inputs, jax.numpy.array([0, 1, 2, 0, 1])).shape
         (5,)
     """
-    return error_norm(error_vector(predict_fn(variables, images), labels))
+    return error_norm(error_vector(predict_fn(variables, inputs), labels))
 
 
 EL2N = SCORES.register(

@@ -17,7 +17,7 @@ from diet_jax.scores.dynamics import FORGETTING_FOLD
 from diet_jax.scores.score import Fold
 from diet_jax.selection.masks import kept_indices
 from diet_jax.training.compiled import CompiledProgram
-from diet_jax.training.recipe import TrainConfig, steps_per_epoch, total_steps
+from diet_jax.training.recipe import TrainConfig, check_augment, steps_per_epoch, total_steps
 from diet_jax.training.step import (
     Program,
     StepMetrics,
@@ -29,12 +29,12 @@ from diet_jax.training.step import (
     train_step,
     train_steps,
 )
-from diet_jax.types import Examples, Mask, Model, PRNGKey, Rows
+from diet_jax.types import Examples, Mask, Model, PRNGKey, Rows, init_variables
 
 # Where a call does one step, the batches are still drawn for many steps at once: sorting is not free.
 ROWS_PER_CALL = 500
 
-_init = CompiledProgram(init_state, static=("image_shape", "num_examples"))
+_init = CompiledProgram(init_state, static=("spec", "num_examples"))
 _rows = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
 one_step = CompiledProgram(train_step, donate="state")
 many_steps = CompiledProgram(train_steps, static=("length",), donate="state")
@@ -55,6 +55,7 @@ def check_keep(dataset: Dataset, keep: Mask | None, config: TrainConfig) -> np.n
         InputError: the mask has the wrong length or dtype, keeps fewer examples than a batch, or leaves a
             class without examples.
     """
+    check_augment(config, dataset.kind)
     mask = np.ones(len(dataset), bool) if keep is None else np.asarray(keep)
     if mask.shape != (len(dataset),):
         raise InputError(
@@ -73,16 +74,16 @@ def check_keep(dataset: Dataset, keep: Mask | None, config: TrainConfig) -> np.n
     return rows
 
 
-def check_classes(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> None:
+def check_classes(model: Model, spec: jax.ShapeDtypeStruct, num_classes: int) -> None:
     """Raises InputError unless it is a model with a logit for each class of a dataset; nothing is run."""
     check_model(model)
-    _check_logits(model, image_shape, num_classes)
+    _check_logits(model, spec, num_classes)
 
 
 @functools.lru_cache(maxsize=64)
-def _check_logits(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> None:
-    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), image_shape))
-    logits = jax.eval_shape(model.predict, variables, jax.ShapeDtypeStruct((1, *image_shape), "float32"))
+def _check_logits(model: Model, spec: jax.ShapeDtypeStruct, num_classes: int) -> None:
+    variables = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), spec))
+    logits = jax.eval_shape(model.predict, variables, jax.ShapeDtypeStruct((1, *spec.shape), spec.dtype))
     if logits.shape[-1] < num_classes:
         raise InputError(
             f"the model has {logits.shape[-1]} logits but the dataset {num_classes} classes; "
@@ -106,14 +107,14 @@ def start(key: PRNGKey, dataset: Dataset, *, program: Program) -> TrainState:
     """Returns the state at step 0, compiled; the state owns its buffers, the key stays the caller's."""
     key_data = jnp.array(jax.random.key_data(key), copy=True)
     own_key = replicate(jax.random.wrap_key_data(key_data, impl=jax.random.key_impl(key)))
-    return _init(own_key, dataset.image_shape, len(dataset), program=program)
+    return _init(own_key, dataset.spec, len(dataset), program=program)
 
 
 def put_examples(dataset: Dataset) -> Examples:
     """Returns a dataset's arrays on the default device, or whole on each device of the current mesh."""
     mean, std = (np.asarray(values, np.float32) for values in dataset.normalization)
     # Images on disk have no array, and say so here.
-    return Examples(*replicate((np.asarray(dataset.images), dataset.labels, mean, std)))
+    return Examples(*replicate((np.asarray(dataset.inputs), dataset.labels, mean, std)))
 
 
 def train_between(
@@ -140,7 +141,7 @@ def train_between(
         The state at each stop, and the metrics of the steps since the last one.
     """
     config, num_steps = program.config, program.num_steps
-    per_call = steps_per_call(program, examples.image_shape)
+    per_call = steps_per_call(program, examples.spec)
     order_key, kept = run_keys(state.key).order, jnp.asarray(kept)
     examples = replicate(examples)
     step = int(state.step)
@@ -205,12 +206,12 @@ def train(
         >>> int(state.step), history.loss.shape
         (33, (33,))
     """
-    check_classes(model, dataset.image_shape, dataset.num_classes)
+    check_classes(model, dataset.spec, dataset.num_classes)
     kept = check_keep(dataset, keep, config)
     program = program_of(model, dataset, config, num_kept=len(kept))
     stop = check_updates(num_updates, program.num_steps)
     if isinstance(key, Tracer):
-        state = init_state(key, dataset.image_shape, len(dataset), program=program)
+        state = init_state(key, dataset.spec, len(dataset), program=program)
         return advance_in_one_program(state, dataset.examples(), kept, num_updates=stop, program=program)
     state = start(key, dataset, program=program)
     return next(train_between(state, put_examples(dataset), kept, [stop], program=program))
@@ -262,11 +263,11 @@ def train_from(
     return next(train_between(own, put_examples(dataset), kept, [stop], program=program))
 
 
-def steps_per_call(program: Program, image_shape: tuple[int, int, int]) -> int:
+def steps_per_call(program: Program, spec: jax.ShapeDtypeStruct) -> int:
     """Returns how many updates one compiled call does: as configured, or the backend's default."""
     # What is configured comes first: a linearised model cannot be asked for its convolutions.
     return program.config.steps_per_call or default_steps_per_call(
-        training_has_convolution(program.model, image_shape)
+        training_has_convolution(program.model, spec)
     )
 
 

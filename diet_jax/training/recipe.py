@@ -177,11 +177,20 @@ def make_optimizer(config: TrainConfig, num_steps: int) -> optax.GradientTransfo
     )
 
 
-def prepare_batch(config: TrainConfig, key: PRNGKey, images: Array, mean: Array, std: Array) -> Array:
-    """Augments a batch of stored images as the config says and normalises it."""
+def check_augment(config: TrainConfig, kind: str) -> None:
+    """Raises InputError where images are to be augmented and the examples are something else."""
+    if config.augment != "none" and kind != "images":
+        raise InputError(
+            f"augment {config.augment} crops and flips images, but the examples are {kind}; set augment to "
+            "none"
+        )
+
+
+def prepare_batch(config: TrainConfig, key: PRNGKey, inputs: Array, mean: Array, std: Array) -> Array:
+    """Augments a batch of stored inputs as the config says and normalises it."""
     crop_key, flip_key = jax.random.split(key)
     if config.augment in ("crop", "crop_flip"):
-        images = random_crop(crop_key, images, offsets=config.crop_offsets)
+        inputs = random_crop(crop_key, inputs, offsets=config.crop_offsets)
     if config.augment == "crop_flip":
-        images = random_flip(flip_key, images)
-    return normalize(images, mean, std)
+        inputs = random_flip(flip_key, inputs)
+    return normalize(inputs, mean, std)

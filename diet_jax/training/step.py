@@ -19,7 +19,7 @@ from diet_jax.training.recipe import TrainConfig, make_optimizer, prepare_batch,
 from diet_jax.types import (
     Array,
     Examples,
-    Images,
+    Inputs,
     Labels,
     Model,
     PredictFn,
@@ -28,6 +28,7 @@ from diet_jax.types import (
     ScoreArray,
     Variables,
     apply_in_training,
+    init_variables,
 )
 
 
@@ -136,7 +137,7 @@ def batch_rows(
 
 def init_state(
     key: PRNGKey,
-    image_shape: tuple[int, int, int],
+    spec: jax.ShapeDtypeStruct,
     num_examples: int,
     *,
     program: Program,
@@ -145,11 +146,11 @@ def init_state(
 
     Args:
         key: of the run.
-        image_shape: height, width, channels.
+        spec: shape and dtype of one example, as the model takes it.
         num_examples: rows of the whole dataset, also when training on a subset.
         program: of the training.
     """
-    params, model_state = program.model.init(run_keys(key).init, image_shape)
+    params, model_state = init_variables(program.model, run_keys(key).init, spec)
     params = split_params(params)
     return TrainState(
         step=jnp.int32(0),
@@ -186,7 +187,7 @@ def train_step(
             "augment resized_crop cuts images as they are read from disk: load the dataset with "
             "load_streamed (--data.streaming), or choose crop_flip, crop or none"
         )
-    batch = Examples(examples.images[rows], examples.labels[rows], examples.mean, examples.std)
+    batch = Examples(examples.inputs[rows], examples.labels[rows], examples.mean, examples.std)
     return train_on_batch(state, batch, rows, program=program)
 
 
@@ -201,7 +202,7 @@ def train_on_batch(
 
     Args:
         state: before the update.
-        batch: the stored images and labels of this step.
+        batch: the stored inputs and labels of this step.
         rows: int `[b]`, which examples of the dataset they are.
         program: of the training.
 
@@ -209,22 +210,22 @@ def train_on_batch(
         The state after the update; loss and accuracy of the batch before it.
     """
     key = jax.random.fold_in(run_keys(state.key).augment, state.step)
-    images, labels = split_batch(
-        (prepare_batch(program.config, key, batch.images, batch.mean, batch.std), batch.labels)
+    inputs, labels = split_batch(
+        (prepare_batch(program.config, key, batch.inputs, batch.mean, batch.std), batch.labels)
     )
     params, model_state = state.variables
     model_key = jax.random.fold_in(run_keys(state.key).model, state.step)
 
     def loss_fn(
-        params: Any, model_state: Any, images: Images, labels: Labels, key: PRNGKey
+        params: Any, model_state: Any, inputs: Inputs, labels: Labels, key: PRNGKey
     ) -> tuple[Array, tuple[Array, Any]]:
         logits, new_model_state = apply_in_training(
-            program.model, Variables(params, model_state), images, key
+            program.model, Variables(params, model_state), inputs, key
         )
         return cross_entropy(logits, labels).mean(), (logits, new_model_state)
 
     differentiated = value_and_grad(loss_fn)
-    (loss, (logits, model_state)), gradients = differentiated(params, model_state, images, labels, model_key)
+    (loss, (logits, model_state)), gradients = differentiated(params, model_state, inputs, labels, model_key)
     updates, opt_state = program.optimizer.update(gradients, state.opt_state, params)
     correct = jnp.argmax(logits, axis=-1) == labels
     dynamics = {
@@ -308,18 +309,18 @@ def advance_in_one_program(
 
 
 def predictions(
-    predict_fn: PredictFn, variables: Variables, images: Images, labels: Labels
+    predict_fn: PredictFn, variables: Variables, inputs: Inputs, labels: Labels
 ) -> tuple[Int[Array, "b"], ScoreArray]:
     """Returns the predicted class and the cross-entropy of each example, in eval mode.
 
     Args:
-        predict_fn: `(variables, images) -> logits [b c]`.
+        predict_fn: `(variables, inputs) -> logits [b c]`.
         variables: of one model.
-        images: float `[b h w ch]`, normalised.
+        inputs: `[b ...]`, normalised.
         labels: int `[b]`.
 
     Returns:
         int32 `[b]` predicted classes, float32 `[b]` losses in nats.
     """
-    logits = predict_fn(variables, images)
+    logits = predict_fn(variables, inputs)
     return jnp.argmax(logits, axis=-1).astype(jnp.int32), cross_entropy(logits, labels)

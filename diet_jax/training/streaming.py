@@ -136,7 +136,7 @@ def read_batches(
     low, high = _share(size, *part) if part is not None else _needed(sharding, size)
     for begin, rows in _orders(run_keys(key).order, kept, first, stop, size):
         images = read_ahead(
-            dataset.images,
+            dataset.inputs,
             list(rows[:, low:high]),
             first=begin,
             crop_seed=_crop_seed(key) if config.augment == "resized_crop" else None,

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from diet_jax.data.dataset import Dataset, Normalization, pixel_statistics
+from diet_jax.data.dataset import Dataset
+from diet_jax.data.kinds import Normalization, channel_statistics
 from diet_jax.errors import InputError
 
 
@@ -69,7 +70,7 @@ def test_statistics_equal_numpy_in_float64(arrays, dtype):
 
 
 def test_a_constant_channel_has_standard_deviation_one():
-    assert pixel_statistics(np.full((2, 3, 3, 1), 7, np.uint8)) == Normalization((7.0,), (1.0,))
+    assert channel_statistics(np.full((2, 3, 3, 1), 7, np.uint8)) == Normalization((7.0,), (1.0,))
 
 
 def test_examples_are_the_arrays(arrays):

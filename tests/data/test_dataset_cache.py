@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from diet_jax.data.cache import SourceFiles, cache_folder, cached
-from diet_jax.data.dataset import Dataset, Normalization, Splits
+from diet_jax.data.dataset import Dataset, Splits
+from diet_jax.data.kinds import Normalization
 from diet_jax.data.sources import load_dataset
 
 REPOSITORY = Path(__file__).parents[2]

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diet_jax.data.dataset import Dataset, pixel_statistics
+from diet_jax.data.dataset import Dataset
+from diet_jax.data.kinds import channel_statistics
 from diet_jax.data.sources import load_dataset, load_streamed
 from diet_jax.data.sources.tfds.archives import Contents
 from diet_jax.data.sources.tfds.write import write_prepared
@@ -307,7 +308,7 @@ def test_a_folder(images, pixels):
     np.testing.assert_array_equal(train.images, pixels[[3, 4, 5, 0, 1, 2]])
     np.testing.assert_array_equal(test.images, pixels[[8, 9, 6, 7]])
     assert (train.name, train.split, test.split) == ("folder:pets", "train", "test")
-    assert train.normalization == test.normalization == pixel_statistics(pixels[:6])
+    assert train.normalization == test.normalization == channel_statistics(pixels[:6])
     assert train.encoding == train.take(np.arange(2)).encoding == test.encoding == "PNG"
 
 

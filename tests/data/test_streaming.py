@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 import diet_jax as dj
-from diet_jax.data.dataset import first_examples, pixel_statistics
+from diet_jax.data.dataset import first_examples
+from diet_jax.data.kinds import channel_statistics
 from diet_jax.data.noise import flip_labels
 from diet_jax.data.published import IMAGENET
 from diet_jax.data.reader import chunks
@@ -150,7 +151,7 @@ def test_normalisation_is_measured_on_evenly_spaced_rows(image_folder, monkeypat
     monkeypatch.setattr(streamed_file, "MEASURED_PIXELS", 64 * 4)
     lazy = load_streamed(f"folder:{image_folder}")
     rows = [0, 10, 19, 29]
-    assert lazy.train.normalization == pixel_statistics(held.images[rows])
+    assert lazy.train.normalization == channel_statistics(held.images[rows])
     assert lazy.test.normalization == lazy.train.normalization
 
 

@@ -75,7 +75,7 @@ def reestimate_statistics(
     stats = tuple(np.asarray(values, np.float32) for values in dataset.normalization)
     variables = replicate(variables)
     for number, batch in enumerate(fetch(batches)):
-        images, key = dataset.images[batch], jax.random.fold_in(jax.random.key(1), number)
+        images, key = dataset.inputs[batch], jax.random.fold_in(jax.random.key(1), number)
         state = _next_model_state(variables, images, *stats, key, model=model)
         variables = Variables(variables.params, state)
     return variables

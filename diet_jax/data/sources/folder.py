@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from diet_jax.data.cache import SourceFiles
-from diet_jax.data.dataset import Normalization, Splits
+from diet_jax.data.dataset import Splits
+from diet_jax.data.kinds import Normalization
 from diet_jax.data.reader import Record
 from diet_jax.data.sources.source import SOURCES, Source
 from diet_jax.data.stored import StoredDataset, StoredSplits

@@ -8,14 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from diet_jax.data.dataset import (
-    Dataset,
-    Normalization,
-    fingerprint,
-    pixel_statistics,
-    statistics_of_counts,
-    value_counts,
-)
+from diet_jax.data.dataset import Dataset, fingerprint
+from diet_jax.data.kinds import Normalization, channel_statistics, statistics_of_counts, value_counts
 from diet_jax.data.reader import chunks
 from diet_jax.data.streaming.encoded import EncodedImages, not_as_a_whole
 from diet_jax.data.streaming.reading import read_ahead
@@ -29,17 +23,17 @@ MEASURED_PIXELS = 2**28
 class StreamedDataset(Dataset):
     """A `Dataset` whose images stay encoded on disk.
 
-    `images[rows]` decodes these rows; everything else is in memory. Where a function needs all images on the
+    `inputs[rows]` decodes these rows; everything else is in memory. Where a function needs all images on the
     device at once it raises InputError.
 
     Attributes:
-        images: `EncodedImages`, with the shape, dtype and row indexing of uint8 `[n h w ch]`.
+        inputs: `EncodedImages`, with the shape, dtype and row indexing of uint8 `[n h w ch]`.
         fingerprint: SHA-256 of the image shape, the labels, the ids and a hash of each image's encoded bytes.
             It is not that of the same dataset in memory, which covers the decoded pixels.
         workers: processes that decode while a network computes; 0 decodes in threads.
     """
 
-    images: Any
+    inputs: Any
     fingerprint: str = dataclasses.field(init=False)
     workers: int = 0
     streamed: ClassVar[bool] = True
@@ -48,8 +42,8 @@ class StreamedDataset(Dataset):
         # The fingerprint must stay true: no one writes to these arrays.
         for array in (self.labels, self.ids):
             array.flags.writeable = False
-        shape = repr((self.images.shape, self.images.resized))
-        content = hashlib.sha256(shape.encode() + self.images.digests.tobytes())
+        shape = repr((self.inputs.shape, self.inputs.resized))
+        content = hashlib.sha256(shape.encode() + self.inputs.digests.tobytes())
         hashed = np.frombuffer(content.digest(), np.uint8)
         object.__setattr__(self, "fingerprint", fingerprint(hashed, self.labels, self.ids))
 
@@ -59,12 +53,12 @@ class StreamedDataset(Dataset):
 
     def read_batches(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yields the stored images of each batch of rows, reading ahead."""
-        return read_ahead(self.images, list(batches), workers=self.workers)
+        return read_ahead(self.inputs, list(batches), workers=self.workers)
 
     def take(self, rows: np.ndarray) -> "StreamedDataset":
         """Returns a dataset of some rows, still on disk; they keep ids and normalisation."""
         return dataclasses.replace(
-            self, images=self.images.take(rows), labels=self.labels[rows], ids=self.ids[rows]
+            self, inputs=self.inputs.take(rows), labels=self.labels[rows], ids=self.ids[rows]
         )
 
     def with_labels(self, labels: np.ndarray) -> "StreamedDataset":
@@ -75,7 +69,7 @@ class StreamedDataset(Dataset):
 def measure(images: Any) -> Normalization:
     """Measures the normalisation: of images on disk on evenly spaced rows with about `MEASURED_PIXELS`."""
     if not isinstance(images, EncodedImages):
-        return pixel_statistics(images)
+        return channel_statistics(images)
     per_image = int(np.prod(images.shape[1:3]))
     count = min(len(images), max(1, MEASURED_PIXELS // per_image))
     rows = np.linspace(0, len(images) - 1, count).round().astype(np.int64)

@@ -150,12 +150,12 @@ class FrozenKernel(Experiment):
             schedule="piecewise",
             decay_at=(),
             weight_decay=0.0,
-            steps_per_call=default_steps_per_call(training_has_convolution(setup.model, train.image_shape)),
+            steps_per_call=default_steps_per_call(training_has_convolution(setup.model, train.spec)),
         )
         program = program_of(model, train, config)
         key = seed_keys(self.task.seed, "child", seed + 1)[seed]
         initial = dataclasses.replace(program, model=setup.model)
-        state = init_state(key, train.image_shape, len(train), program=initial)._replace(variables=origin)
+        state = init_state(key, train.spec, len(train), program=initial)._replace(variables=origin)
         # The state is used up by training; the origin, which the store may still hold, is not.
         state = jax.tree.map(lambda leaf: leaf.copy(), state)
         examples, kept = train.examples(), np.arange(len(train))

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.data.dataset import Normalization, Splits
+from diet_jax.data.dataset import Splits
 from diet_jax.data.decode import MODES
+from diet_jax.data.kinds import Normalization
 from diet_jax.data.published import IMAGENET, PAPER_NORMALIZATIONS
 from diet_jax.data.reader import Record
 from diet_jax.data.sources.source import SOURCES, Source
