@@ -50,6 +50,11 @@ class Examples(NamedTuple):
     std: Float[Array, "ch"]
 
     @property
+    def images(self) -> Shaped[Array, "n ..."]:
+        """The inputs, by their name where they are images."""
+        return self.inputs
+
+    @property
     def spec(self) -> jax.ShapeDtypeStruct:
         """Shape and dtype of one example as models take it."""
         tokens = self.mean.shape == (0,) and self.inputs.dtype == np.int32

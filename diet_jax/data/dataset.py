@@ -76,7 +76,7 @@ class Dataset:
         return jax.ShapeDtypeStruct(self.shape, "int32" if kept else "float32")
 
     @property
-    def images(self) -> np.ndarray:
+    def images(self) -> Any:
         """The inputs, if they are images `[n h w ch]`.
 
         Raises:

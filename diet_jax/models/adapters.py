@@ -7,7 +7,7 @@ from diet_jax.types import Model
 
 # By the module that a class, or one that it is made from, comes from.
 _ADAPTERS = {
-    "flax.linen": "dj.from_linen(module)",
+    "flax.linen": "dj.from_linen(Net(...))",
     "flax.nnx": "dj.from_nnx(lambda rngs: Net(..., rngs=rngs))",
     "equinox": "dj.from_equinox(lambda key: Net(..., key=key))",
 }

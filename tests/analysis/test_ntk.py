@@ -413,7 +413,7 @@ def test_a_training_step_moves_only_the_parameters(conv_model, conv_variables):
         batch_size=6, steps=4, augment="none", momentum=0, nesterov=False, weight_decay=0, decay_at=()
     )
     program = dj.Program(conv_model, config, 4)
-    fresh = init_state(KEY, (8, 8, 2), 6, program=program)
+    fresh = init_state(KEY, jax.ShapeDtypeStruct((8, 8, 2), "float32"), 6, program=program)
     state = fresh._replace(variables=variables)
     update = jax.jit(train_step, static_argnames="program", donate_argnames="state")
     linear = dj.Program(model, config, 4)

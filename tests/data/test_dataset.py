@@ -56,7 +56,7 @@ def test_floats_become_float32(arrays):
 
 
 def test_lists_are_accepted():
-    dataset = Dataset.from_arrays([[[0.0, 1.0]], [[2.0, 3.0]]], [0, 1], ["a", "b"])
+    dataset = Dataset.from_arrays([[[0.0, 1.0]], [[2.0, 3.0]]], [0, 1], ["a", "b"], kind="images")
     assert dataset.ids.tolist() == ["a", "b"]
 
 
@@ -96,11 +96,11 @@ def with_nan(images):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda i, x: {"images": i[0, 0]}, r"images must have shape \[n h w ch\].*got \(4, 3\)"),
-        (lambda i, x: {"images": i[:0], "labels": x[:0]}, "images must have shape.*got \\(0, 5, 4, 3\\)"),
-        (lambda i, x: {"images": i.astype(np.int64)}, "images must be uint8 or floating, got int64"),
-        (lambda i, x: {"images": with_nan(i)}, "finite: 1 of 6.*row 4"),
-        (lambda i, x: {"images": np.full(i.shape, np.inf)}, "finite: 6 of 6"),
+        (lambda i, x: {"inputs": i[0, 0], "kind": "images"}, r"images must have shape.*got \(4, 3\)"),
+        (lambda i, x: {"inputs": i[:0], "labels": x[:0]}, "inputs must have shape.*got \\(0, 5, 4, 3\\)"),
+        (lambda i, x: {"inputs": i.astype(np.int64)}, "images must be uint8 or floating, got int64"),
+        (lambda i, x: {"inputs": with_nan(i)}, "finite: 1 of 6.*row 4"),
+        (lambda i, x: {"inputs": np.full(i.shape, np.inf)}, "finite: 6 of 6"),
         (lambda i, x: {"labels": x[:4]}, r"labels must have shape \(6,\).*got \(4,\)"),
         (lambda i, x: {"labels": x[:, None]}, r"labels must have shape \(6,\).*got \(6, 1\)"),
         (lambda i, x: {"labels": x.astype(float)}, "labels must be integers, got float64"),
@@ -125,7 +125,7 @@ def with_nan(images):
 def test_bad_input_is_refused(arrays, change, message):
     images, labels = arrays
     with pytest.raises(InputError, match=message):
-        Dataset.from_arrays(**{"images": images, "labels": labels, **change(images, labels)})
+        Dataset.from_arrays(**{"inputs": images, "labels": labels, **change(images, labels)})
 
 
 def test_equal_contents_have_equal_fingerprints(arrays):

@@ -360,8 +360,8 @@ def test_the_backend_and_the_model_decide_how(name, convolutional, how, steps, m
 
 def test_auto_looks_for_convolutions(conv_model, train_split):
     mlp = dj.create_model("mlp", num_classes=3, widths=(4,))
-    assert defaults.model_has_convolution(conv_model, (8, 8, 2))
-    assert not defaults.model_has_convolution(mlp, (8, 8, 2))
+    assert defaults.model_has_convolution(conv_model, train_split.spec)
+    assert not defaults.model_has_convolution(mlp, train_split.spec)
     for model in (conv_model, mlp):
-        expected = defaults.default_how(defaults.model_has_convolution(model, (8, 8, 2)))
+        expected = defaults.default_how(defaults.model_has_convolution(model, train_split.spec))
         assert ensemble.resolve_how("auto", model, train_split) == expected

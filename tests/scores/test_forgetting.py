@@ -101,7 +101,7 @@ def test_a_training_counts_what_its_own_forward_passes_classify(pruned, conv_mod
         logits, _ = conv_model.apply(variables, images, train=True)
         return jnp.argmax(logits, axis=-1)
 
-    state = jax.jit(lambda k: init_state(k, (8, 8, 2), 50, program=program))(key)
+    state = jax.jit(lambda k: init_state(k, train_split.spec, 50, program=program))(key)
     draw = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
     rows = np.asarray(draw(run_keys(key).order, kept, 0, num_steps=40, batch_size=16))
     replay, accuracy = Replay(50), []

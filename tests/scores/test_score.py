@@ -209,7 +209,7 @@ def test_a_fold_may_hold_arrays_of_any_shape(model, train_split, how):
 
 def test_a_fold_is_part_of_the_training_state(model, train_split):
     program = dj.Program(model, CONFIG, 20, folds=(SEEN.fold,))
-    shapes = jax.eval_shape(lambda: init_state(KEYS[0], train_split.image_shape, 50, program=program))
+    shapes = jax.eval_shape(lambda: init_state(KEYS[0], train_split.spec, 50, program=program))
     assert list(shapes.dynamics) == ["seen"]
     assert shapes.dynamics["seen"].shape == (50,)
 
