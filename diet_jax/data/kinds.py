@@ -68,7 +68,7 @@ def _kind_of(inputs: np.ndarray) -> Kind:
         )
     if inputs.ndim == 2:
         return "table"
-    if inputs.ndim == 3 and shape[2] <= 3:
+    if inputs.ndim == 3 and shape[2] <= 3 and not pixels:
         raise InputError(
             f"inputs of shape {shape} are no images [n h w]: give a table as [n f] "
             "(inputs.reshape(len(inputs), -1)), or say kind='signals' for [n t ch], or kind='images'"

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
+from diet_jax.plotting.rows import draw_rows
 from diet_jax.plotting.style import DPI, MAX_CLASSES, NOTE, shorten, styles_of, text_width
 from diet_jax.scores.file import ScoreFile
 
@@ -17,14 +18,15 @@ PER_SIDE = 5
 
 
 def draw_examples(dataset: Dataset, file: ScoreFile) -> Figure:
-    """Draws the easiest and the hardest examples of each class by mean score.
+    """Draws the easiest and the hardest examples of each class by mean score; a table if they are no images.
 
     Args:
-        dataset: images `[n h w ch]` that were scored.
+        dataset: what was scored.
         file: scores `[n]` of exactly these examples, in this order.
 
     Returns:
-        A figure of one axes in inches: a row of images per class, easiest first.
+        A figure of one axes in inches: a row of images per class, easiest first. Examples that are no images
+        are rows of a table, the hardest first.
 
     Raises:
         InputError: the ids of file and dataset differ.
@@ -34,6 +36,10 @@ def draw_examples(dataset: Dataset, file: ScoreFile) -> Figure:
             f"the scores are of {file.dataset} ({len(file.ids)} examples) and their ids are not those of "
             f"{dataset.name}/{dataset.split} ({len(dataset)} examples); score this dataset, or load the other"
         )
+    style = styles_of([file.name])[file.name]
+    what = f"Easiest and hardest examples of {shorten(file.dataset, 40)} by {style.label}, step {file.step:,}"
+    if dataset.kind != "images":
+        return draw_rows(dataset, file, what)
     sizes = np.bincount(dataset.labels, minlength=dataset.num_classes)
     classes = np.sort(np.argsort(-sizes, kind="stable")[:MAX_CLASSES])
     classes = classes[sizes[classes] > 0]
@@ -53,12 +59,10 @@ def draw_examples(dataset: Dataset, file: ScoreFile) -> Figure:
     show = _image_drawer(axes, dataset, cell)
 
     starts = (left, left + row_width + middle)
-    style = styles_of([file.name])[file.name]
 
     def write(x: float, y: float, text: str, size: float, **look: Any) -> None:
         axes.text(x, y, text, **{"fontsize": size, "va": "center", "parse_math": False, **look})
 
-    what = f"Easiest and hardest examples of {shorten(file.dataset, 40)} by {style.label}, step {file.step:,}"
     write(0.15, height - 0.2, what, 10.5)
     headings = ("easiest (lowest score)", "hardest (highest score), the last is hardest")
     for start, heading in zip(starts, headings, strict=True):
