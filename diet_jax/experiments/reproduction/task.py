@@ -30,7 +30,7 @@ class Task:
     def facts(self) -> dict[str, Any]:
         """Returns all that decides the numbers, as JSON values."""
         facts = plain(dataclasses.asdict(self))
-        del facts["data"]["data_dir"], facts["train"]["steps_per_call"]
+        del facts["data"]["data_dir"], facts["train"]["steps_per_call"], facts["train"]["compiler_options"]
         return facts
 
     def with_noise(self, share: float, mode: str = "permute") -> "Task":
