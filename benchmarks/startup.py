@@ -4,8 +4,8 @@ Command: python benchmarks/startup.py [--dataset NAME] [--starts N] [--json PATH
 Floor:   a fresh process that imports jax; of a command, its first start.
 
 A command's first start finds no compiled program, its second one those of the first. The first training step
-begins when the first program that trains is compiled, or read. Processor time is that of all threads. ResNet18
-scores 128 random images of 32x32 pixels.
+begins when the first program that trains is compiled, or read. Processor time is that of all threads.
+ResNet18 scores 128 random images of 32x32 pixels.
 """
 
 import json
