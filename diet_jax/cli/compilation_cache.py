@@ -60,8 +60,9 @@ def keep_programs(*, wanted: bool) -> None:
     root = cache_folder() / "programs"
     try:
         folder = _private_folder(root)
-        if not hasattr(compilation_cache, "get_file_cache"):
-            raise OSError(f"jax {jax.__version__} has changed how")
+        # XLA before it took its own settings for a foreign processor's, and said so twice a program.
+        if jax.__version_info__ < (0, 10, 2) or not hasattr(compilation_cache, "get_file_cache"):
+            raise OSError(f"not with jax {jax.__version__}")
     except OSError as error:
         say(f"warning: compiled programs are not kept: {error}; --no-compilation-cache does not try")
         return

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -253,6 +254,16 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     child = Child(tmp_path / "file", body=ON + ONE).done()
     assert child.err.startswith("warning: compiled programs are not kept: ")
     assert child.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "change", ["jax.__version_info__ = (0, 10, 1)\n", "del jax._src.compilation_cache.get_file_cache\n"]
+)
+def test_a_jax_that_does_it_another_way_is_one_line(tmp_path, change):
+    child = Child(tmp_path, body=change + ON + ONE).done()
+    assert child.err.startswith(f"warning: compiled programs are not kept: not with jax {jax.__version__}; ")
+    assert child.err.count("\n") == 1
+    assert not programs(tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="no such permissions here")
