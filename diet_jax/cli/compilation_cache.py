@@ -42,7 +42,7 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def keep_programs(*, wanted: bool) -> None:
-    """Has JAX keep what it compiles from now on in the user's cache folder, and says so in one line.
+    """Has JAX keep what it compiles in the user's cache folder, and say so once it compiles.
 
     Does nothing where the user has chosen JAX's own cache or none. Several processes keep nothing: those of
     GPUs compile together, and one that found its program would leave the others waiting for ever.
@@ -57,24 +57,30 @@ def keep_programs(*, wanted: bool) -> None:
         return
     from jax._src import compilation_cache
 
-    root = cache_folder() / "programs"
-    try:
-        folder = _private_folder(root)
-        # XLA before it took its own settings for a foreign processor's, and said so twice a program.
-        if jax.__version_info__ < (0, 10, 2) or not hasattr(compilation_cache, "get_file_cache"):
-            raise OSError(f"not with jax {jax.__version__}")
-    except OSError as error:
-        say(f"warning: compiled programs are not kept: {error}; --no-compilation-cache does not try")
+    # XLA before that took its own settings for a foreign processor's, and said so twice a program.
+    if jax.__version_info__ < (0, 10, 2) or not hasattr(compilation_cache, "get_file_cache"):
+        say(f"warning: compiled programs are not kept with jax {jax.__version__}")
         return
     for name, value in SETTINGS.items():
         if name.upper() not in os.environ:
             settings.update(name, value)
-    store = ProgramStore(folder, root, settings.jax_compilation_cache_max_size)
-    compilation_cache.get_file_cache = lambda path: (store, path)
-    settings.update("jax_compilation_cache_dir", str(folder))
     # One for each program that cannot be packed or unpacked; it is compiled, as ever.
     warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache entry")
-    say(f"compiled programs are kept in {folder}; --no-compilation-cache does without")
+    root = cache_folder() / "programs"
+    settings.update("jax_compilation_cache_dir", str(root))
+    compilation_cache.get_file_cache = functools.partial(_open, settings.jax_compilation_cache_max_size)
+
+
+def _open(largest: int, path: str) -> tuple["ProgramStore", str] | None:
+    """What JAX calls for its folder when the first program is due."""
+    root = Path(path)
+    try:
+        store = ProgramStore(_private_folder(root), root, largest)
+    except OSError as error:
+        say(f"warning: compiled programs are not kept: {error}; --no-compilation-cache does not try")
+        return None
+    say(f"compiled programs are kept in {store.folder}; --no-compilation-cache does without")
+    return store, path
 
 
 def _private_folder(root: Path) -> Path:
@@ -120,8 +126,7 @@ class ProgramStore:
     """
 
     def __init__(self, folder: Path, root: Path, largest: int) -> None:
-        # The name by which JAX asks for a cache's folder.
-        self._path = folder
+        self.folder = folder
         self._root = root
         self._largest = largest
         self._bytes: int | None = None
@@ -159,7 +164,7 @@ class ProgramStore:
 
     def _place(self, key: str) -> Path:
         # It ends in a hash of all; the name of the function before it may be longer than a file's.
-        return self._path / key[-200:]
+        return self.folder / key[-200:]
 
     def _make_room(self, size: int) -> None:
         if self._largest < 0:

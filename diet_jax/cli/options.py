@@ -145,8 +145,9 @@ class Reproduce(Compiling):
 
     figures: tyro.conf.Positional[tuple[str, ...]] = ()
     """Names of figures, config files (.py), or all; without any, the names are listed."""
-    scale: Literal["smoke", "small", "paper"] = "small"
-    """smoke: the digits, seconds. small: minutes on two cores. paper: the paper's own, on an accelerator."""
+    scale: Literal["smoke", "small", "medium", "paper"] = "small"
+    """smoke: the digits, seconds. small: other data and networks, minutes on two cores. medium: the paper's
+    data and network for 40 epochs, fewer networks. paper: the paper's own; both on an accelerator."""
     store: Path = Path("runs/paper")
     """Folder that the figures share."""
     out: Path | None = None

@@ -22,9 +22,9 @@ from diet_jax.data.dataset import Dataset, Normalization, Splits
 from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
 
-_FORMAT = 1
+_FORMAT = 2
 _ARRAYS = ("images", "labels", "ids")
-_FACTS = ("name", "split", "class_names", "id_source")
+_FACTS = ("name", "split", "class_names", "id_source", "encoding")
 
 
 class SourceFiles(NamedTuple):
