@@ -58,7 +58,7 @@ class SourceFiles(NamedTuple):
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of decoded copies and indexes: `cache_dir`, `DIET_JAX_CACHE`, or the user's cache folder."""
+    """The folder of what can be made again: `cache_dir`, `DIET_JAX_CACHE`, or the user's cache folder."""
     folder = cache_dir or os.environ.get("DIET_JAX_CACHE")
     if folder:
         return Path(folder).expanduser().absolute()
