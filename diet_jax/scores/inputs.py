@@ -3,12 +3,13 @@
 import jax
 import jax.numpy as jnp
 
+from diet_jax.errors import InputError
 from diet_jax.scores.score import SCORES, Score
 from diet_jax.types import Array, Inputs, Labels, PRNGKey, ScoreArray, Variables
 
 
 def input_norm(variables: Variables, inputs: Inputs, labels: Labels) -> ScoreArray:
-    """Returns the norm of each normalised image: `‖x‖₂` over all pixels and channels.
+    """Returns the norm of each normalised input: `‖x‖₂` over all pixels and channels, or features.
 
     A baseline: at initialisation a network is almost linear in the size of its input, so that GraNd there
     ranks examples much as this does, and pruning by either is worse than pruning at random.
@@ -20,7 +21,10 @@ def input_norm(variables: Variables, inputs: Inputs, labels: Labels) -> ScoreArr
 
     Returns:
         float32 `[b]` (float64 for float64 inputs), in standard deviations of a pixel; high means far from
-        the mean image.
+        the mean.
+
+    Raises:
+        InputError: the inputs are tokens.
 
     Paper: not in it; Kirsch 2023 (arXiv 2303.14753) on its GraNd at initialisation.
 
@@ -31,6 +35,8 @@ def input_norm(variables: Variables, inputs: Inputs, labels: Labels) -> ScoreArr
         (719,)
     """
     inputs = jnp.asarray(inputs)
+    if not jnp.issubdtype(inputs.dtype, jnp.floating):
+        raise InputError(f"input_norm is of normalised numbers; inputs of {inputs.dtype} have no length")
     kind = jnp.float64 if inputs.dtype == jnp.float64 else jnp.float32
     return jnp.linalg.norm(inputs.reshape(len(inputs), -1).astype(kind), axis=-1)
 
