@@ -95,7 +95,7 @@ def test_tokens_refuse_a_normalisation():
         dj.Dataset.from_arrays(TOKENS, LABELS, normalization=dj.Normalization((0.0,) * 7, (1.0,) * 7))
 
 
-def test_what_is_for_images_says_so():
+def test_what_is_for_images_says_so(unchecked_types):
     table = dj.Dataset.from_arrays(TABLE, LABELS, name="measured")
     with pytest.raises(InputError, match="measured holds table of shape \\(5,\\), no images"):
         _ = table.images
@@ -103,7 +103,7 @@ def test_what_is_for_images_says_so():
         _ = table.image_shape
     mlp = dj.create_model("mlp", num_classes=3, widths=(4,))
     with pytest.raises(
-        InputError, match="augment crop_flip crops and flips images, but the examples are table"
+        InputError, match=r"augment crop_flip crops and flips images, .* are table"
     ):
         dj.train(jax.random.key(0), mlp, table, config=dj.TrainConfig(steps=1, batch_size=4))
     config = dj.TrainConfig(steps=1, batch_size=4, augment="none")
@@ -154,7 +154,7 @@ def test_an_ensemble_on_tokens():
     tokens[:, :4] = labels[:, None]
     dataset = dj.Dataset.from_arrays(rng.permuted(tokens, axis=1), labels)
     model, keys = dj.from_linen(Transformer()), dj.seed_keys(0, "score", 2)
-    config = dj.TrainConfig(epochs=20, batch_size=16, learning_rate=0.3, augment="none")
+    config = dj.TrainConfig(epochs=20, batch_size=16, learning_rate=0.1, augment="none")
     options = {"config": config, "step": 60, "names": ("el2n", "grand", "grand_last_layer", "forgetting")}
     together = dj.score_ensemble(keys, model, dataset, how="map", **options)
     alone = dj.score_ensemble(keys, model, dataset, how="loop", **options)
