@@ -185,7 +185,7 @@ def test_a_name_must_be_one_word(name):
     [
         ({"class_names": ("0", "1", "2")}, "class_names is .* in the train and .* in the test split"),
         ({"normalization": None}, "normalization is"),
-        ({"images": np.zeros((20, 5, 5))}, "shape is"),
+        ({"inputs": np.zeros((20, 5, 5))}, "shape is"),
     ],
 )
 def test_splits_that_do_not_fit_each_other_are_refused_before_anything_runs(
@@ -195,7 +195,7 @@ def test_splits_that_do_not_fit_each_other_are_refused_before_anything_runs(
 
     def load(**_):
         about = {"class_names": train.class_names, "name": "odd", "normalization": train.normalization}
-        about |= {"images": test.images[:20], "labels": test.labels[:20] % 3, **change}
+        about |= {"inputs": test.images[:20], "labels": test.labels[:20] % 3, **change}
         return dj.Splits(train, dj.Dataset.from_arrays(**about))
 
     source("odd", load=load)
