@@ -86,8 +86,26 @@ def normalized_inputs(dataset: Dataset, rows: Any = None) -> Shaped[Array, "b ..
     return normalize(jnp.asarray(inputs), mean, std)
 
 
-normalized_images = normalized_inputs
-"""Its name for images."""
+def normalized_images(dataset: Dataset, rows: Any = None) -> Float[Array, "b h w ch"]:
+    """Returns `normalized_inputs` of a dataset of images.
+
+    Args:
+        dataset: any split.
+        rows: int `[b]`, which rows, in the order wanted; by default all.
+
+    Returns:
+        float32 `[b h w ch]`.
+
+    Raises:
+        InputError: the examples are no images.
+
+    Example:
+        >>> import diet_jax as dj
+        >>> normalized_images(dj.load_dataset("digits").train, [0, 5]).shape
+        (2, 8, 8, 1)
+    """
+    _ = dataset.image_shape  # Says so where there are no images.
+    return normalized_inputs(dataset, rows)
 
 
 def random_crop(

@@ -100,7 +100,7 @@ def trained_network(
 
     ends = sorted({*range(begun + per_epoch - begun % per_epoch, stop, per_epoch), *to_save, stop})
     ends = [begun, *(step for step in ends if step > begun)]
-    per_call = 1 if train.streamed else steps_per_call(program, train.image_shape)
+    per_call = 1 if train.streamed else steps_per_call(program, train.spec)
     saved = time.monotonic()
     parts: list[StepMetrics] = []
     logged = done
