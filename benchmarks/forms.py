@@ -28,6 +28,7 @@ from measure import PACKAGES, environment, interleaved, report, rows, seconds_pe
 from programs import compiled
 
 import diet_jax as dj
+from diet_jax.per_example.method import choose_method
 from diet_jax.per_example.norms import Selection, plan_gradients
 from diet_jax.per_example.plan import ProgramPlan
 from diet_jax.per_example.products import Form
@@ -160,7 +161,7 @@ def form_norms(plan: ProgramPlan, form: Form, kernel: Any, images: Any, upstream
 def planned(layer: Layer, args: Sequence[jax.Array]) -> tuple[ProgramPlan, list[Form]]:
     """Returns the library's plan for the layer, and all forms that it chose from."""
     kernel, *batch = args
-    plan, _ = plan_gradients(one_loss(layer), Selection(kernel, None), batch)
+    plan, _ = plan_gradients(one_loss(layer), Selection(kernel, None), batch, choose_method())
     (term,) = plan.gradients[0].terms
     return plan, term.product.forms([])
 
@@ -178,18 +179,19 @@ def measured(layer: Layer, count: int, batch_size: int, rounds: int) -> list[dic
 
     calls = {name: partial(program, *args) for name, program in programs.items()}
     table = rows(layer.label, interleaved(calls, rounds, timer=seconds_per_call), FLOOR)
-    costs = {form.name: form for form in forms}
+    by_name, costs = {form.name: form for form in forms}, choose_method().costs
     chosen = plan.gradients[0].form
     for row in table:
         row["layers"], row["layer"] = count, layer._asdict()
         row["temporary_mib"] = programs[row["variant"]].temporary_bytes / 2**20
         row["chosen"] = chosen is not None and row["variant"] == chosen.name
         row["chosen_mark"] = "chosen" if row["chosen"] else ""
-        form = costs.get(row["variant"])
+        form = by_name.get(row["variant"])
         if form is not None:
             row["mega_multiply_adds"] = 1e-6 * form.multiply_adds
             row["mega_elements"] = 1e-6 * form.elements
-            row["counted"] = form.cost / min(other.cost for other in forms)
+            least = min(other.cost(costs) for other in forms)
+            row["counted"] = form.cost(costs) / least
     return table
 
 

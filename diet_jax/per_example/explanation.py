@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diet_jax.per_example.method import choose_method
 from diet_jax.per_example.norms import LossFn, Select, Selection, check_batch, plan_gradients
 from diet_jax.per_example.plan import GradientPlan, ProgramPlan
 from diet_jax.per_example.products import size
@@ -94,7 +95,7 @@ def explain(loss_fn: LossFn, params: Any, *batch: Any, select: Select | None = N
     """
     check_batch(batch)
     selection = Selection(params, select)
-    plan, _ = plan_gradients(loss_fn, selection, batch)
+    plan, _ = plan_gradients(loss_fn, selection, batch, choose_method())
     leaves = (_explained(name, g, plan) for name, g in zip(selection.names, plan.gradients, strict=True))
     return Explanation(tuple(leaves))
 
