@@ -2,6 +2,8 @@
 
 import collections
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,12 +14,16 @@ from jax import lax
 
 import diet_jax as dj
 from diet_jax.per_example import method
-from diet_jax.per_example.jaxprs import Environment, flattened
+from diet_jax.per_example.jaxprs import flattened
 from diet_jax.per_example.method import COSTS, Costs, choose_method
 from diet_jax.per_example.norms import Selection, plan_gradients
 from diet_jax.scores.gradients import GRAND, GrandOptions
 
-HIGHEST, HIGH, DEFAULT = lax.Precision.HIGHEST, lax.Precision.HIGH, lax.Precision.DEFAULT
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from rounding import rounded
+
+HIGHEST, HIGH = lax.Precision.HIGHEST, lax.Precision.HIGH
 PRODUCTS = ("dot_general", "conv_general_dilated")
 
 
@@ -153,30 +159,6 @@ def test_another_precision_is_refused(unchecked_types):
         dj.per_example_grad_norms(network, precision="half")(PARAMS, IMAGES)  # type: ignore[arg-type]
 
 
-def rounding(fn: Any, bits: int) -> Any:
-    """Returns a function whose products take factors with so many bits, unless they ask for the highest.
-
-    What a GPU does to products in float32 with 10 bits, and a TPU with 7.
-    """
-
-    def run(*args: Any) -> Any:
-        closed, shape = jax.make_jaxpr(fn, return_shape=True)(*args)
-        flat = flattened(closed, [True] * len(closed.jaxpr.invars))
-        env = Environment(flat, jax.tree.leaves(args))
-        for equation in flat.jaxpr.eqns:
-            rounded = equation.primitive.name in PRODUCTS and equation.params["precision"] is None
-            if rounded:
-                kept = [env.read(atom) for atom in equation.invars]
-                new = [lax.reduce_precision(value, 8, bits) for value in kept]
-                (result,) = [equation.primitive.bind(*new, **equation.params)]
-                env.write(equation.outvars, [result])
-            else:
-                env.run([equation])
-        return jax.tree.unflatten(jax.tree.structure(shape), [env.read(atom) for atom in flat.jaxpr.outvars])
-
-    return jax.jit(run)
-
-
 @pytest.mark.parametrize("bits", [10, 7])
 def test_norms_in_the_networks_precision_are_those_of_the_gradients_in_that_precision(bits, on_gpu):
     """The products of the norms round the same factors as the products that form the gradients."""
@@ -185,12 +167,12 @@ def test_norms_in_the_networks_precision_are_those_of_the_gradients_in_that_prec
         gradients = jax.vmap(jax.grad(network), (None, 0))(params, images)
         return jax.tree.map(lambda leaf: jnp.sqrt(jnp.sum(leaf.reshape(len(images), -1) ** 2, 1)), gradients)
 
-    expected = rounding(formed, bits)(PARAMS, IMAGES)
-    exact = jax.jit(formed)(PARAMS, IMAGES)
-    got = rounding(dj.per_example_grad_norms(network, per_leaf=True), bits)(PARAMS, IMAGES)
-    highest = rounding(dj.per_example_grad_norms(network, per_leaf=True, precision="highest"), bits)(
-        PARAMS, IMAGES
-    )
+    def in_bits(fn: Any) -> Any:
+        return jax.jit(rounded(fn, bits, None))(PARAMS, IMAGES)
+
+    expected, exact = in_bits(formed), jax.jit(formed)(PARAMS, IMAGES)
+    got = in_bits(dj.per_example_grad_norms(network, per_leaf=True))
+    highest = in_bits(dj.per_example_grad_norms(network, per_leaf=True, precision="highest"))
     for name in SHAPES:
         # The vector's outer product is not formed, and so not rounded.
         tolerance = 2e-6 if name != "head" else 2.0**-bits
