@@ -34,13 +34,14 @@ SETS: dict[str, tuple[str, ...]] = {
     "cost": ("cost.py", "--figure", "cost.png"),
     "precision": ("precision.py",),
     "rounding": ("rounding.py",),
+    "counts": ("counts.py",),
     "bfloat16": ("bfloat16.py",),
     "growth": ("growth.py", "--figure", "growth.png", "--table", "growth.md"),
     "ntk": ("ntk.py",),
     "noise_detection": ("noise_detection.py",),
 }
 # What does not measure time.
-WITHOUT_ROUNDS = {"precision", "rounding", "noise_detection", "growth"}
+WITHOUT_ROUNDS = {"precision", "rounding", "counts", "noise_detection", "growth"}
 
 
 @dataclass(frozen=True)

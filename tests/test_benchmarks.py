@@ -29,6 +29,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import calibration  # noqa: E402
 import convolution  # noqa: E402
 import cost  # noqa: E402
+import counts  # noqa: E402
 import el2n  # noqa: E402
 import ensemble  # noqa: E402
 import forms  # noqa: E402
@@ -260,14 +261,61 @@ def test_every_form_of_every_layer_is_timed(dtype, tmp_path, monkeypatch, capsys
     assert paths["figure"].stat().st_size > 10_000
 
 
+COMPILED = """
+%fused_dot (p: f32[8,4,2], q: f32[8,4,3]) -> f32[8,2,3] {
+  %p = f32[8,4,2]{2,1,0} parameter(0)
+  %q = f32[8,4,3]{2,1,0} parameter(1), metadata={op_name="second"}
+  ROOT %dot.7 = f32[8,2,3]{2,1,0} dot(%p, %q), lhs_batch_dims={0}
+}
+
+%fused_dot.1 (r: f32[8,4,2], s: f32[8,4,3]) -> f32[8,2,3] {
+  %r = f32[8,4,2]{2,1,0} parameter(0)
+  %s = f32[8,4,3]{2,1,0} parameter(1)
+  ROOT %dot.9 = f32[8,2,3]{2,1,0} dot(%r, %s), lhs_batch_dims={0}
+}
+
+ENTRY %main (a: f32[8,4,2], b: f32[8,4,3]) -> bf16[2] {
+  %a = f32[8,4,2]{2,1,0} parameter(0)
+  %b = f32[8,4,3]{2,1,0} parameter(1)
+  %one = f32[8,2,3]{2,1,0} fusion(%a, %b), kind=kCustom, calls=%fused_dot, metadata={op_name="x"}
+  %two = f32[8,2,3]{2,1,0} fusion(%a, %b), kind=kCustom, calls=%fused_dot.1
+  %cudnn-conv.1 = (f32[4]{0}, u8[0]{0}) custom-call(%one, %two), custom_call_target="__cudnn$convForward"
+  %get-tuple-element = f32[4]{0} get-tuple-element(%cudnn-conv.1), index=0
+  ROOT %copy = bf16[2]{0} copy(%get-tuple-element)
+}
+"""
+
+
+def test_kernels_bytes_and_kinds_of_a_compiled_program():
+    """Two equal products under other names are one kind."""
+    found = counts.counted(COMPILED)
+    assert (found["kernels"], found["convolutions"], found["matrix products"]) == (4, 1, 1)
+    product = 4 * 8 * (4 * 2 + 4 * 3 + 2 * 3)
+    assert found["bytes"] == 2 * product + (16 + 2 * 4 * 48) + (4 + 16)
+
+
+def test_layers_are_counted_for_both_backends(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(counts, "find_spec", lambda name: None)
+    path = tmp_path / "counts.json"
+    counts.main(counts.Options("resnet18", batch_size=2, json=path))
+    assert "Programs are left out" in capsys.readouterr().out
+    rows = json.loads(path.read_text())["layers"]
+    assert sum(row["layers"] for row in rows) == 20
+    second = next(row for row in rows if row["layer"] == "3×3, 64 → 64, 32×32")
+    images, kernel = 2 * 1024 * 64, 9 * 64 * 64
+    assert second["gradient"] == {"multiply_adds": 1024 * 2 * kernel, "bytes": 4 * (2 * images + kernel)}
+    assert (second["cpu"]["form"], second["gpu"]["form"]) == ("offset", "split product")
+
+
 def test_costs_are_fitted_to_times():
     """Times that are made of known ones give them back; a column that costs nothing stays at 0."""
     rng = np.random.default_rng(0)
     true = {"multiply_adds": 2e-14, "elements": 3e-12, "shifted": 0.0, "products": 4e-6}
     table = [{"median_s": 1.0}]  # A way that is no form.
     for _ in range(30):
-        counts = dict(zip(true, (10 ** rng.uniform(0, 3, 4) * (1e8, 1e6, 1e6, 1)).tolist(), strict=True))
-        table.append({"median_s": sum(true[name] * counts[name] for name in true), "counts": counts})
+        numbers = 10 ** rng.uniform(0, 3, 4) * (1e8, 1e6, 1e6, 1)
+        row = dict(zip(true, numbers.tolist(), strict=True))
+        table.append({"median_s": sum(true[name] * row[name] for name in true), "counts": row})
     seconds, off = calibration.calibrated(table)
     assert seconds == pytest.approx(true, rel=1e-6, abs=1e-18)
     assert off == pytest.approx(1)
