@@ -10,7 +10,6 @@ batch, in eval mode.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from measure import interleaved, report, rows
-from programs import compiled
+from measure import report, seconds
+from programs import compiled, timed
 from workloads import SYNTHETIC
 
 import diet_jax as dj
@@ -95,22 +94,17 @@ def main(options: Options) -> None:
                 form: compiled(uses_of(model, images, labels)[use], variables)
                 for form, model in models.items()
             }
-            timings = interleaved(
-                {form: partial(p, variables) for form, p in programs.items()}, options.rounds
-            )
-            passes = LOOP if use == "gradient in a loop" else 1
-            for row in rows(f"{name}, batch {options.batch_size}: {use}", timings, "lax", divide_by=passes):
-                program = programs[row["variant"]]
-                row["temporary_mib"] = program.temporary_bytes / 2**20
-                row["compile_s"] = program.trace_s + program.compile_s
-                table.append(row)
+            passes, size = LOOP if use == "gradient in a loop" else 1, options.batch_size
+            what = f"{name}, batch {size}: {use}"
+            more = {"examples": size, "timer": seconds, "divide_by": passes}
+            table += timed(what, programs, (variables,), "lax", options.rounds, **more)
     report(
         "Convolutions: by JAX or as a matrix product",
         table,
         unit="ms",
         path=options.json,
         first_call=False,
-        columns={"temporary_mib": ("temporary (MiB)", ",.0f"), "compile_s": ("trace, compile (s)", ".1f")},
+        columns={"temporary_mib": ("temporary (MiB)", ",.0f"), "compile_s": ("compile (s)", ".1f")},
     )
 
 

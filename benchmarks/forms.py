@@ -17,7 +17,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from calibration import COUNTS, calibrated, calibration
 from flax import linen as nn
 from forms_figure import FLOOR, VMAP, draw, markdown
@@ -157,17 +156,15 @@ def planned(layer: Layer, args: Sequence[jax.Array]) -> tuple[ProgramPlan, list[
 
 
 def measured(
-    layer: Layer, count: int, batch_size: int, rounds: int, dtype: str = "float32"
+    layer: Layer, count: int, batch_size: int, rounds: int, *, dtype: str = "float32", rtol: float = 1e-4
 ) -> list[dict[str, Any]]:
-    """Times every way of one layer, after a check that all norms are equal; a row for each."""
+    """Times every way of one layer, after a check that all norms are equal within `rtol`; a row for each."""
     args = arguments(layer, batch_size, dtype)
     plan, forms = planned(layer, args)
     ways = {FLOOR: partial(ordinary_gradient, layer), VMAP: partial(vmapped_norms, layer)}
     ways |= {form.name: partial(form_norms, plan, form) for form in forms}
     programs = {name: compiled(way, *args) for name, way in ways.items()}
     exact = programs[VMAP](*args)
-    # Elsewhere the gradients' own products may be rounded, and in another way than those of the norms.
-    rtol = 1e-4 if dtype == "float32" and jax.default_backend() == "cpu" else 2e-2
     for form in forms:
         np.testing.assert_allclose(programs[form.name](*args), exact, rtol=rtol, err_msg=form.name)
 
@@ -191,8 +188,11 @@ def measured(
 
 def tables(options: Options) -> Iterator[list[dict[str, Any]]]:
     """Yields the rows of one layer after the other."""
+    # Elsewhere the gradients' own products may be rounded, and in another way than those of the norms.
+    rtol = 1e-4 if options.dtype == "float32" and jax.default_backend() == "cpu" else 2e-2
     for layer, count in layers_of(options.network).items():
-        yield measured(layer, count, options.batch_size, options.rounds, options.dtype)
+        table = measured(layer, count, options.batch_size, options.rounds, dtype=options.dtype, rtol=rtol)
+        yield table
         jax.clear_caches()
 
 
@@ -232,4 +232,7 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
+    # Imported here: the layers are measured on machines without it.
+    import tyro
+
     main(tyro.cli(Options))

@@ -46,6 +46,7 @@ from .models import create_model as create_model
 from .models.convolution import matmul_convolution as matmul_convolution
 from .models.linearized import linearize as linearize
 from .models.linen import from_linen as from_linen
+from .models.unrolled import unrolled_convolution as unrolled_convolution
 from .per_example.clipping import clipping_factors as clipping_factors
 from .per_example.explanation import explain as explain
 from .per_example.losses import cross_entropy as cross_entropy

@@ -241,12 +241,15 @@ def _config_file(figure: str) -> str:
 
 
 def _print_claims(result: dict[str, Any]) -> None:
+    from diet_jax.experiments.reproduction.outcome import verdict
+
     if "story" in result["facts"]:
         print(result["facts"]["story"], end="\n\n")
     table = Table(title=f"{result['title']} ({result['scale']})", title_justify="left", show_lines=True)
     for heading in ("claim", "published", "here", "holds"):
         table.add_column(heading, overflow="fold")
     for claim in result["claims"]:
-        table.add_row(claim["claim"], claim["published"], claim["ours"], claim["holds"])
+        holds = verdict(claim["holds"], claim["seeds"])
+        table.add_row(claim["claim"], claim["published"], claim["ours"], holds)
     if result["claims"]:
         _console().print(table)

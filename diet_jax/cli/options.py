@@ -19,7 +19,17 @@ Scores = Annotated[tuple[str, ...], tyro.conf.arg(constructor_factory=choices_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Processes:
+class Compiling:
+    """A command that compiles programs."""
+
+    no_compilation_cache: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Compile everything anew and keep nothing. Without it compiled programs stay in the user's cache folder
+    for the next start, 1 GiB at most; DIET_JAX_CACHE chooses another folder, and JAX_COMPILATION_CACHE_DIR
+    JAX's own cache. Runs in several processes keep none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes(Compiling):
     """One run in several processes, on one machine or many."""
 
     distributed: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -126,7 +136,7 @@ class Prepare:
 
 
 @dataclass(frozen=True)
-class Reproduce:
+class Reproduce(Compiling):
     """Make a figure of the paper: train what is missing, reuse what is there, draw it.
 
     Trainings, checkpoints and scores are kept in a store that all figures share; a stopped command goes on
@@ -135,8 +145,9 @@ class Reproduce:
 
     figures: tyro.conf.Positional[tuple[str, ...]] = ()
     """Names of figures, config files (.py), or all; without any, the names are listed."""
-    scale: Literal["smoke", "small", "paper"] = "small"
-    """smoke: the digits, seconds. small: minutes on two cores. paper: the paper's own, on an accelerator."""
+    scale: Literal["smoke", "small", "medium", "paper"] = "small"
+    """smoke: the digits, seconds. small: other data and networks, minutes on two cores. medium: the paper's
+    data and network for 40 epochs, fewer networks. paper: the paper's own; both on an accelerator."""
     store: Path = Path("runs/paper")
     """Folder that the figures share."""
     out: Path | None = None

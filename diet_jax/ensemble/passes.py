@@ -16,6 +16,7 @@ from diet_jax.devices.defaults import default_chunks_per_call
 from diet_jax.devices.free_memory import memory_to_plan_with
 from diet_jax.devices.memory import BatchPlan, fit_batch, halving, resident_bytes
 from diet_jax.devices.mesh import batch_parts, fetch, over_parts, replicate, replicated_shape
+from diet_jax.devices.vmap_rules import in_turn
 from diet_jax.errors import InputError
 from diet_jax.types import Examples, Model, ScoreFn, Variables
 
@@ -216,26 +217,28 @@ def _stats(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 def map_examples_of(
     fn: Callable[..., Any], variables: Variables, examples: Examples, *, batch_size: int
 ) -> Any:
-    """Applies `fn(variables, images, labels)` to all examples inside one program: `map_dataset` traced."""
+    """Applies `fn(variables, images, labels)` to all examples inside one program: `map_dataset` traced.
+
+    Networks that are batched by `vmap` take their turns: a batch of examples fills the device by itself.
+    """
 
     def on_one_device(shared: Any, images: jax.Array, labels: jax.Array) -> Any:
         variables, mean, std = shared
         return fn(variables, normalize(images, mean, std), labels)
 
-    def batch(images: jax.Array, labels: jax.Array) -> Any:
-        return over_parts(on_one_device, (variables, examples.mean, examples.std), images, labels)
+    def whole(variables: Variables, examples: Examples) -> Any:
+        def batch(images: jax.Array, labels: jax.Array) -> Any:
+            return over_parts(on_one_device, (variables, examples.mean, examples.std), images, labels)
 
-    return map_examples(batch, examples.images, examples.labels, batch_size=batch_size)
+        return map_examples(batch, examples.images, examples.labels, batch_size=batch_size)
+
+    return in_turn(whole)(variables, examples)
 
 
-def model_batch_size(fn: Callable[..., Any], model: Model, dataset: Dataset, *, at_once: int = 1) -> int:
-    """Returns the batch size to try for `fn(variables, images, labels)` on `at_once` networks together.
-
-    Nothing is compiled or run.
-    """
+def model_batch_size(fn: Callable[..., Any], model: Model, dataset: Dataset) -> int:
+    """Returns the batch size to try for `fn(variables, images, labels)`; nothing is compiled or run."""
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), dataset.image_shape))
-    budget = chunk_budget() // at_once
-    return auto_batch_size(fn, *batch_shapes(dataset), shared=(variables,), budget=budget)
+    return auto_batch_size(fn, *batch_shapes(dataset), shared=(variables,), budget=chunk_budget())
 
 
 def batch_shapes(dataset: Dataset) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:

@@ -5,24 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Int, Key
 
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import fetch, replicate
-from diet_jax.ensemble.over_seeds import (
-    AnyHow,
-    count_seeds,
-    over_seeds,
-    resolve_how,
-    run_seeds,
-    seeds_at_once,
-)
+from diet_jax.ensemble.over_seeds import AnyHow, count_seeds, over_seeds, resolve_how, run_seeds
 from diet_jax.ensemble.passes import map_dataset, map_examples_of, model_batch_size
 from diet_jax.ensemble.shards import JUDGED, score_streamed
 from diet_jax.errors import InputError
+from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.loop import check_classes, check_keep, program_of, put_examples, start, train_between
 from diet_jax.training.recipe import TrainConfig
 from diet_jax.training.step import Program, StepMetrics, advance_in_one_program, init_state, predictions
@@ -96,8 +89,7 @@ def train_ensemble(
         )
     program = program_of(model, dataset, config, num_kept=len(kept[0]))
     chosen = resolve_how(how, model, dataset)
-    at_once = seeds_at_once(chosen, len(masks))
-    size = model_batch_size(prediction_function(model), model, test, at_once=at_once)
+    size = model_batch_size(prediction_function(model), model, test)
     examples = put_examples(dataset)
 
     def one(seeded: tuple[PRNGKey, np.ndarray]) -> tuple[np.ndarray, np.ndarray, Variables, StepMetrics]:
@@ -162,7 +154,7 @@ def prediction_function(model: Model) -> Callable[..., Any]:
     return functools.partial(predictions, model.predict)
 
 
-@functools.partial(jax.jit, static_argnames=("program", "batch_size", "how"))
+@functools.partial(CompiledProgram, static=("batch_size", "how"))
 def train_program(seeded: Any, examples: Examples, test: Examples, *, how: How, **static: Any) -> Any:
     """`train_one_seed` for many seeds, compiled."""
     return over_seeds(functools.partial(train_one_seed, **static), how=how)(seeded, examples, test)

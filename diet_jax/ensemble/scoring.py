@@ -15,19 +15,13 @@ from jaxtyping import Int, Key
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import fetch, replicate
-from diet_jax.ensemble.over_seeds import (
-    AnyHow,
-    count_seeds,
-    over_seeds,
-    resolve_how,
-    run_seeds,
-    seeds_at_once,
-)
+from diet_jax.ensemble.over_seeds import AnyHow, over_seeds, resolve_how, run_seeds
 from diet_jax.ensemble.passes import BatchSize, map_dataset, map_examples_of, model_batch_size
 from diet_jax.ensemble.shards import score_streamed
 from diet_jax.errors import InputError
 from diet_jax.scores.dynamics import FORGETTING
 from diet_jax.scores.score import Score, checked_values, folds_of, resolve_scores
+from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.loop import (
     check_classes,
     check_keep,
@@ -121,8 +115,7 @@ def score_ensemble(
     program = program_of(model, dataset, config, num_kept=len(kept), folds=all_folds(scores))
     steps = _checked_steps(step, program.num_steps)
     chosen = resolve_how(how, model, dataset)
-    at_once = seeds_at_once(chosen, count_seeds(keys))
-    sizes = score_batch_sizes(scores, model, dataset, batch_size, at_once=at_once)
+    sizes = score_batch_sizes(scores, model, dataset, batch_size)
     examples = put_examples(dataset)
 
     def one(key: PRNGKey) -> tuple[dict[str, np.ndarray], Variables, StepMetrics]:
@@ -186,11 +179,9 @@ def score_one_seed(
     """
     state = init_state(key, examples.image_shape, len(examples.labels), program=program)
     counts = np.diff((0, *steps)).astype(np.int32)
-    longest = int(counts.max())
-    # Every stretch of training has the rows of the longest one, and does as many updates as it should.
-    rows = batch_rows(
-        run_keys(key).order, kept, 0, num_steps=steps[-1] + longest, batch_size=program.config.batch_size
-    )
+    # The stretches between scorings differ in length: each is so many blocks of one length.
+    block_length = int(np.gcd.reduce(counts))
+    rows = batch_rows(run_keys(key).order, kept, 0, num_steps=steps[-1], batch_size=program.config.batch_size)
     keep = jnp.zeros(len(examples.labels), bool).at[kept].set(True)
 
     def of_examples(score: Score, variables: Variables, size: int) -> Array:
@@ -199,13 +190,20 @@ def score_one_seed(
     def stretch(
         carry: tuple[TrainState, StepMetrics], bounds: tuple[Array, Array]
     ) -> tuple[tuple[TrainState, StepMetrics], dict[str, Array]]:
-        (state, history), (first, count) = carry, bounds
-        batches = jax.lax.dynamic_slice_in_dim(rows, first, longest)
-        state, new = train_steps(state, examples, batches, count, program=program)
-        # What a stretch leaves empty, the next one fills.
-        history = jax.tree.map(
-            lambda all_, part: jax.lax.dynamic_update_slice_in_dim(all_, part, first, 0), history, new
-        )
+        first, num_blocks = bounds
+
+        def block(index: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
+            (state, history), at = carry, first + index * block_length
+            batches = jax.lax.dynamic_slice_in_dim(rows, at, block_length)
+            state, new = train_steps(state, examples, batches, program=program)
+            history = jax.tree.map(
+                lambda all_, part: jax.lax.dynamic_update_slice_in_dim(all_, part, at, 0), history, new
+            )
+            return state, history
+
+        if steps[-1]:
+            carry = jax.lax.fori_loop(0, 1 if (counts == block_length).all() else num_blocks, block, carry)
+        state, history = carry
         scores = {
             score.name: of_examples(score, state.variables, size)
             if score.of_examples
@@ -215,9 +213,9 @@ def score_one_seed(
         return (state, history), scores
 
     empty = StepMetrics(*(jnp.zeros(len(rows), jnp.float32) for _ in StepMetrics._fields))
-    bounds = jnp.asarray((0, *steps[:-1]), jnp.int32), jnp.asarray(counts)
+    bounds = jnp.asarray((0, *steps[:-1]), jnp.int32), jnp.asarray(counts // max(1, block_length))
     (state, history), scores = jax.lax.scan(stretch, (state, empty), bounds)
-    return scores, state.variables, jax.tree.map(lambda values: values[: steps[-1]], history)
+    return scores, state.variables, history
 
 
 def score_from_state(score: Score, state: TrainState, num_examples: int, keep: Any) -> Array:
@@ -286,14 +284,9 @@ def score_state(
 
 
 def score_batch_sizes(
-    scores: Sequence[Score],
-    model: Model,
-    dataset: Dataset,
-    batch_size: BatchSize = "auto",
-    *,
-    at_once: int = 1,
+    scores: Sequence[Score], model: Model, dataset: Dataset, batch_size: BatchSize = "auto"
 ) -> tuple[tuple[Score, int], ...]:
-    """Returns pairs (score, examples per chunk); "auto" bounds the memory of `at_once` networks."""
+    """Returns pairs (score, examples per chunk); "auto" bounds the memory of the intermediate arrays."""
     if batch_size != "auto" and batch_size < 1:
         raise InputError(f"batch_size must be at least 1 or 'auto', got {batch_size}")
 
@@ -303,7 +296,7 @@ def score_batch_sizes(
         fn = score.function(model)
         if batch_size != "auto":
             return batch_size
-        return model_batch_size(fn, model, dataset, at_once=at_once)
+        return model_batch_size(fn, model, dataset)
 
     return tuple((score, size(score)) for score in scores)
 
@@ -319,7 +312,7 @@ def _checked_steps(step: int | tuple[int, ...], num_steps: int) -> tuple[int, ..
     return steps
 
 
-@functools.partial(jax.jit, static_argnames=("program", "steps", "batch_sizes", "how"))
+@functools.partial(CompiledProgram, static=("steps", "batch_sizes", "how"))
 def score_program(keys: Any, examples: Examples, kept: Any, *, how: How, **static: Any) -> Any:
     """`score_one_seed` for many seeds, compiled."""
     return over_seeds(functools.partial(score_one_seed, **static), how=how)(keys, examples, kept)

@@ -61,6 +61,8 @@ class ModelConfig:
     """First layers, for resnet18 and resnet50: for small images (the default) or about 224 pixels."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype; parameters are always float32."""
+    convolution: Literal["lax", "matmul", "unrolled"] | None = None
+    """How convolutions are computed, the same numbers but for rounding; by default as the backend is best."""
 
 
 @dataclass(frozen=True)

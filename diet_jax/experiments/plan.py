@@ -168,13 +168,15 @@ def stages(setup: Setup, step: Cost, rate: Rate) -> Iterator[Stage]:
     config, model, (train, test) = setup.config, setup.model, setup.splits
     scoring, retraining, variables = config.score, config.retrain, state_shapes(setup).variables
 
-    def stage(section: Any, name: str, networks: int, each: str, calls: float, cost: Cost) -> Stage:
+    def stage(
+        section: Any, name: str, networks: int, each: str, calls: float, cost: Cost, *, at_once: int = 1
+    ) -> Stage:
         how, seeds = setup.how(section.how), section.num_seeds
         # Networks that the devices of the mesh train side by side take the time of one.
         one_by_one = math.ceil(seeds / axis_size(SEED)) / seeds if how == "mesh" else 1.0
         flops = networks * calls * cost.flops
         seconds = flops * one_by_one / batch_parts() / rate.flops_per_second
-        return Stage(name, networks, each, flops, seconds, seeds_at_once(how, seeds) * cost.temporaries)
+        return Stage(name, networks, each, flops, seconds, at_once * cost.temporaries)
 
     def examples(section: Any, name: str, networks: int, fn: Any, dataset: Dataset, size: int) -> Stage:
         count = len(dataset)
@@ -183,17 +185,19 @@ def stages(setup: Setup, step: Cost, rate: Rate) -> Iterator[Stage]:
         return stage(section, name, networks, f"{count:,} examples", count / images.shape[0], cost)
 
     name, seeds = f"scoring: train to epoch {scoring.epoch:g}", scoring.num_seeds
-    yield stage(scoring, name, seeds, f"{setup.score_step:,} steps", setup.score_step, step)
+    at_once = seeds_at_once(setup.how(scoring.how), seeds)
+    steps = setup.score_step
+    yield stage(scoring, name, seeds, f"{steps:,} steps", steps, step, at_once=at_once)
     # Scores of training dynamics are counted while training.
     on_examples = [score for score in setup.scores if score.of_examples]
-    at_once = seeds_at_once(setup.how(scoring.how), seeds)
-    for score, size in score_batch_sizes(on_examples, model, train, scoring.batch_size, at_once=at_once):
+    for score, size in score_batch_sizes(on_examples, model, train, scoring.batch_size):
         yield examples(scoring, f"scoring: {score.name}", seeds, score.function(model), train, size)
-    for name, networks, _, steps in trainings(setup):
-        yield stage(retraining, f"retraining: {name}", networks, f"{steps:,} steps", steps, step)
-    networks, judge = sum(group[1] for group in trainings(setup)), prediction_function(model)
     at_once = seeds_at_once(setup.how(retraining.how), retraining.num_seeds)
-    size = model_batch_size(judge, model, test, at_once=at_once)
+    for name, networks, _, steps in trainings(setup):
+        what = f"retraining: {name}"
+        yield stage(retraining, what, networks, f"{steps:,} steps", steps, step, at_once=at_once)
+    networks, judge = sum(group[1] for group in trainings(setup)), prediction_function(model)
+    size = model_batch_size(judge, model, test)
     yield examples(retraining, "retraining: judge", networks, judge, test, size)
 
 

@@ -21,7 +21,6 @@ from diet_jax.experiments.selecting import Selection, select_stage
 from diet_jax.experiments.setup import Setup, prepare, save_noise
 from diet_jax.experiments.train_one import train_with_records
 from diet_jax.files.arrays import write_atomically
-from diet_jax.plotting import draw_accuracy, draw_examples, draw_histogram, save_figure
 from diet_jax.scores.file import ScoreFile
 from diet_jax.training.recipe import steps_per_epoch
 from diet_jax.training.seeds import seed_keys
@@ -154,6 +153,9 @@ def _judge(setup: Setup, folder: RunFolder, selection: Selection, program: Progr
 
 def draw(folder: Path, setup: Setup, files: list[ScoreFile], rows: list[dict[str, Any]]) -> None:
     """Draws the figures of a run from its scores and rows."""
+    # Not before there is something to draw: Matplotlib takes a quarter of all imports' time.
+    from diet_jax.plotting import draw_accuracy, draw_examples, draw_histogram, save_figure
+
     folder.mkdir(exist_ok=True)
     train = setup.splits.train
     save_figure(draw_accuracy(rows, title=_title(setup)), folder / "accuracy.png")

@@ -11,7 +11,6 @@ from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import SEED, axis_size
 from diet_jax.devices.processes import is_alone
 from diet_jax.devices.progress import Progress, say
-from diet_jax.ensemble.over_seeds import seeds_at_once
 from diet_jax.ensemble.scoring import score_batch_sizes, score_ensemble, score_state
 from diet_jax.ensemble.shards import remove_shards
 from diet_jax.errors import InputError
@@ -44,7 +43,7 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
 
     if missing:
         say(f"scoring {len(train):,} examples with {count} networks at step {setup.score_step:,} ({how})")
-        _say_batch_sizes(setup, seeds_at_once(how, count))
+        _say_batch_sizes(setup)
     if missing and how != "loop":
         for seeds, filled in seed_groups(missing, count, how):
             result = score_ensemble(
@@ -171,11 +170,11 @@ def _save(
     return file
 
 
-def _say_batch_sizes(setup: Setup, at_once: int) -> None:
+def _say_batch_sizes(setup: Setup) -> None:
     """Says how many examples are scored at a time where that was left to the library."""
     scores = [score for score in setup.scores if score.of_examples]
     if setup.config.score.batch_size == "auto" and scores:
-        sizes = score_batch_sizes(scores, setup.model, setup.splits.train, at_once=at_once)
+        sizes = score_batch_sizes(scores, setup.model, setup.splits.train)
         say(", ".join(f"{score.name}: at most {size:,} examples at a time" for score, size in sizes))
 
 

@@ -165,7 +165,7 @@ def load_splits(config: RunConfig) -> tuple[Splits, np.ndarray | None]:
 
 def config_model(config: RunConfig, num_classes: int) -> Model:
     """Returns the config's network for a number of classes."""
-    options = {name: getattr(config.model, name) for name in ("widths", "width", "stem")}
+    options = {name: getattr(config.model, name) for name in ("widths", "width", "stem", "convolution")}
     given = {name: value for name, value in options.items() if value is not None}
     return create_model(config.model.name, num_classes=num_classes, dtype=config.model.dtype, **given)
 

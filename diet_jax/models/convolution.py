@@ -1,4 +1,4 @@
-"""A convolution written as a matrix product, for backends whose own convolutions are slow.
+"""The forms of a convolution, and the one that is a matrix product, for backends whose own is slow.
 
 XLA's CPU backend has a fast convolution that it cannot use inside a loop on the device, nor for the grouped
 convolutions that batching over seeds or examples makes. Its matrix products are fast everywhere.
@@ -13,19 +13,21 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-ConvolutionForm = Literal["auto", "lax", "matmul"]
+ConvolutionForm = Literal["auto", "lax", "matmul", "unrolled"]
 """How a network computes its convolutions; see `resolve_form`."""
 
 
-def resolve_form(form: ConvolutionForm, *, train: bool) -> Literal["lax", "matmul"]:
-    """Returns what "auto" means: "matmul" for training on CPUs, else "lax".
+def resolve_form(form: ConvolutionForm, *, train: bool) -> Literal["lax", "matmul", "unrolled"]:
+    """Returns what a form means: "auto" is "matmul" for training on CPUs, "unrolled" for training elsewhere.
 
     Training steps run in loops on the device, where JAX's convolution is slow on CPUs. Scoring and evaluation
-    do not, and there it is the faster one; see `docs/results/benchmarks-cpu.md`.
+    do not, and there it is the faster one; see `docs/results/benchmarks-cpu.md`. "unrolled" concerns training
+    alone: networks predict one after the other anyway, and kernels need forward-mode derivatives.
     """
-    if form != "auto":
-        return form
-    return "matmul" if train and jax.default_backend() == "cpu" else "lax"
+    if form == "auto":
+        form = "matmul" if jax.default_backend() == "cpu" else "unrolled"
+        return form if train else "lax"
+    return "lax" if form == "unrolled" and not train else form
 
 
 def matmul_convolution(

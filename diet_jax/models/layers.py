@@ -9,6 +9,9 @@ from jax import Array
 from jaxtyping import Float
 
 from diet_jax.models.convolution import ConvolutionForm, matmul_convolution, resolve_form
+from diet_jax.models.unrolled import unrolled_convolution
+
+_FORMS = {"lax": None, "matmul": matmul_convolution, "unrolled": unrolled_convolution}
 
 
 def conv(
@@ -39,7 +42,6 @@ def conv(
         >>> conv(4, 3, dtype=jnp.float32, form="matmul", train=True).kernel_size
         (3, 3)
     """
-    matmul = resolve_form(form, train=train) == "matmul"
     return nn.Conv(
         filters,
         (size, size),
@@ -47,7 +49,7 @@ def conv(
         padding="SAME",
         use_bias=use_bias,
         dtype=dtype,
-        conv_general_dilated=matmul_convolution if matmul else None,
+        conv_general_dilated=_FORMS[resolve_form(form, train=train)],
     )
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.extend import core as jex
 
 # Primitives that only wrap a body; how a wrapped weight gradient is computed is seen once they are gone.
-_CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2")
+_CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2", "custom_vmap_call")
 
 
 def flattened(closed: jex.ClosedJaxpr, varies: Sequence[bool]) -> jex.ClosedJaxpr:
@@ -97,7 +97,7 @@ def _run_inline(closed: jex.ClosedJaxpr, args: Sequence[Any], varies: Sequence[b
         if name not in _CALLS:
             env.run([equation])
             continue
-        body = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
+        body = next(params[key] for key in ("jaxpr", "call_jaxpr", "call") if key in params)
         if not hasattr(body, "consts"):
             body = jex.ClosedJaxpr(body, ())
         inputs = [not isinstance(atom, jex.Literal) and atom in found for atom in equation.invars]

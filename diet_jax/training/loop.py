@@ -15,6 +15,7 @@ from diet_jax.errors import InputError
 from diet_jax.scores.dynamics import FORGETTING_FOLD
 from diet_jax.scores.score import Fold
 from diet_jax.selection.masks import kept_indices
+from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.recipe import TrainConfig, steps_per_epoch, total_steps
 from diet_jax.training.step import (
     Program,
@@ -32,10 +33,10 @@ from diet_jax.types import Examples, Mask, Model, PRNGKey, Rows
 # Where a call does one step, the batches are still drawn for many steps at once: sorting is not free.
 ROWS_PER_CALL = 500
 
-_init = jax.jit(init_state, static_argnames=("program", "image_shape", "num_examples"))
+_init = CompiledProgram(init_state, static=("image_shape", "num_examples"))
 _rows = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
-one_step = jax.jit(train_step, static_argnames="program", donate_argnames="state")
-many_steps = jax.jit(train_steps, static_argnames="program", donate_argnames="state")
+one_step = CompiledProgram(train_step, donate="state")
+many_steps = CompiledProgram(train_steps, static=("length",), donate="state")
 
 
 def check_keep(dataset: Dataset, keep: Mask | None, config: TrainConfig) -> np.ndarray:
@@ -140,18 +141,17 @@ def train_between(
     for stop in stops:
         if not step <= stop <= num_steps:
             raise InputError(f"stops must ascend from step {step} to at most {num_steps}, got {stop}")
-        metrics: list[tuple[StepMetrics, int]] = []
-        while step < stop:
-            drawn = per_call if per_call > 1 else ROWS_PER_CALL
+        metrics: list[StepMetrics] = []
+        drawn = per_call if per_call > 1 else ROWS_PER_CALL
+        for count in call_lengths(stop - step, drawn):
             rows = _rows(order_key, kept, step, num_steps=drawn, batch_size=config.batch_size)
-            count = min(drawn, stop - step)
             if per_call > 1:
-                state, new = many_steps(state, examples, rows, count, program=program)
-                metrics.append((new, count))
+                state, new = many_steps(state, examples, rows, length=count, program=program)
+                metrics.append(new)
             else:
                 for batch in fetch(rows)[:count]:
                     state, new = one_step(state, examples, batch, program=program)
-                    metrics.append((new, 1))
+                    metrics.append(new)
             step += count
         yield state, _joined(metrics)
 
@@ -275,8 +275,24 @@ def check_updates(num_updates: int | None, num_steps: int, name: str = "num_upda
     return num_updates
 
 
-def _joined(metrics: list[tuple[StepMetrics, int]]) -> StepMetrics:
+def call_lengths(num_updates: int, most: int) -> list[int]:
+    """Returns how many updates each compiled call does: equally many if that makes few more calls.
+
+    Every length is compiled for itself.
+
+    Example:
+        >>> call_lengths(390, 100), call_lengths(33, 100), call_lengths(227, 100)
+        ([78, 78, 78, 78, 78], [33], [100, 100, 27])
+    """
+    length = next(d for d in range(max(1, min(num_updates, most)), 0, -1) if num_updates % d == 0)
+    if 2 * length > min(num_updates, most):
+        return [length] * (num_updates // length)
+    left = num_updates % most
+    return [most] * (num_updates // most) + ([left] if left else [])
+
+
+def _joined(metrics: list[StepMetrics]) -> StepMetrics:
     if not metrics:
         return StepMetrics(np.zeros(0, np.float32), np.zeros(0, np.float32))  # type: ignore[arg-type]
-    parts = [jax.tree.map(lambda m: np.atleast_1d(fetch(m))[:count], m) for m, count in metrics]  # noqa: B023
+    parts = [jax.tree.map(np.atleast_1d, fetch(m)) for m in metrics]
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)

@@ -53,6 +53,8 @@ class TrainConfig:
     """One crop per example, or one per batch as in the authors' code."""
     steps_per_call: int | None = None
     """Steps per compiled call; by default chosen for the backend and the model."""
+    compiler_options: tuple[str, ...] = ()
+    """XLA's options for the compiled programs of this training alone, as name=value."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -75,6 +77,10 @@ class TrainConfig:
                 raise InputError(f"{name} must be at least 0 and below 1, got {value}")
         if not 0 <= self.weight_decay < math.inf:
             raise InputError(f"weight_decay must be a finite number of at least 0, got {self.weight_decay}")
+        for option in self.compiler_options:
+            name, equals, value = option.partition("=")
+            if not (name.strip() == name != "" and equals and value):
+                raise InputError(f"compiler_options must be of the form name=value, got {option!r}")
         if any(not 0 < share < 1 for share in self.decay_at) or list(self.decay_at) != sorted(self.decay_at):
             raise InputError(f"decay_at must hold ascending shares between 0 and 1, got {self.decay_at}")
 

@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Int
 
 from diet_jax.devices.mesh import hold_whole, split_batch, split_params
+from diet_jax.devices.vmap_rules import value_and_grad
 from diet_jax.errors import InputError
 from diet_jax.per_example.losses import cross_entropy
 from diet_jax.scores.dynamics import FORGETTING_FOLD
@@ -210,11 +211,14 @@ def train_on_batch(
     )
     params, model_state = state.variables
 
-    def loss_fn(params: Any) -> tuple[Array, tuple[Array, Any]]:
+    def loss_fn(
+        params: Any, model_state: Any, images: Images, labels: Labels
+    ) -> tuple[Array, tuple[Array, Any]]:
         logits, new_model_state = program.model.apply(Variables(params, model_state), images, train=True)
         return cross_entropy(logits, labels).mean(), (logits, new_model_state)
 
-    (loss, (logits, model_state)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    differentiated = value_and_grad(loss_fn)
+    (loss, (logits, model_state)), gradients = differentiated(params, model_state, images, labels)
     updates, opt_state = program.optimizer.update(gradients, state.opt_state, params)
     correct = jnp.argmax(logits, axis=-1) == labels
     dynamics = {
@@ -235,23 +239,25 @@ def train_steps(
     state: TrainState,
     examples: Examples,
     rows: Int[Array, "t b"],
-    count: Any = None,
     *,
     program: Program,
+    length: int | None = None,
 ) -> tuple[TrainState, StepMetrics]:
-    """Does the first `count` of `t` updates in one loop on the device.
+    """Does the first `length` of `t` updates in one loop on the device.
+
+    The compiler knows the length: an accelerator then needs no word from the host between updates.
 
     Args:
         state: before the first update.
         examples: all rows of the dataset, on the device.
         rows: int `[t b]`, one batch per step.
-        count: how many of them, at most `t`; may be traced, so one program serves every number. By
-            default all.
         program: of the training.
+        length: how many of them, at most `t`; by default all.
 
     Returns:
-        The state after the last update; metrics `[t]`, of which the first `count` are filled.
+        The state after the last update; metrics `[length]`.
     """
+    rows = rows[:length]
     step = functools.partial(train_step, program=program)
 
     def body(i: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
@@ -262,7 +268,7 @@ def train_steps(
     empty = StepMetrics(*(jnp.zeros(len(rows), jnp.float32) for _ in StepMetrics._fields))
     if not len(rows):  # The loop's body would index arrays without entries, even if it never runs.
         return state, empty
-    return jax.lax.fori_loop(0, len(rows) if count is None else count, body, (state, empty))
+    return jax.lax.fori_loop(0, len(rows), body, (state, empty))
 
 
 def advance_in_one_program(

@@ -14,6 +14,7 @@ from diet_jax.data.streaming.reading import read_ahead
 from diet_jax.data.streaming.streamed import StreamedDataset
 from diet_jax.devices.mesh import DATA, FSDP, fetch, replicate
 from diet_jax.errors import InputError
+from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.recipe import TrainConfig, steps_per_epoch
 from diet_jax.training.step import Program, StepMetrics, TrainState, batch_rows, run_keys, train_on_batch
 from diet_jax.types import Examples, PRNGKey, Rows
@@ -22,7 +23,7 @@ from diet_jax.types import Examples, PRNGKey, Rows
 ROWS_AT_ONCE = 2**22
 
 _rows = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
-_step = jax.jit(train_on_batch, static_argnames="program", donate_argnames="state")
+_step = CompiledProgram(train_on_batch, donate="state")
 
 
 def stream_between(

@@ -34,6 +34,7 @@ SECONDS_TO_NOTICE = processes.HEARTBEAT_SECONDS + 20
 @pytest.fixture(autouse=True, scope="module")
 def compiled_once(tmp_path_factory):
     """The processes of all tests here share what XLA has compiled."""
+    ENVIRONMENT["JAX_ENABLE_COMPILATION_CACHE"] = "1"
     ENVIRONMENT["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
     ENVIRONMENT["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     ENVIRONMENT["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"

@@ -345,7 +345,12 @@ def test_seed_keys_of_an_unknown_purpose_are_refused(unchecked_types):
 
 @pytest.mark.parametrize(
     ("name", "convolutional", "how", "steps"),
-    [("cpu", True, "loop", 1), ("cpu", False, "map", 100), ("gpu", True, "vmap", 100)],
+    [
+        ("cpu", True, "loop", 1),
+        ("cpu", False, "map", 100),
+        ("gpu", True, "map", 100),
+        ("gpu", False, "vmap", 100),
+    ],
 )
 def test_the_backend_and_the_model_decide_how(name, convolutional, how, steps, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: name)

@@ -10,7 +10,7 @@ from diet_jax.analysis import results, statistics
 from diet_jax.cli.main import main
 from diet_jax.ensemble import retraining
 from diet_jax.ensemble import scoring as ensemble_scoring
-from diet_jax.experiments import prune, scoring
+from diet_jax.experiments import prune
 from diet_jax.experiments.config import DataConfig, ModelConfig, RetrainConfig, RunConfig, ScoreConfig
 from diet_jax.experiments.reproduction import outcome
 from diet_jax.experiments.reproduction import store as store_module
@@ -59,25 +59,17 @@ def test_train_judges_streamed_data_as_run_does(image_folder, tmp_path, monkeypa
     np.testing.assert_allclose(found["loss"], trained.loss[0], rtol=1e-4)
 
 
-@pytest.mark.parametrize(("how", "share"), [("vmap", 3), ("map", 1)])
-def test_announced_and_used_batch_sizes_share_the_budget(how, share, monkeypatch, tmp_path, capsys):
-    """Networks that a device works on side by side share its memory, in what is said and in what is done."""
-    asked = []
-    for module in (scoring, ensemble_scoring):
-        real = module.score_batch_sizes
+@pytest.mark.parametrize("how", ["vmap", "map"])
+def test_the_batch_size_that_is_announced_is_used(how, monkeypatch, tmp_path, capsys):
+    """Networks take their turns in passes over examples: each has the whole budget."""
+    used = []
+    real = ensemble_scoring.score_batch_sizes
 
-        def sizes(*args, real=real, at_once=1, **options):
-            asked.append(at_once)
-            return real(*args, at_once=at_once, **options)
+    def sizes(*args):
+        used.append(real(*args))
+        return used[-1]
 
-        monkeypatch.setattr(module, "score_batch_sizes", sizes)
-    real_size = retraining.model_batch_size
-
-    def judged(*args, at_once=1):
-        asked.append(at_once)
-        return real_size(*args, at_once=at_once)
-
-    monkeypatch.setattr(retraining, "model_batch_size", judged)
+    monkeypatch.setattr(ensemble_scoring, "score_batch_sizes", sizes)
     config = dataclasses.replace(
         SMALL,
         score=dataclasses.replace(SMALL.score, how=how, names=("el2n",)),
@@ -86,9 +78,9 @@ def test_announced_and_used_batch_sizes_share_the_budget(how, share, monkeypatch
         run_dir=str(tmp_path / "run"),
     )
     prune.run_prune(config)
-    assert "el2n: at most" in capsys.readouterr().err
-    # Said once, used once for scoring and once for each of everything, el2n and random.
-    assert asked == [share] * 5
+    ((score, size),) = used[0]
+    assert f"{score.name}: at most {size:,} examples at a time" in capsys.readouterr().err
+    assert len(used) == 1
 
 
 def test_the_store_takes_the_ensembles_way(tmp_path, monkeypatch):

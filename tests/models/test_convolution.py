@@ -188,7 +188,10 @@ def test_it_fits_flax(options):
     [
         ("cpu", "auto", True, "matmul"),
         ("cpu", "auto", False, "lax"),
-        ("gpu", "auto", True, "lax"),
+        ("gpu", "auto", True, "unrolled"),
+        ("gpu", "auto", False, "lax"),
+        ("cpu", "unrolled", True, "unrolled"),
+        ("cpu", "unrolled", False, "lax"),
         ("cpu", "lax", True, "lax"),
         ("gpu", "matmul", False, "matmul"),
     ],
@@ -245,7 +248,9 @@ def test_both_forms_train_and_score_alike(train_split):
 
 
 def test_the_option_is_checked():
-    with pytest.raises(InputError, match=r"convolution: expected 'auto' or 'lax' or 'matmul', got 'fft'"):
+    with pytest.raises(
+        InputError, match=r"convolution: expected 'auto' or 'lax' or 'matmul' or 'unrolled', got 'fft'"
+    ):
         dj.create_model("cnn", num_classes=3, convolution="fft")
     with pytest.raises(InputError, match=r"convolution: model 'mlp' has no such option"):
         dj.create_model("mlp", num_classes=3, convolution="lax")

@@ -4,7 +4,6 @@ Nothing in it depends on which figure asked first. What is there is not computed
 killed process left goes on from its last checkpoint.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from diet_jax.ensemble.over_seeds import resolve_how
 from diet_jax.ensemble.retraining import predict_dataset, train_ensemble
 from diet_jax.ensemble.scoring import score_ensemble, score_state
 from diet_jax.errors import InputError
-from diet_jax.experiments.reproduction.task import ScoreAt, Task
+from diet_jax.experiments.reproduction.task import ScoreAt, Task, digest
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup, prepare
 from diet_jax.experiments.train_one import train_with_records
@@ -322,11 +321,6 @@ def _retrainings(task: Task, keep: np.ndarray | None, num_seeds: int) -> list[Tr
 def tie_key(task: Task) -> PRNGKey:
     """Returns the key that decides between equal scores."""
     return seed_keys(task.seed, "tie_break", 1)[0]
-
-
-def digest(facts: dict[str, Any]) -> str:
-    """Names JSON facts by their contents."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @contextmanager

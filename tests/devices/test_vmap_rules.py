@@ -1,0 +1,162 @@
+"""What `vmap` over networks makes of a gradient, of a loop over examples, and of what is written out."""
+
+import functools
+import re
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import diet_jax as dj
+from diet_jax.devices.vmap_rules import in_turn, one_by_one, value_and_grad
+from diet_jax.ensemble.scoring import score_batch_sizes, score_program
+from diet_jax.scores.score import resolve_scores
+from diet_jax.training.loop import many_steps, program_of, put_examples, start
+
+NUMBERS = ("NHWC", "HWIO", "NHWC")
+K, B = 3, 4
+KERNELS = [jax.random.normal(jax.random.key(i), (K, 3, 3, 5, 5)) for i in range(2)]
+IMAGES = jax.random.normal(jax.random.key(2), (K, B, 8, 8, 5))
+
+
+def groups(lowered) -> Counter:
+    """Counts the convolutions of a lowered program by (groups of the batch, groups of channels)."""
+    pattern = re.compile(r"stablehlo\.convolution.*batch_group_count = (\d+).*feature_group_count = (\d+)")
+    found = (pattern.search(line) for line in lowered.as_text().splitlines())
+    return Counter(tuple(map(int, match.groups())) for match in found if match)
+
+
+def loss(kernels, model_state, images):
+    y = images
+    for kernel, stride in zip(kernels, (1, 2), strict=True):
+        y = lax.conv_general_dilated(y, kernel, (stride, stride), "SAME", dimension_numbers=NUMBERS)
+        y = jax.nn.relu(y)
+    return (y**2).mean(), model_state + y.mean()
+
+
+def test_the_gradient_of_a_kernel_is_a_convolution_in_groups_of_the_batch():
+    """Two layers: two forward, one to the input, two to the kernels, each of all networks."""
+    plain, ours = (
+        jax.jit(jax.vmap(of(loss))).lower(KERNELS, jnp.zeros(K), IMAGES)
+        for of in (functools.partial(jax.value_and_grad, has_aux=True), value_and_grad)
+    )
+    assert groups(plain) == {(1, K): 5}
+    assert groups(ours) == {(1, K): 3, (K, 1): 2}
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [(0, 0, 0), (0, None, None), (0, 0, None), (None, 0, 0), (None, None, 0), ([0, None], 0, 0)],
+    ids=str,
+)
+def test_value_and_grad_under_vmap_is_that_of_each_network(axes):
+    arguments = (KERNELS, jnp.arange(K, dtype=jnp.float32), IMAGES)
+    axes_of = jax.tree.map(lambda axis: axis, list(axes), is_leaf=lambda axis: axis is None)
+    flat = [axes[0] if isinstance(axes[0], list) else [axes[0]] * 2, axes[1], axes[2]]
+    one = [
+        [a if axis == 0 else a[0] for a, axis in zip(arguments[0], flat[0], strict=True)],
+        *(a if axis == 0 else a[0] for a, axis in zip(arguments[1:], flat[1:], strict=True)),
+    ]
+    mapped = jax.jit(jax.vmap(value_and_grad(loss), in_axes=(flat[0], *axes_of[1:])))(*one)
+    for seed in range(K):
+        mine = jax.tree.map(
+            lambda a, axis: a[seed] if axis == 0 else a,  # noqa: B023
+            one,
+            flat,
+            is_leaf=lambda leaf: leaf is None,
+        )
+        expected = jax.value_and_grad(loss, has_aux=True)(*mine)
+        got = jax.tree.map(lambda a: a[seed], mapped)  # noqa: B023
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), got, expected)
+
+
+def test_without_vmap_nothing_changes():
+    one = (jax.tree.map(lambda k: k[0], KERNELS), jnp.float32(1), IMAGES[0])
+    plain, ours = (
+        jax.jit(of(loss)).lower(*one)
+        for of in (functools.partial(jax.value_and_grad, has_aux=True), value_and_grad)
+    )
+    assert groups(plain) == groups(ours) == {(1, 1): 5}
+
+
+def test_one_by_one_writes_out_what_its_first_argument_decides():
+    traced = []
+
+    def product(kernel, x):
+        traced.append(x.shape)
+        return x @ kernel
+
+    kernels, x = jnp.arange(24.0).reshape(2, 3, 4), jnp.arange(15.0).reshape(5, 3)
+    both = jax.vmap(one_by_one(product), in_axes=(0, None))(kernels, x)
+    np.testing.assert_allclose(both, np.asarray(x) @ np.asarray(kernels))
+    alone = str(jax.make_jaxpr(jax.vmap(one_by_one(product), in_axes=(0, None)))(kernels, x))
+    assert alone.count("dot_general") == 2
+    rows = jax.vmap(one_by_one(product), in_axes=(None, 0))
+    assert str(jax.make_jaxpr(rows)(kernels[0], x)).count("dot_general") == 1
+    # A vmap around that of the rows finds the rule again.
+    nested = jax.vmap(rows, in_axes=(0, None))
+    assert str(jax.make_jaxpr(nested)(kernels, x)).count("dot_general") == 2
+    np.testing.assert_allclose(nested(kernels, x), both)
+
+
+def test_in_turn_is_a_loop_over_the_networks():
+    step = in_turn(lambda w, x: {"y": jnp.tanh(x @ w)})
+    w, x = jnp.ones((3, 2, 2)), jnp.ones((4, 2))
+    program = jax.make_jaxpr(jax.vmap(step, in_axes=(0, None)))(w, x)
+    assert [equation.primitive.name for equation in program.eqns] == ["scan"]
+    np.testing.assert_allclose(jax.vmap(step, in_axes=(0, None))(w, x)["y"][2], step(w[2], x)["y"])
+
+
+# The programs of the library.
+
+
+def scoring(train_split, conv_model, steps, form="lax"):
+    config = dj.TrainConfig(epochs=2, batch_size=8)
+    model = dj.create_model("cnn", num_classes=3, widths=(4, 4), convolution=form)
+    scores = resolve_scores(("el2n", "grand", "forgetting"))
+    return score_program.lower(
+        dj.seed_keys(0, "score", K),
+        put_examples(train_split),
+        np.arange(len(train_split), dtype=np.int32),
+        how="vmap",
+        program=program_of(model, train_split, config),
+        steps=steps,
+        batch_sizes=score_batch_sizes(scores, model, train_split),
+    )
+
+
+def test_no_convolution_of_an_ensemble_is_grouped_when_it_is_written_out(conv_model, train_split):
+    """Training, scoring and GraNd of all networks in one program, of plain convolutions alone."""
+    unrolled = groups(scoring(train_split, conv_model, (4,), "unrolled"))
+    assert set(unrolled) == {(1, 1)}
+    lax_form = groups(scoring(train_split, conv_model, (4,)))
+    # Training alone is grouped: forward and to the inputs by channels, to the kernels by the batch.
+    assert {key for key in lax_form if key != (1, 1)} == {(1, K), (K, 1)}
+    per_step = lax_form[1, K] + lax_form[K, 1]
+    assert unrolled[1, 1] == lax_form[1, 1] + K * per_step
+
+
+def known_trip_counts(compiled) -> list[int]:
+    """The lengths of the loops whose length the compiler knows, and 0 for each other loop."""
+    loops = [line for line in compiled.as_text().splitlines() if re.search(r"= .* while\(", line)]
+    found = [re.search(r'known_trip_count":\{"n":"(\d+)"', line) for line in loops]
+    return sorted(int(match[1]) if match else 0 for match in found)
+
+
+def test_the_compiler_knows_how_many_updates_a_call_does(train_split, conv_model):
+    config = dj.TrainConfig(epochs=7, batch_size=8)
+    program = program_of(conv_model, train_split, config)
+    state, examples = start(jax.random.key(0), train_split, program=program), put_examples(train_split)
+    rows = np.zeros((30, 8), np.int32)
+    for length in (5, 29):
+        compiled = many_steps.lower(state, examples, rows, length=length, program=program).compile()
+        assert length in known_trip_counts(compiled)
+        assert 0 not in known_trip_counts(compiled)
+
+
+@pytest.mark.parametrize(("steps", "length"), [((11,), 11), ((4, 8), 4), ((0, 6, 9), 3)])
+def test_the_compiler_knows_how_many_updates_lie_between_scorings(steps, length, train_split, conv_model):
+    assert length in known_trip_counts(scoring(train_split, conv_model, steps).compile())
