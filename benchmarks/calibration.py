@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
-from diet_jax.per_example.method import Costs, choose_method
+from diet_jax.per_example.method import Costs
 
 COUNTS = ("multiply_adds", "elements", "shifted", "products")
 
@@ -32,14 +32,14 @@ def calibrated(table: Sequence[dict[str, Any]]) -> tuple[dict[str, float], float
     return dict(zip(COUNTS, fitted / units, strict=True)), float(np.exp(np.median(errors)))
 
 
-def calibration(table: Sequence[dict[str, Any]], batch_size: int) -> list[str]:
+def calibration(table: Sequence[dict[str, Any]]) -> str:
     """Says what the times make of the costs, in the units of the library's table."""
     seconds, off = calibrated(table)
+    examples = next(row["examples"] for row in table if "examples" in row)
     per_second = 1 / max(seconds["multiply_adds"], 1e-18)
-    found = [seconds["elements"], seconds["shifted"], seconds["products"] / batch_size]
+    found = [seconds["elements"], seconds["shifted"], seconds["products"] / examples]
     costs = Costs(*(float(f"{per_second * each:.3g}") for each in found))
-    return [
-        f"Costs of the library here: {choose_method().costs}",
+    return (
         f"Fitted to these times: {costs}; a multiply-add takes {1e12 * seconds['multiply_adds']:.3g} ps; "
-        f"the median time is off by a factor of {off:.2f}",
-    ]
+        f"the median time is off by a factor of {off:.2f}."
+    )

@@ -181,6 +181,7 @@ def measured(
         if form is not None:
             row["counts"] = {name: batch_size * getattr(form, name) for name in COUNTS[:-1]}
             row["counts"]["products"] = form.products
+            row["examples"] = batch_size
             least = min(other.cost(costs) for other in forms)
             row["counted"] = form.cost(costs) / least
     return table
@@ -209,7 +210,7 @@ def main(options: Options) -> None:
             "counted": ("counted cost / least", ".1f"),
             "chosen_mark": ("", ""),
         },
-        notes=calibration(table, options.batch_size),
+        notes=[f"The library's costs: {choose_method().costs}.", calibration(table)],
         extra={
             "options": {name: getattr(options, name) for name in ("network", "dtype", "batch_size")},
             "seconds": calibrated(table)[0],

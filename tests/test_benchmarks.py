@@ -321,8 +321,8 @@ def test_costs_are_fitted_to_times():
     seconds, off = calibration.calibrated(table)
     assert seconds == pytest.approx(true, rel=1e-6, abs=1e-18)
     assert off == pytest.approx(1)
-    (_, line) = calibration.calibration(table, 100)
-    assert "Costs(element=150.0, shifted=0.0, product=2000000.0)" in line
+    said = calibration.calibration([*table, {"examples": 100}])
+    assert "Costs(element=150.0, shifted=0.0, product=2000000.0)" in said
 
 
 def test_errors_and_ranks_of_rounded_scores():
