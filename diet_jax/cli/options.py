@@ -43,8 +43,22 @@ class Processes(Compiling):
     """With --distributed: which process this is, from 0."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """A long command in slices of some minutes each."""
+
+    minutes: float | None = None
+    """Stop after so many minutes with all that is finished on disk; the same command goes on, also where the
+    folder was copied to. What cannot be interrupted (one compiled call, one pass over data in memory) ends
+    late."""
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise InputError(f"--minutes must be a finite number above 0, got {self.minutes:g}")
+
+
 @dataclass(frozen=True)
-class Run(Processes):
+class Run(Slice, Processes):
     """Score an ensemble early in training, prune, retrain on what is kept, and compare.
 
     A config file (.py), if any, comes before the options; they change it.
@@ -58,6 +72,9 @@ class Run(Processes):
     nothing is compiled then. By default one short training step is timed here."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.plan and self.minutes is not None:
+            raise InputError(f"--minutes {self.minutes:g} with --plan, which runs nothing; leave one out")
         if self.plan_tflops is None:
             return
         if not self.plan:
@@ -136,7 +153,7 @@ class Prepare:
 
 
 @dataclass(frozen=True)
-class Reproduce(Compiling):
+class Reproduce(Slice, Compiling):
     """Make a figure of the paper: train what is missing, reuse what is there, draw it.
 
     Trainings, checkpoints and scores are kept in a store that all figures share; a stopped command goes on
