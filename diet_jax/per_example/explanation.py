@@ -64,7 +64,7 @@ class Explanation:
 def explain(loss_fn: LossFn, params: Any, *batch: Any, select: Select | None = None) -> Explanation:
     """Returns how `per_example_grad_norms` would compute the norm of each parameter's gradient.
 
-    Nothing is run: shapes are enough (`jax.eval_shape` gives them).
+    Nothing is run: shapes are enough (`jax.eval_shape` gives them). The choice is that for JAX's backend here.
 
     | form | computes | where it wins |
     |---|---|---|
@@ -74,6 +74,7 @@ def explain(loss_fn: LossFn, params: Any, *batch: Any, select: Select | None = N
     | offset | a product for each offset of a kernel | convolutions on large maps, grouped ones |
     | pixel | the gram form, from inner products of pixels | convolutions on small maps |
     | patch ... | a dense form on patches | large strides, long kernels |
+    | split product | one product of copies of both factors | convolutions on large maps on GPUs |
     | rows | updates of equal indices summed | embeddings |
     | gradient | the gradient itself | biases, scales, whatever is not a product |
 
