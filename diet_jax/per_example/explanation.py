@@ -64,7 +64,7 @@ class Explanation:
 def explain(loss_fn: LossFn, params: Any, *batch: Any, select: Select | None = None) -> Explanation:
     """Returns how `per_example_grad_norms` would compute the norm of each parameter's gradient.
 
-    Nothing is run: shapes are enough (`jax.eval_shape` gives them). The choice is that for JAX's backend here.
+    Nothing is run: shapes are enough (`jax.eval_shape` gives them). The forms are those for JAX's backend.
 
     | form | computes | where it wins |
     |---|---|---|
