@@ -40,10 +40,10 @@ def over_seeds(fn: Callable[..., Any], *, how: AnyHow = "auto") -> Callable[...,
     | auto | mesh if that axis has several devices; else as it was measured to be best |
 
     "auto" is map, but loop for convolutions on CPUs and vmap for functions without any on accelerators.
-    "mesh" needs a mesh: `with jax.set_mesh(dj.make_mesh(...))`. Each device runs its seeds as "auto" would run them in one program;
-    where devices do not divide the seeds, copies of the last one fill up and are dropped. Batches of one
-    seed may be split as well, see `make_mesh`. Called outside `jit`, it compiles anew for each result of
-    `over_seeds`.
+    "mesh" needs a mesh: `with jax.set_mesh(dj.make_mesh(...))`. Each device runs its seeds as "auto" would
+    run them in one program; where devices do not divide the seeds, copies of the last one fill up and are
+    dropped. Batches of one seed may be split as well, see `make_mesh`. Called outside `jit`, it compiles anew
+    for each result of `over_seeds`.
 
     Args:
         fn: `fn(seeded, *shared)`; `seeded` is one seed's slice.
@@ -115,7 +115,7 @@ def resolve_how(how: AnyHow, model: Model, dataset: Dataset) -> How:
     if how == "auto" and axis_size(SEED) > 1:
         return "mesh"
     if how == "auto":
-        return default_how(model_has_convolution(model, dataset.image_shape))
+        return default_how(model_has_convolution(model, dataset.spec))
     if how not in HOWS:
         raise InputError(f"how must be one of {', '.join(HOWS)} or auto, got {how!r}")
     if how == "mesh":
