@@ -115,7 +115,7 @@ def resolve_how(how: AnyHow, model: Model, dataset: Dataset) -> How:
     if how == "auto" and axis_size(SEED) > 1:
         return "mesh"
     if how == "auto":
-        return default_how(model_has_convolution(model, dataset.spec))
+        return default_how(model_has_convolution(model, dataset.image_shape))
     if how not in HOWS:
         raise InputError(f"how must be one of {', '.join(HOWS)} or auto, got {how!r}")
     if how == "mesh":
