@@ -121,6 +121,7 @@ def test_a_tiny_visit_measures_everything_and_a_second_one_keeps_it(tmp_path, qu
     assert lines == visit["rows"]
     page = (tmp_path / "gpu.md").read_text(encoding="utf-8")
     assert "| 2 seeds by vmap, convolution lax |" in page
+    assert "Fitted to these times: Costs(element=" in " ".join(page.split())
     assert "- eager, TF32, batch 4: skipped: PyTorch is not installed" in page
     assert page == report.markdown(read(tmp_path))
 

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from calibration import calibration
+
 Row = Mapping[str, Any]
 
 HEAD = """# On accelerators
@@ -140,6 +142,9 @@ def _part(part: str, rows: list[Row]) -> list[str]:
         lines.append("|---|" + "---:|" * len(keys))
         lines += [f"| {' | '.join([row['what'], *(_cell(row, key) for key in keys)])} |" for row in measured]
         lines.append("")
+    forms = [form for row in measured for form in row.get("forms", {}).values()]
+    if any("counts" in form for form in forms):
+        lines += [_wrapped(calibration(forms)), ""]
     for row in rows:
         for key in NO_RESULT:
             if key in row:

@@ -43,7 +43,7 @@ def _forms(bench: Bench, layer: Layer, count: int) -> Row:
     size, rounds = bench.scale.score_batch_size, bench.scale.rounds
     table = {row["variant"]: row for row in measured(layer, count, size, rounds, rtol=bench.scale.rtol)}
     floor = table.pop(GRADIENT)
-    kept = ("median_s", "ratio", "temporary_mib", "mega_multiply_adds", "mega_elements", "chosen")
+    kept = ("median_s", "ratio", "temporary_mib", "counts", "examples", "chosen")
     return {
         "median_s": floor["median_s"],
         "layers": count,

@@ -102,9 +102,7 @@ def test_what_is_for_images_says_so(unchecked_types):
     with pytest.raises(InputError, match="no images"):
         _ = table.image_shape
     mlp = dj.create_model("mlp", num_classes=3, widths=(4,))
-    with pytest.raises(
-        InputError, match=r"augment crop_flip crops and flips images, .* are table"
-    ):
+    with pytest.raises(InputError, match=r"augment crop_flip crops and flips images, .* are table"):
         dj.train(jax.random.key(0), mlp, table, config=dj.TrainConfig(steps=1, batch_size=4))
     config = dj.TrainConfig(steps=1, batch_size=4, augment="none")
     for name in ("cnn", "small_cnn", "resnet18", "vgg16"):
