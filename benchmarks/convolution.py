@@ -1,14 +1,19 @@
-"""Convolutions by JAX or as a matrix product: what each costs, by where it is used.
+"""Convolutions by JAX, as a matrix product, or with gradients made for CPUs: what each costs where.
 
 Command: python benchmarks/convolution.py [--json PATH]
 Floor:   the same program with `convolution="lax"`, JAX's own convolution.
 
 Each program is one compiled call: one gradient of the loss of a batch in train mode; the same in a loop on
 the device, time of one pass; the same under `vmap` over four seeds, time of all; EL2N and GraNd of the
-batch, in eval mode.
+batch, in eval mode. Where PyTorch is installed (the extra "bench"), the gradient of resnet18 is also timed
+there, in a process of its own, on the same cores and in both of its memory layouts.
 """
 
+import importlib.util
+import os
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,13 +25,14 @@ import numpy as np
 import tyro
 from measure import interleaved, report, rows
 from programs import compiled
+from remote import Clock, Remote
 from workloads import SYNTHETIC
 
 import diet_jax as dj
 
 LOOP = 3
 SEEDS = 4
-FORMS = ("lax", "matmul")
+FORMS = ("lax", "matmul", "cpu")
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Options:
     """Dtype to compute in: float32 or bfloat16."""
     uses: tuple[str, ...] = ("gradient", "gradient in a loop", "gradient of 4 seeds, vmap", "EL2N", "GraNd")
     """Which programs."""
+    clock: Clock = "perf_counter"
+    """"process_time" is that of all threads, for machines with other work on them."""
     rounds: int = 5
     """Calls of each after the first."""
     json: Path | None = None
@@ -76,8 +84,25 @@ def uses_of(model: dj.Model, images: Any, labels: Any) -> dict[str, Callable[[An
     }
 
 
+def clocked(clock: Clock, fn: Callable[..., Any], *args: Any) -> float:
+    """Returns the seconds of one call."""
+    now = getattr(time, clock)
+    begin = now()
+    fn(*args)
+    return now() - begin
+
+
+def times(count: int, fn: Callable[..., float], *args: Any) -> float:
+    """Returns what as many calls would take as there are passes in the loop."""
+    return count * fn(*args)
+
+
 def main(options: Options) -> None:
+    if options.clock == "process_time":
+        # Threads of PyTorch that wait would count.
+        os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"] = "passive", "0"
     table: list[dict[str, Any]] = []
+    has_torch = importlib.util.find_spec("torch") is not None and options.dtype == "float32"
     for name in options.workloads:
         network, size = name.split(", ")
         shape = SYNTHETIC[size]
@@ -95,17 +120,27 @@ def main(options: Options) -> None:
                 form: compiled(uses_of(model, images, labels)[use], variables)
                 for form, model in models.items()
             }
-            timings = interleaved(
-                {form: partial(p, variables) for form, p in programs.items()}, options.rounds
-            )
             passes = LOOP if use == "gradient in a loop" else 1
+            variants = {form: partial(clocked, options.clock, p, variables) for form, p in programs.items()}
+            with ExitStack() as stack:
+                if network == "resnet18" and use in ("gradient", "gradient in a loop") and has_torch:
+                    import torch_training  # Imports nothing but what the child needs.
+
+                    size_and_width = options.batch_size, options.width or 64
+                    child = stack.enter_context(Remote(torch_training.build, *size_and_width))
+                    variants |= {
+                        way: partial(times, passes, child.seconds, way, options.clock)
+                        for way in torch_training.TIMED
+                    }
+                # Timed where it runs.
+                timings = interleaved(variants, options.rounds, timer=lambda timed: timed())
             for row in rows(f"{name}, batch {options.batch_size}: {use}", timings, "lax", divide_by=passes):
-                program = programs[row["variant"]]
-                row["temporary_mib"] = program.temporary_bytes / 2**20
-                row["compile_s"] = program.trace_s + program.compile_s
+                if program := programs.get(row["variant"]):
+                    row["temporary_mib"] = program.temporary_bytes / 2**20
+                    row["compile_s"] = program.trace_s + program.compile_s
                 table.append(row)
     report(
-        "Convolutions: by JAX or as a matrix product",
+        "Convolutions: by JAX, as a matrix product, with gradients for CPUs",
         table,
         unit="ms",
         path=options.json,
