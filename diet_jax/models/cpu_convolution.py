@@ -36,9 +36,9 @@ def cpu_convolution(
 ) -> Array:
     """Computes `jax.lax.conv_general_dilated`, with gradients that are fast on CPUs.
 
-    Where all patches are small, or the kernel is 1x1, it is `matmul_convolution`. Else the forward pass is
-    JAX's convolution, the gradient of the input is one more with the kernel turned round, and the gradient of
-    the kernel is patches times cotangents, of as many images at a time as fit in a cache:
+    Where all patches are small or no larger than the kernel, or that is 1x1, it is `matmul_convolution`. Else
+    the forward pass is JAX's convolution, the gradient of the input is one more with the kernel turned round,
+    and the gradient of the kernel is patches times cotangents, of as many images at a time as fit in a cache:
     `dk = sum_t patch[t]^T g[t]`. The result is JAX's, and the gradients are but for rounding.
 
     It is meant as `nn.Conv(..., conv_general_dilated=diet_jax.cpu_convolution)` in networks that are trained.
@@ -73,7 +73,8 @@ def cpu_convolution(
     offsets = math.prod(rhs.shape[:-2])
     if window is not None:
         patch = offsets * rhs.shape[-2] * math.prod(window.places)
-        small = offsets == 1 or len(lhs) * patch <= MOST_PATCHES
+        # A large kernel costs more to turn round than small images to make patches of.
+        small = offsets == 1 or len(lhs) * patch <= max(MOST_PATCHES, rhs.size)
         same_dtype = preferred_element_type in (None, lhs.dtype)
         if not small and same_dtype:
             return _convolve(lhs, rhs, window, max(1, MOST_PATCHES // patch), precision)
