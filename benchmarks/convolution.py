@@ -1,7 +1,7 @@
 """Convolutions by JAX, as a matrix product, or with gradients made for CPUs: what each costs where.
 
 Command: python benchmarks/convolution.py [--json PATH]
-Floor:   the same program with `convolution="lax"`, JAX's own convolution.
+Floor:   the same program with the first of the forms, by default `convolution="lax"`, JAX's own convolution.
 
 Each program is one compiled call: one gradient of the loss of a batch in train mode; the same in a loop on
 the device, time of one pass; the same under `vmap` over four seeds, time of all; EL2N and GraNd of the
@@ -29,10 +29,10 @@ from remote import Clock, Remote
 from workloads import SYNTHETIC
 
 import diet_jax as dj
+from diet_jax.models.convolution import ConvolutionForm
 
 LOOP = 3
 SEEDS = 4
-FORMS = ("lax", "matmul", "cpu")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Options:
     """Filters of the first stage, for resnet18, resnet50 and vgg16."""
     dtype: str = "float32"
     """Dtype to compute in: float32 or bfloat16."""
+    forms: tuple[ConvolutionForm, ...] = ("lax", "matmul", "cpu")
+    """Which forms; "lax" takes minutes for a gradient of resnet18 in a loop."""
     uses: tuple[str, ...] = ("gradient", "gradient in a loop", "gradient of 4 seeds, vmap", "EL2N", "GraNd")
     """Which programs."""
     clock: Clock = "perf_counter"
@@ -109,12 +111,12 @@ def main(options: Options) -> None:
         chosen = {} if options.width is None else {"width": options.width}
         models = {
             form: dj.create_model(network, num_classes=10, dtype=options.dtype, convolution=form, **chosen)
-            for form in FORMS
+            for form in options.forms
         }
         rng = np.random.default_rng(0)
         images = jnp.asarray(rng.normal(size=(options.batch_size, *shape)), jnp.float32)
         labels = jnp.arange(options.batch_size) % 10
-        variables = jax.jit(models["lax"].init, static_argnums=1)(jax.random.key(0), shape)
+        variables = jax.jit(models[options.forms[0]].init, static_argnums=1)(jax.random.key(0), shape)
         for use in options.uses:
             programs = {
                 form: compiled(uses_of(model, images, labels)[use], variables)
@@ -134,7 +136,9 @@ def main(options: Options) -> None:
                     }
                 # Timed where it runs.
                 timings = interleaved(variants, options.rounds, timer=lambda timed: timed())
-            for row in rows(f"{name}, batch {options.batch_size}: {use}", timings, "lax", divide_by=passes):
+            for row in rows(
+                f"{name}, batch {options.batch_size}: {use}", timings, options.forms[0], divide_by=passes
+            ):
                 if program := programs.get(row["variant"]):
                     row["temporary_mib"] = program.temporary_bytes / 2**20
                     row["compile_s"] = program.trace_s + program.compile_s
