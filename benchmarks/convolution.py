@@ -126,13 +126,13 @@ def main(options: Options) -> None:
             variants = {form: partial(clocked, options.clock, p, variables) for form, p in programs.items()}
             with ExitStack() as stack:
                 if network == "resnet18" and use in ("gradient", "gradient in a loop") and has_torch:
-                    import torch_training  # Imports nothing but what the child needs.
+                    import torch_gradient  # Imports nothing but what the child needs.
 
                     size_and_width = options.batch_size, options.width or 64
-                    child = stack.enter_context(Remote(torch_training.build, *size_and_width))
+                    child = stack.enter_context(Remote(torch_gradient.build, *size_and_width))
                     variants |= {
                         way: partial(times, passes, child.seconds, way, options.clock)
-                        for way in torch_training.TIMED
+                        for way in torch_gradient.TIMED
                     }
                 # Timed where it runs.
                 timings = interleaved(variants, options.rounds, timer=lambda timed: timed())

@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import tyro
 from grand import CLASSES, IMAGE_SHAPE, NetworkName, batches
-from measure import interleaved, report, rows, seconds_per_call
+from measure import report
+from programs import compiled, timed
 
 import diet_jax as dj
 from diet_jax.types import PredictFn
@@ -44,17 +45,10 @@ def main(options: Options) -> None:
     for network in options.networks:
         model = dj.create_model(network, num_classes=CLASSES)
         variables = jax.jit(model.init, static_argnums=1)(jax.random.key(0), IMAGE_SHAPE)
-
-        def call(program: Any, variables: Any = variables) -> None:
-            jax.block_until_ready(program(variables, *batch))
-
-        programs = {FLOOR: partial(forward, model.predict), "el2n": partial(dj.el2n, model.predict)}
-        variants = {name: partial(call, jax.jit(program)) for name, program in programs.items()}
-        timings = interleaved(variants, options.rounds, timer=seconds_per_call)
-        what = f"{network}, batch {options.batch_size}"
-        table += rows(what, timings, FLOOR)
-    for row in table:
-        row["images_per_s"] = options.batch_size / row["median_s"]
+        fns = {FLOOR: partial(forward, model.predict), "el2n": partial(dj.el2n, model.predict)}
+        programs = {name: compiled(fn, variables, *batch) for name, fn in fns.items()}
+        what, size = f"{network}, batch {options.batch_size}", options.batch_size
+        table += timed(what, programs, (variables, *batch), FLOOR, options.rounds, examples=size)
     report(
         "EL2N: a batch's scores",
         table,

@@ -1,8 +1,6 @@
 """How to batch seeds: examples per second of an ensemble's training with each `how`.
 
-Command: python benchmarks/ensemble.py [--json PATH]
-         on an accelerator: python benchmarks/ensemble.py --workloads "resnet18, 32x32" --dtype bfloat16
-         --batch-size 128 --convolutions lax --steps 50 --seeds 1 2 4 8 --matmul-size 8192
+Command: python benchmarks/ensemble.py [--json PATH]; on an accelerator: benchmarks/accelerator.py
 Floor:   how="loop", the seeds one after the other through compiled steps.
 
 Timed is `train_ensemble`: initialisation, training, and a prediction of 32 test images (digits: its test
@@ -15,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import tyro
-from measure import interleaved, report, rows, seconds_per_call
-from workloads import Workload, workload
+from ceilings import matmul_flops_per_second
+from measure import interleaved, report, rows
+from workloads import Workload, step_flops, workload
 
 import diet_jax as dj
 from diet_jax.ensemble.over_seeds import AnyHow, resolve_how
@@ -128,36 +125,6 @@ def train(work: Workload, seeds: int, how: AnyHow) -> Any:
     return jax.block_until_ready(
         dj.train_ensemble(keys, work.model, work.train, work.test, config=work.config, how=how)
     )
-
-
-def step_flops(work: Workload) -> float:
-    """Floating-point operations of one step's gradient, as XLA counts those of the program as written."""
-    images = jax.ShapeDtypeStruct((work.config.batch_size, *work.train.image_shape), jnp.float32)
-    labels = jax.ShapeDtypeStruct((work.config.batch_size,), jnp.int32)
-    # Counted without remade patches: they are how a step is computed, not what.
-    model = work.model
-    if hasattr(model.module, "convolution"):
-        model = dj.from_linen(model.module.clone(convolution="lax"))
-    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), work.train.image_shape))
-
-    def loss(params: Any, state: Any, images: Any, labels: Any) -> Any:
-        logits, _ = model.apply(dj.Variables(params, state), images, train=True)
-        return dj.cross_entropy(logits, labels).mean()
-
-    return jax.jit(jax.grad(loss)).lower(*variables, images, labels).cost_analysis()["flops"]
-
-
-def matmul_flops_per_second(size: int, dtype: str) -> float:
-    """What the device does at best: the fastest of five products of two square matrices."""
-    rng = np.random.default_rng(0)
-    left, right = (jnp.asarray(rng.normal(size=(size, size)), dtype) for _ in range(2))
-    product = jax.jit(lambda a, b: a @ b)
-
-    def call() -> None:
-        jax.block_until_ready(product(left, right))
-
-    call()
-    return 2 * size**3 / min(seconds_per_call(call) for _ in range(5))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 Command: python benchmarks/forms.py [--batch-size B] [--rounds N] [--json PATH] [--table PATH] [--figure PATH]
 Floor:   the weight gradient of that layer, summed over the batch, as in a training step.
 
-Layers of one shape are measured once. The forms are those that the library offers for the traced layer.
+Layers of one shape are measured once. The forms are those that the library offers for the traced layer. At
+the end it says what the times make of the library's costs (`COSTS` in diet_jax/per_example/method.py).
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,34 +17,21 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
+from calibration import COUNTS, calibrated, calibration
 from flax import linen as nn
+from forms_figure import FLOOR, VMAP, draw, markdown
 from grand import CLASSES, IMAGE_SHAPE
 from jax import lax
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator
 from measure import PACKAGES, environment, interleaved, report, rows, seconds_per_call
 from programs import compiled
 
 import diet_jax as dj
+from diet_jax.per_example.method import choose_method
 from diet_jax.per_example.norms import Selection, plan_gradients
 from diet_jax.per_example.plan import ProgramPlan
 from diet_jax.per_example.products import Form
 from diet_jax.per_example.run import run_program
-from diet_jax.plotting.style import NOTE, OTHER_STYLES, TITLE, plain, save_figure, wrap
-
-FLOOR = "ordinary gradient"
-VMAP = "vmap(grad)"
-# Colour, marker, and how far below the line, so that no mark hides another one.
-MARKS = {
-    "offset": (dj.SCORES.find("grand").color, "s", 0.14),
-    "pixel": (dj.SCORES.find("el2n").color, "o", 0.0),
-    "patch gram": (dj.SCORES.find("forgetting").color, "^", 0.0),
-    "patch product": (dj.SCORES.find("grand_last_layer").color, "D", -0.14),
-    VMAP: (*OTHER_STYLES[0], 0.0),
-}
+from diet_jax.plotting.style import save_figure
 
 
 class Layer(NamedTuple):
@@ -83,8 +71,10 @@ class Options:
 
     network: Literal["resnet18", "resnet50", "vgg16", "cnn", "small_cnn"] = "resnet18"
     """On 32x32 images."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of images, kernels and upstream gradients."""
     batch_size: int = 32
-    """Examples of one call."""
+    """Examples of one call; accelerators want more."""
     rounds: int = 5
     """Timings of each after the first; a timing is the mean of the calls in 0.2 s."""
     json: Path | None = None
@@ -127,13 +117,13 @@ def one_loss(layer: Layer) -> Callable[..., jax.Array]:
     return loss
 
 
-def arguments(layer: Layer, batch_size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+def arguments(layer: Layer, batch_size: int, dtype: str = "float32") -> tuple[jax.Array, ...]:
     """Returns a kernel, and random inputs and upstream gradients of a batch."""
     keys = jax.random.split(jax.random.key(0), 3)
-    kernel = jax.random.normal(keys[0], layer.kernel_shape)
-    images = jax.random.normal(keys[1], (batch_size, layer.side, layer.side, layer.inputs))
+    kernel = jax.random.normal(keys[0], layer.kernel_shape, dtype)
+    images = jax.random.normal(keys[1], (batch_size, layer.side, layer.side, layer.inputs), dtype)
     outputs = jax.eval_shape(layer.apply, kernel, images)
-    return kernel, images, jax.random.normal(keys[2], outputs.shape)
+    return kernel, images, jax.random.normal(keys[2], outputs.shape, dtype)
 
 
 def ordinary_gradient(layer: Layer, kernel: Any, images: Any, upstream: Any) -> jax.Array:
@@ -144,7 +134,7 @@ def ordinary_gradient(layer: Layer, kernel: Any, images: Any, upstream: Any) -> 
 def vmapped_norms(layer: Layer, kernel: Any, images: Any, upstream: Any) -> jax.Array:
     """The norms of the weight gradients of every example, all of them formed."""
     gradients = jax.vmap(jax.grad(one_loss(layer)), in_axes=(None, 0, 0))(kernel, images, upstream)
-    return jnp.sqrt(jnp.sum(jnp.square(gradients), axis=(1, 2, 3, 4)))
+    return jnp.sqrt(jnp.sum(jnp.square(gradients.astype(jnp.float32)), axis=(1, 2, 3, 4)))
 
 
 def form_norms(plan: ProgramPlan, form: Form, kernel: Any, images: Any, upstream: Any) -> jax.Array:
@@ -160,125 +150,55 @@ def form_norms(plan: ProgramPlan, form: Form, kernel: Any, images: Any, upstream
 def planned(layer: Layer, args: Sequence[jax.Array]) -> tuple[ProgramPlan, list[Form]]:
     """Returns the library's plan for the layer, and all forms that it chose from."""
     kernel, *batch = args
-    plan, _ = plan_gradients(one_loss(layer), Selection(kernel, None), batch)
+    plan, _ = plan_gradients(one_loss(layer), Selection(kernel, None), batch, choose_method())
     (term,) = plan.gradients[0].terms
     return plan, term.product.forms([])
 
 
-def measured(layer: Layer, count: int, batch_size: int, rounds: int) -> list[dict[str, Any]]:
-    """Times every way of one layer, after a check that all norms are equal; a row for each."""
-    args = arguments(layer, batch_size)
+def measured(
+    layer: Layer, count: int, batch_size: int, rounds: int, *, dtype: str = "float32", rtol: float = 1e-4
+) -> list[dict[str, Any]]:
+    """Times every way of one layer, after a check that all norms are equal within `rtol`; a row for each."""
+    args = arguments(layer, batch_size, dtype)
     plan, forms = planned(layer, args)
     ways = {FLOOR: partial(ordinary_gradient, layer), VMAP: partial(vmapped_norms, layer)}
     ways |= {form.name: partial(form_norms, plan, form) for form in forms}
     programs = {name: compiled(way, *args) for name, way in ways.items()}
     exact = programs[VMAP](*args)
     for form in forms:
-        np.testing.assert_allclose(programs[form.name](*args), exact, rtol=1e-4, err_msg=form.name)
+        np.testing.assert_allclose(programs[form.name](*args), exact, rtol=rtol, err_msg=form.name)
 
     calls = {name: partial(program, *args) for name, program in programs.items()}
     table = rows(layer.label, interleaved(calls, rounds, timer=seconds_per_call), FLOOR)
-    costs = {form.name: form for form in forms}
+    by_name, costs = {form.name: form for form in forms}, choose_method().costs
     chosen = plan.gradients[0].form
     for row in table:
         row["layers"], row["layer"] = count, layer._asdict()
         row["temporary_mib"] = programs[row["variant"]].temporary_bytes / 2**20
         row["chosen"] = chosen is not None and row["variant"] == chosen.name
         row["chosen_mark"] = "chosen" if row["chosen"] else ""
-        form = costs.get(row["variant"])
+        form = by_name.get(row["variant"])
         if form is not None:
-            row["mega_multiply_adds"] = 1e-6 * form.multiply_adds
-            row["mega_elements"] = 1e-6 * form.elements
-            row["counted"] = form.cost / min(other.cost for other in forms)
+            row["counts"] = {name: batch_size * getattr(form, name) for name in COUNTS[:-1]}
+            row["counts"]["products"] = form.products
+            row["examples"] = batch_size
+            least = min(other.cost(costs) for other in forms)
+            row["counted"] = form.cost(costs) / least
     return table
 
 
-def by_layer(table: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Groups rows by layer, then by variant."""
-    groups: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in table:
-        groups.setdefault(row["what"], {})[row["variant"]] = row
-    return groups
-
-
-def markdown(table: Sequence[dict[str, Any]], note: str) -> str:
-    """Returns a table with a line for each layer: times over that of the ordinary weight gradient."""
-    names = [name for name in MARKS if any(row["variant"] == name for row in table)]
-    lines = [
-        f"| layer | layers | {FLOOR}, ms | {' | '.join(names)} |",
-        "|---|" + "---:|" * (2 + len(names)),
-    ]
-    for what, ways in by_layer(table).items():
-        cells = []
-        for name in names:
-            cell = f"{ways[name]['ratio']:.2f}" if name in ways else ""
-            cells.append(f"**{cell}**" if name in ways and ways[name]["chosen"] else cell)
-        floor = ways[FLOOR]
-        cells = [what, str(floor["layers"]), f"{1000 * floor['median_s']:.3g}", *cells]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", f"Bold: the form that the library chooses. {note}", ""])
-
-
-def draw(table: Sequence[dict[str, Any]], network: str, note: str) -> Figure:
-    """Draws a line of marks for each layer; bars go from the lowest to the highest ratio."""
-    groups = by_layer(table)
-    figure = Figure(figsize=(9.5, 1.9 + 0.36 * len(groups)), layout="constrained")
-    panel = figure.subplots()
-    panel.axvline(1, color="black", linewidth=1.2, linestyle="--", zorder=1)
-    for place, ways in enumerate(groups.values()):
-        for name, (color, marker, below) in MARKS.items():
-            if name in ways:
-                _mark(panel, place + below, ways[name], color, marker)
-    panel.set_yticks(range(len(groups)), [_name(what, ways) for what, ways in groups.items()])
-    panel.set_ylim(len(groups) - 0.4, -0.6)
-    panel.grid(axis="x", color="#E5E5E5", linewidth=0.7)
-    panel.grid(axis="y", color="#F0F0F0", linewidth=0.7)
-    plain(panel)
-    panel.spines["left"].set_visible(False)
-    panel.tick_params(axis="y", length=0)
-    panel.set_xscale("log")
-    low, high = panel.get_xlim()
-    steps = [m * 10.0**e for e in range(-4, 5) for m in (1, 2, 5)]
-    ticks = [tick for tick in steps if low <= tick <= high]
-    panel.xaxis.set_major_locator(FixedLocator(ticks))
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    panel.set_xlabel("time / ordinary weight gradient of the batch")
-
-    shown = [name for name in MARKS if any(name in ways for ways in groups.values())]
-    handles = [_handle(*MARKS[name][:2], name) for name in shown]
-    handles.append(Line2D([], [], ls="", marker="o", ms=12, mfc="none", mec="black", label="chosen"))
-    handles.append(Line2D([], [], color="black", lw=1.2, ls="--", label="ordinary gradient"))
-    figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=9, labelspacing=0.8)
-    title = f"Norms of every example's weight gradient: each form, each convolution of {network}"
-    figure.suptitle(title, **TITLE)
-    figure.supxlabel(wrap(note, 165), x=0.01, ha="left", **NOTE)
-    return figure
-
-
-def _mark(panel: Axes, place: float, row: dict[str, Any], color: str, marker: str) -> None:
-    panel.hlines(place, row["ratio_low"], row["ratio_high"], color=color, linewidth=2.5, alpha=0.35)
-    panel.plot(
-        row["ratio"], place, color=color, marker=marker, markersize=6.5, mec="white", mew=0.6, zorder=3
-    )
-    if row["chosen"]:
-        panel.plot(row["ratio"], place, marker="o", markersize=13, mfc="none", mec="black", mew=1.1, zorder=4)
-
-
-def _name(what: str, ways: dict[str, dict[str, Any]]) -> str:
-    count = ways[FLOOR]["layers"]
-    return f"{what}  ({count} layers)" if count > 1 else what
-
-
-def _handle(color: str, marker: str, label: str) -> Line2D:
-    return Line2D([], [], color=color, ls="", marker=marker, ms=6.5, mec="white", mew=0.6, label=label)
+def tables(options: Options) -> Iterator[list[dict[str, Any]]]:
+    """Yields the rows of one layer after the other."""
+    # Elsewhere the gradients' own products may be rounded, and in another way than those of the norms.
+    rtol = 1e-4 if options.dtype == "float32" and jax.default_backend() == "cpu" else 2e-2
+    for layer, count in layers_of(options.network).items():
+        table = measured(layer, count, options.batch_size, options.rounds, dtype=options.dtype, rtol=rtol)
+        yield table
+        jax.clear_caches()
 
 
 def main(options: Options) -> None:
-    table = []
-    for layer, count in layers_of(options.network).items():
-        table += measured(layer, count, options.batch_size, options.rounds)
-        jax.clear_caches()
+    table = [row for rows in tables(options) for row in rows]
     report(
         "Each form of a convolution's gradient norm",
         table,
@@ -290,11 +210,15 @@ def main(options: Options) -> None:
             "counted": ("counted cost / least", ".1f"),
             "chosen_mark": ("", ""),
         },
-        extra={"options": {"network": options.network, "batch_size": options.batch_size}},
+        notes=[f"The library's costs: {choose_method().costs}.", calibration(table)],
+        extra={
+            "options": {name: getattr(options, name) for name in ("network", "dtype", "batch_size")},
+            "seconds": calibrated(table)[0],
+        },
     )
     machine = environment(PACKAGES)
     note = (
-        f"Batch {options.batch_size}, float32, {machine['cores']} cores of {machine['cpu']}, "
+        f"Batch {options.batch_size}, {options.dtype}, {machine['cores']} cores of {machine['cpu']}, "
         f"device {machine['device']}, jax {machine['packages']['jax']}, {machine['date']}. Medians of "
         f"{options.rounds} interleaved rounds, load average {machine['load_1min']} at the end. "
         "Layers: kernel, channels, input size / stride."
@@ -309,4 +233,7 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
+    # Imported here: the layers are measured on machines without it.
+    import tyro
+
     main(tyro.cli(Options))

@@ -17,9 +17,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
-from measure import interleaved, report, rows, seconds_per_call
-from programs import Program, compiled, largest_that_fits, shapes_of
+from measure import report
+from programs import Program, compiled, largest_that_fits, shapes_of, timed
 
 import diet_jax as dj
 from diet_jax.types import PredictFn
@@ -40,8 +39,6 @@ class Options:
     """On 32x32 images with 10 classes."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What the network computes in; scores are compared with those of the float32 network."""
-    precision: Literal["default", "highest"] = "default"
-    """Of float32 products, for accelerators that round their factors."""
     batch_size: int = 32
     """Examples of one call."""
     check_examples: int = 128
@@ -93,11 +90,11 @@ def ways_of(predict: PredictFn) -> dict[str, Way]:
     }
 
 
-def batches(count: int, size: int) -> Iterator[Batch]:
+def batches(count: int, size: int, shape: tuple[int, int, int] = IMAGE_SHAPE) -> Iterator[Batch]:
     """Yields random images; their contrast differs, and so do their scores."""
     rng = np.random.default_rng(0)
     for _ in range(count):
-        images = rng.normal(size=(size, *IMAGE_SHAPE)) * rng.uniform(0.25, 2, (size, 1, 1, 1))
+        images = rng.normal(size=(size, *shape)) * rng.uniform(0.25, 2, (size, 1, 1, 1))
         labels = rng.integers(0, CLASSES, size)
         yield Batch(jnp.asarray(images, jnp.float32), jnp.asarray(labels, jnp.int32))
 
@@ -107,18 +104,6 @@ def differences(scores: np.ndarray, reference: np.ndarray) -> tuple[float, float
     relative = np.abs(scores - reference) / reference
     lowest = np.argsort(reference)[: max(1, len(reference) // 10)]
     return float(relative.max()), float(relative[lowest].max())
-
-
-def timed(what: str, programs: dict[str, Program], args: Any, batch: int, floor: str, rounds: int) -> Any:
-    """Times programs that take the same arguments; a row for each, with its memory and compile time."""
-    calls = {name: partial(program, *args) for name, program in programs.items()}
-    table = rows(what, interleaved(calls, rounds, timer=seconds_per_call), floor)
-    for row in table:
-        program = programs[row["variant"]]
-        row["images_per_s"] = batch / row["median_s"]
-        row["temporary_mib"] = program.temporary_bytes / 2**20
-        row["trace_s"], row["compile_s"] = program.trace_s, program.compile_s
-    return table
 
 
 def largest_batches(options: Options, variables: Any, programs: dict[str, Program]) -> dict[str, Any]:
@@ -147,8 +132,6 @@ def model_of(options: Options, dtype: str) -> dj.Model:
 
 
 def main(options: Options) -> None:
-    if options.precision != "default":
-        jax.config.update("jax_default_matmul_precision", options.precision)
     model = model_of(options, options.dtype)
     variables = jax.jit(model.init, static_argnums=1)(jax.random.key(0), IMAGE_SHAPE)
     size = options.batch_size
@@ -157,7 +140,7 @@ def main(options: Options) -> None:
     args = (variables, *all_batches[0])
     programs = {name: compiled(way, *args) for name, way in ways_of(model.predict).items()}
     what = f"{options.network}, {options.dtype}, batch {size}"
-    table = timed(what, programs, args, size, FLOOR, options.rounds)
+    table = timed(what, programs, args, FLOOR, options.rounds, examples=size)
 
     exact = programs[REFERENCE]
     if options.dtype != "float32":
@@ -179,7 +162,8 @@ def main(options: Options) -> None:
         ways["authors' formula (jacrev)"] = partial(authors_formula, model.predict)
         few = {name: compiled(way, variables, *batch) for name, way in ways.items()}
         what = f"{options.network}, {options.dtype}, batch {size}"
-        table += timed(what, few, (variables, *batch), size, "grand", max(1, options.rounds // 2))
+        rounds = max(1, options.rounds // 2)
+        table += timed(what, few, (variables, *batch), "grand", rounds, examples=size)
 
     notes = [
         "difference: largest relative difference to grand_vmap of the float32 network over "
@@ -214,4 +198,7 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
+    # Imported here: what is compared is used on machines without it.
+    import tyro
+
     main(tyro.cli(Options))

@@ -31,15 +31,19 @@ def build(batch_size: int, width: int) -> dict[str, Callable[[], Any]]:
         return np.asarray(result) if isinstance(result, jax.Array) else None
 
     programs = {name: jax.jit(partial(fn, model.predict)) for name, fn in fns.items()}
-    collections = {"params": variables.params, **variables.model_state}
-    leaves = jax.tree_util.tree_leaves_with_path(collections)
-    weights = {"/".join(key.key for key in path): np.asarray(leaf) for path, leaf in leaves}
     return {
         **{name: partial(call, program) for name, program in programs.items()},
-        "weights": lambda: weights,
+        "weights": partial(weights_by_path, variables),
         "images": lambda: np.asarray(batch.images),
         "labels": lambda: np.asarray(batch.labels),
     }
+
+
+def weights_by_path(variables: dj.Variables) -> dict[str, np.ndarray]:
+    """Returns all arrays of a network by their paths, for its twin in PyTorch."""
+    collections = {"params": variables.params, **variables.model_state}
+    leaves = jax.tree_util.tree_leaves_with_path(collections)
+    return {"/".join(key.key for key in path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def _spread(statistics: Any) -> Any:

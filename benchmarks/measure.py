@@ -11,7 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def environment(packages: tuple[str, ...]) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "device": jax.devices()[0].device_kind,
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in packages},
+        "packages": {name: _version(name) for name in packages},
         "load_1min": load,
     }
 
@@ -188,6 +188,13 @@ def report(
         path.parent.mkdir(parents=True, exist_ok=True)
         numbers = {"title": title, "environment": machine, "rows": table_rows, **(extra or {})}
         path.write_text(json.dumps(numbers, indent=1))
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # Such as this package itself, used where it lies.
+        return "not installed"
 
 
 def _cpu_name() -> str:

@@ -102,6 +102,7 @@ def _meta(dataset: dj.Dataset) -> dict[str, Any]:
         "split": dataset.split,
         "normalization": dataset.normalization,
         "id_source": dataset.id_source,
+        "encoding": dataset.encoding,
         "channels": dataset.image_shape[-1],
         "fingerprint": dataset.fingerprint,
     }

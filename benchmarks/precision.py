@@ -26,6 +26,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 import diet_jax as dj
+from diet_jax.data.dataset import first_examples
 
 Loss = Callable[[Any, Any], Any]
 
@@ -61,6 +62,11 @@ class Case:
     rows: int
     """Examples that are compared, the first ones."""
     weight_decay: float = 0.0
+    dataset: str = "digits"
+    examples: int | None = None
+    """That it is trained on, the first ones; all if None."""
+    width: int | None = None
+    """Of a ResNet; None takes the paper's."""
 
 
 CASES = (
@@ -68,7 +74,7 @@ CASES = (
     Case("small_cnn", 60, 0.05, 1024),
     Case("transformer", 80, 0.02, 1024),
 )
-RESNET = Case("resnet18", 24, 0.05, 256, weight_decay=5e-4)
+RESNET = Case("resnet18", 24, 0.05, 256, weight_decay=5e-4, dataset="cifar10", examples=800)
 
 
 @dataclass(frozen=True)
@@ -91,19 +97,15 @@ def own_cross_entropy(logits: Any, label: Any) -> Any:
     return dj.cross_entropy(logits[None], label[None])[0]
 
 
-def train(case: Case, options: Options) -> tuple[Any, Any, Any, Any]:
+def train(case: Case, data_dir: str | None = None) -> tuple[Any, Any, Any, Any]:
     """Returns a trained network's module and variables, and normalised images and labels."""
-    if case.name == "resnet18":
-        full = dj.load_dataset("cifar10", data_dir=options.resnet18_data_dir).train
-        first = [np.flatnonzero(full.labels == label)[:80] for label in range(full.num_classes)]
-        rows = np.sort(np.concatenate(first))
-        data = dj.Dataset.from_arrays(full.images[rows], full.labels[rows], normalization=full.normalization)
-    else:
-        data = dj.load_dataset("digits").train
+    data = dj.load_dataset(case.dataset, data_dir=data_dir).train
+    data = data if case.examples is None else first_examples(data, case.examples)
+    width: Any = {} if case.width is None else {"width": case.width}
     model: Any = (
         dj.from_linen(Transformer())
         if case.name == "transformer"
-        else dj.create_model(case.name, num_classes=10)
+        else dj.create_model(case.name, num_classes=10, **width)
     )
     config = dj.TrainConfig(
         epochs=case.epochs,
@@ -187,7 +189,7 @@ def compare(case: Case, network: tuple[Any, Any, Any, Any]) -> list[dict[str, An
 
 def main(options: Options) -> None:
     cases = [*CASES, RESNET] if options.resnet18_data_dir else list(CASES)
-    networks = [train(case, options) for case in cases]
+    networks = [train(case, options.resnet18_data_dir if case is RESNET else None) for case in cases]
     # The training above is in float32; from here on arrays keep the dtype that they are given.
     jax.config.update("jax_enable_x64", True)
     rows = [row for case, network in zip(cases, networks, strict=True) for row in compare(case, network)]

@@ -4,6 +4,7 @@ Two frameworks in one process would share its threads and its memory. In two pro
 ever at work they have the same cores, and can still take turns within every round.
 """
 
+import importlib
 import multiprocessing
 import time
 import traceback
@@ -64,6 +65,11 @@ class Remote:
         if failed:
             raise RuntimeError(f"{name!r} failed in its process:\n{answer}")
         return answer
+
+
+def built_by(module: str, *args: Any) -> Functions:
+    """The functions that `build` of a module makes, which only the child imports: a `build` for `Remote`."""
+    return importlib.import_module(module).build(*args)
 
 
 def _serve(pipe: Connection, build: Callable[..., Functions], args: tuple[Any, ...]) -> None:

@@ -33,13 +33,16 @@ SETS: dict[str, tuple[str, ...]] = {
     "forms": ("forms.py", "--figure", "forms.png", "--table", "forms.md"),
     "cost": ("cost.py", "--figure", "cost.png"),
     "precision": ("precision.py",),
+    "rounding": ("rounding.py",),
+    "counts": ("counts.py",),
+    "counts_training": ("counts_training.py",),
     "bfloat16": ("bfloat16.py",),
     "growth": ("growth.py", "--figure", "growth.png", "--table", "growth.md"),
     "ntk": ("ntk.py",),
     "noise_detection": ("noise_detection.py",),
 }
 # What does not measure time.
-WITHOUT_ROUNDS = {"precision", "noise_detection", "growth"}
+WITHOUT_ROUNDS = {"precision", "rounding", "counts", "counts_training", "noise_detection", "growth"}
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,61 @@
-"""One gradient of a training step in PyTorch; imported in a process without JAX."""
+"""Training steps in PyTorch, as they are usually written for speed; imported in a process without JAX."""
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any
 
-TIMED = ("PyTorch", "PyTorch, channels last")
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch_ghost import wait
+from torch_network import ResNet18
 
 
-def build(batch_size: int, width: int) -> dict[str, Callable[[], None]]:
-    """Returns the gradient of resnet18's loss in train mode, in each memory layout, by name of `TIMED`.
+def build(
+    trainings: Mapping[str, tuple[int, bool, bool]], width: int, side: int, steps: int, device: str
+) -> dict[str, Callable[[], Any]]:
+    """Returns for each training a function that does some steps of the paper's SGD and waits for them.
+
+    Weights and images have channels last. Every step sees the same normalised images, which are there before;
+    nothing is drawn or augmented.
 
     Args:
-        batch_size: random 32x32x3 images.
-        width: filters of the first stage.
+        trainings: by name: the batch size; whether it computes in bfloat16 (autocast), else in float32 whose
+            products round their factors (TF32); whether through `torch.compile`.
+        width: filters of the first stage of ResNet18.
+        side: of the images.
+        steps: of a call.
+        device: "cuda" or "cpu".
     """
-    import torch
-    import torch.nn.functional as F
-    from torch_network import ResNet18
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch.set_num_threads(cores or 1)
+    @cache
+    def step_of(name: str) -> Callable[[], None]:
+        batch_size, bfloat16, compiled = trainings[name]
+        net = ResNet18(width).to(device, memory_format=torch.channels_last).train()
+        optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+        images = torch.randn(batch_size, 3, side, side, device=device)
+        images = images.contiguous(memory_format=torch.channels_last)
+        labels = torch.arange(batch_size, device=device) % 10
 
-    def gradient(layout: torch.memory_format) -> Callable[[], None]:
-        net = ResNet18(width).to(memory_format=layout).train()
-        x = torch.randn(batch_size, 3, 32, 32).to(memory_format=layout)
-        y = torch.arange(batch_size) % 10
+        def loss_of(images: Tensor, labels: Tensor) -> Tensor:
+            with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+                return F.cross_entropy(net(images), labels)
 
-        def call() -> None:
-            torch.autograd.grad(F.cross_entropy(net(x), y), list(net.parameters()))
+        loss = torch.compile(loss_of) if compiled else loss_of
 
-        return call
+        def step() -> None:
+            optimizer.zero_grad(set_to_none=True)
+            loss(images, labels).backward()
+            optimizer.step()
 
-    layouts = (torch.contiguous_format, torch.channels_last)
-    return dict(zip(TIMED, map(gradient, layouts), strict=True))
+        return step
+
+    def train(name: str) -> None:
+        step = step_of(name)
+        for _ in range(steps):
+            step()
+        wait()
+
+    return {name: partial(train, name) for name in trainings}

@@ -1,7 +1,10 @@
 """What is trained in the benchmarks: digits, and synthetic images of MNIST's and CIFAR-10's size."""
 
+import math
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 import diet_jax as dj
@@ -58,3 +61,33 @@ def synthetic(shape: tuple[int, int, int], num_train: int, num_test: int) -> tup
 
     train = split(num_train, "train", None)
     return train, split(num_test, "test", train.normalization)
+
+
+def step_flops(work: Workload) -> int:
+    """Returns the floating-point operations of one training step as they are usually counted.
+
+    Three times those of the forward pass's convolutions and matrix products, two for each multiply-add,
+    padding included: the gradient takes as many again for the inputs and for the weights of each.
+    """
+    # However it is computed: remade patches count nothing.
+    model = work.model
+    if hasattr(model.module, "convolution"):
+        model = dj.from_linen(model.module.clone(convolution="lax"))
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), work.train.image_shape))
+    images = jax.ShapeDtypeStruct((work.config.batch_size, *work.train.image_shape), jnp.float32)
+    return 3 * _flops_of_products(jax.make_jaxpr(model.predict)(variables, images))
+
+
+def _flops_of_products(closed: Any) -> int:
+    total = 0
+    for equation in closed.jaxpr.eqns:
+        lhs, rhs = (variable.aval.shape for variable in [*equation.invars, *equation.invars][:2])
+        result = equation.outvars[0].aval.size
+        numbers = equation.params.get("dimension_numbers")
+        if equation.primitive.name == "conv_general_dilated":
+            total += 2 * result * math.prod(rhs) // rhs[numbers.rhs_spec[0]]
+        elif equation.primitive.name == "dot_general":
+            total += 2 * result * math.prod(lhs[axis] for axis in numbers[0][0])
+        inner = (value for value in equation.params.values() if hasattr(value, "jaxpr"))
+        total += sum(map(_flops_of_products, inner))
+    return total

@@ -25,5 +25,8 @@ def quick_to_compile() -> str:
 for name in [name for name in os.environ if name.startswith(("JAX_", "DIET_JAX_CACHE", "TFDS_DATA_DIR"))]:
     if not name.startswith(("JAX_PLATFORMS", "JAX_COMPILATION_CACHE_", "JAX_PERSISTENT_CACHE_")):
         del os.environ[name]
+# The command would keep the tests' programs for itself, and change this process. Its own tests switch it on.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", quick_to_compile())

@@ -41,6 +41,14 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.stem not in LONG)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def not_the_users_cache(tmp_path_factory):
+    """Fixtures that many tests share begin before `own_cache`, and leave the user's folder alone too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIET_JAX_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
     """Each test writes decoded datasets to a folder of its own, made when something is written."""

@@ -4,6 +4,7 @@ import functools
 import importlib
 import importlib.util
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -26,15 +27,20 @@ SCRIPTS = sorted(
 
 sys.path.insert(0, str(BENCHMARKS))
 
+import calibration  # noqa: E402
 import convolution  # noqa: E402
 import cost  # noqa: E402
+import counts  # noqa: E402
+import counts_training  # noqa: E402
 import el2n  # noqa: E402
 import ensemble  # noqa: E402
+import forms  # noqa: E402
 import grand  # noqa: E402
 import measure  # noqa: E402
 import pack  # noqa: E402
 import programs  # noqa: E402
 import remote  # noqa: E402
+import rounding  # noqa: E402
 import run_all  # noqa: E402
 import torch_peers  # noqa: E402
 import train_step  # noqa: E402
@@ -221,13 +227,15 @@ def test_ensembles_are_timed_against_the_loop_and_one_seed(tmp_path, monkeypatch
         assert loop["gain"] == pytest.approx(2 * one["later_calls_s"][0] / loop["later_calls_s"][0])
 
 
-def test_operations_of_a_step_are_counted_as_written():
+def test_operations_of_a_step_are_counted_as_usual():
     options = {"steps": 1, "batch_size": 16, "widths": [64]}
     dense = ensemble.step_flops(workloads.workload("mlp, digits", **options))
-    # Forward and weight gradient of 64 -> 64 -> 10, and the input gradient of the second layer.
-    assert dense == pytest.approx(2 * 16 * (2 * 64 * 64 + 3 * 64 * 10), rel=0.05)
-    forms = [workloads.workload("cnn, 28x28", **options, convolution=form) for form in ("lax", "matmul")]
-    assert len({ensemble.step_flops(work) for work in forms}) == 1
+    # 64 -> 64 -> 10: forward, to the inputs, to the weights.
+    assert dense == 3 * 2 * 16 * (64 * 64 + 64 * 10)
+    works = [workloads.workload("cnn, 28x28", **options, convolution=form) for form in ("lax", "matmul")]
+    # 3x3 convolutions 28x28x1 -> 28x28x64 -> 14x14x64, then 64 -> 10.
+    layers = 28 * 28 * 9 * 64 + 14 * 14 * 9 * 64 * 64 + 64 * 10
+    assert [ensemble.step_flops(work) for work in works] == [3 * 2 * 16 * layers] * 2
 
 
 def test_convolutions_are_timed_in_all_forms(tmp_path):
@@ -237,6 +245,149 @@ def test_convolutions_are_timed_in_all_forms(tmp_path):
     table = numbers(path)
     assert [row["variant"] for row in table] == ["lax", "matmul", "cpu"] * 2
     assert table[0]["median_s"] == pytest.approx(table[0]["later_calls_s"][0] / convolution.LOOP)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_form_of_every_layer_is_timed(dtype, tmp_path, monkeypatch, capsys):
+    layers = {forms.Layer(4, 2, 3, 3, 1): 2, forms.Layer(4, 2, 3, 1, 2): 1}
+    monkeypatch.setattr(forms, "layers_of", lambda network: layers)
+    paths = {kind: tmp_path / f"forms.{kind}" for kind in ("json", "table", "figure")}
+    paths["figure"] = tmp_path / "forms.png"
+    forms.main(forms.Options(dtype=dtype, batch_size=2, rounds=1, **paths))
+    table = numbers(paths["json"])
+    names = {row["variant"] for row in table if row["what"] == "3×3, 2 → 3, 4×4"}
+    own = {"offset", "pixel", "patch gram", "patch product", "split product"}
+    assert names == own | {forms.FLOOR, forms.VMAP}
+    assert sum(row["chosen"] for row in table) == len(layers)
+    assert table[-1]["counts"].keys() == set(calibration.COUNTS)
+    assert "Fitted to these times: Costs(" in capsys.readouterr().out
+    assert "split product" in paths["table"].read_text()
+    assert paths["figure"].stat().st_size > 10_000
+
+
+COMPILED = """
+%fused_dot (p: f32[8,4,2], q: f32[8,4,3]) -> f32[8,2,3] {
+  %p = f32[8,4,2]{2,1,0} parameter(0)
+  %q = f32[8,4,3]{2,1,0} parameter(1), metadata={op_name="second"}
+  ROOT %dot.7 = f32[8,2,3]{2,1,0} dot(%p, %q), lhs_batch_dims={0}
+}
+
+%fused_dot.1 (r: f32[8,4,2], s: f32[8,4,3]) -> f32[8,2,3] {
+  %r = f32[8,4,2]{2,1,0} parameter(0)
+  %s = f32[8,4,3]{2,1,0} parameter(1)
+  ROOT %dot.9 = f32[8,2,3]{2,1,0} dot(%r, %s), lhs_batch_dims={0}
+}
+
+ENTRY %main (a: f32[8,4,2], b: f32[8,4,3]) -> bf16[2] {
+  %a = f32[8,4,2]{2,1,0} parameter(0)
+  %b = f32[8,4,3]{2,1,0} parameter(1)
+  %one = f32[8,2,3]{2,1,0} fusion(%a, %b), kind=kCustom, calls=%fused_dot, metadata={op_name="x"}
+  %two = f32[8,2,3]{2,1,0} fusion(%a, %b), kind=kCustom, calls=%fused_dot.1
+  %cudnn-conv.1 = (f32[4]{0}, u8[0]{0}) custom-call(%one, %two), custom_call_target="__cudnn$convForward"
+  %get-tuple-element = f32[4]{0} get-tuple-element(%cudnn-conv.1), index=0
+  ROOT %copy = bf16[2]{0} copy(%get-tuple-element)
+}
+"""
+
+
+def test_kernels_bytes_and_kinds_of_a_compiled_program():
+    """Two equal products under other names are one kind."""
+    found = counts.counted(COMPILED)
+    assert (found["kernels"], found["convolutions"], found["matrix products"]) == (4, 1, 1)
+    product = 4 * 8 * (4 * 2 + 4 * 3 + 2 * 3)
+    assert found["bytes"] == 2 * product + (16 + 2 * 4 * 48) + (4 + 16)
+
+
+def test_the_step_in_a_compiled_loop_is_counted(tmp_path, monkeypatch, capsys):
+    """The longest loop's body, once: not the call around it, nor a shorter loop."""
+    loop = COMPILED.replace("ENTRY %", "%body.").replace("feature_group_count=1", "feature_group_count=2")
+    around = """
+%cond (p: s32[]) -> pred[] {
+  ROOT %less = pred[] constant(true)
+}
+
+%short (p: s32[]) -> s32[] {
+  ROOT %p = s32[] parameter(0)
+}
+
+ENTRY %main (x: f32[2]) -> f32[2] {
+  %x = f32[2] parameter(0)
+  %a = f32[2] while(%x), condition=%cond, body=%short
+  %b = f32[2] copy(%a)
+  ROOT %w = f32[2] while(%b), condition=%cond, body=%BODY
+}
+"""
+    name = re.search(r"^%(body\.[\w.-]+) \(", loop, re.M)[1]
+    text = loop + around.replace("BODY", name)
+    alone, found = counts.counted(COMPILED), counts_training.counted(text)
+    assert found["kernels"] == alone["kernels"]
+    assert found["gb"] == pytest.approx(1e-9 * alone["bytes"])
+    calls = sum(found[what] for what in counts_training.CALLS)
+    assert calls == COMPILED.count('custom_call_target="__cudnn$conv')
+    options = counts_training.Options(table=tmp_path / "table.md")
+    row = {"program": "one", **found, "temporary_mib": 3.0, "compile_s": 2.0}
+    assert counts_training.table(options, [row])[-1].startswith(f"| one | {found['kernels']} | ")
+    monkeypatch.setattr(counts_training, "find_spec", lambda name: None)
+    counts_training.main(options)
+    assert "jax-cuda12-plugin is not installed" in capsys.readouterr().out
+    assert not options.table.exists()
+
+
+def test_layers_are_counted_for_both_backends(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(counts, "find_spec", lambda name: None)
+    path = tmp_path / "counts.json"
+    counts.main(counts.Options("resnet18", batch_size=2, json=path))
+    assert "Programs are left out" in capsys.readouterr().out
+    rows = json.loads(path.read_text())["layers"]
+    assert sum(row["layers"] for row in rows) == 20
+    second = next(row for row in rows if row["layer"] == "3×3, 64 → 64, 32×32")
+    images, kernel = 2 * 1024 * 64, 9 * 64 * 64
+    assert second["gradient"] == {"multiply_adds": 1024 * 2 * kernel, "bytes": 4 * (2 * images + kernel)}
+    assert (second["cpu"]["form"], second["gpu"]["form"]) == ("offset", "split product")
+
+
+def test_costs_are_fitted_to_times():
+    """Times that are made of known ones give them back; a column that costs nothing stays at 0."""
+    rng = np.random.default_rng(0)
+    true = {"multiply_adds": 2e-14, "elements": 3e-12, "shifted": 0.0, "products": 4e-6}
+    table = [{"median_s": 1.0}]  # A way that is no form.
+    for _ in range(30):
+        numbers = 10 ** rng.uniform(0, 3, 4) * (1e8, 1e6, 1e6, 1)
+        row = dict(zip(true, numbers.tolist(), strict=True))
+        table.append({"median_s": sum(true[name] * row[name] for name in true), "counts": row})
+    seconds, off = calibration.calibrated(table)
+    assert seconds == pytest.approx(true, rel=1e-6, abs=1e-18)
+    assert off == pytest.approx(1)
+    said = calibration.calibration([*table, {"examples": 100}])
+    assert "Costs(element=150.0, shifted=0.0, product=2000000.0)" in said
+
+
+def test_errors_and_ranks_of_rounded_scores():
+    exact = np.arange(1.0, 101)
+    found = exact * 1.01
+    found[[0, 1]] = found[[1, 0]]  # The two easiest change places.
+    row = rounding.compared(found, exact)
+    assert row["median"] == pytest.approx(0.01)
+    assert row["largest"] == row["largest_lowest"] == pytest.approx(1.02)
+    assert row["ranks_lowest"] == pytest.approx(1 - 6 * 2 / (10 * 99))
+    assert row["ranks"] == pytest.approx(1 - 6 * 2 / (100 * 9999))
+    assert row["changed"] == 0
+    assert rounding.compared(-exact, exact)["changed"] == 1
+
+
+def test_products_take_rounded_factors_by_their_precision():
+    """1 + 2**-9 needs nine bits: with eight it is 1."""
+    x = jnp.full((2, 2), 1 + 2**-9, jnp.float32)
+
+    def fn(x):
+        product = functools.partial(jax.lax.dot, x, x)
+        return product(), jax.jit(lambda: product(precision="highest"))(), x + x
+
+    plain, highest, added = jax.jit(rounding.rounded(fn, 8, None))(x)
+    np.testing.assert_array_equal(plain, jnp.full((2, 2), 2.0))
+    np.testing.assert_array_equal(highest, x @ x)
+    np.testing.assert_array_equal(added, 2 * x)
+    np.testing.assert_array_equal(jax.jit(rounding.rounded(fn, None, 8))(x)[1], jnp.full((2, 2), 2.0))
 
 
 def test_cost_draws_its_figure():
@@ -259,6 +410,14 @@ def test_functions_in_another_process():
         with pytest.raises(RuntimeError, match="invalid literal"):
             child.result("broken")
         assert child.result("clock") > 0
+
+
+def test_a_module_that_only_the_other_process_imports(tmp_path, monkeypatch):
+    (tmp_path / "only_there.py").write_text("def build(x):\n    return {'twice': lambda: 2 * x}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with remote.Remote(remote.built_by, "only_there", 4) as child:
+        assert child.result("twice") == 8
+    assert "only_there" not in sys.modules
 
 
 def test_without_pytorch_its_comparison_is_skipped(capsys, monkeypatch):
@@ -285,6 +444,21 @@ def test_pytorchs_norms_are_ours():
         torch.set_default_dtype(torch.float32)
     for name in (jax_ways.GRAND, jax_ways.VMAP):
         assert np.median(np.abs(ours[name]() / exact - 1)) < 1e-5
+
+
+def test_a_training_in_pytorch_does_its_steps():
+    torch = pytest.importorskip("torch")
+    import torch_training
+
+    trainings = {"float32": (4, False, False), "bfloat16": (4, True, False)}
+    fns = torch_training.build(trainings, 2, 8, 3, "cpu")
+    counted = []
+    step = torch.optim.SGD.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.SGD, "step", lambda *args: counted.append(step(*args)))
+        for fn in fns.values():
+            fn()
+    assert len(counted) == 6
 
 
 @pytest.mark.parametrize("way", ["direct", "gram", "offset", "grouped"])
@@ -321,7 +495,15 @@ def test_a_packed_folder_is_the_same_dataset(tmp_path, pixels):
     pack.pack(name, path, pixels=pixels)
     for packed, split in zip(pack.load_packed(path), splits, strict=True):
         assert packed.fingerprint == split.fingerprint
-        for field in ("name", "split", "class_names", "normalization", "id_source", "num_classes"):
+        for field in (
+            "name",
+            "split",
+            "class_names",
+            "normalization",
+            "id_source",
+            "encoding",
+            "num_classes",
+        ):
             assert getattr(packed, field) == getattr(split, field)
     with np.load(path) as stored:
         assert ("train_pixels" in stored) == pixels

@@ -1,7 +1,6 @@
 """The Python blocks of the pages in docs/ run one after the other and print what the page says."""
 
 import contextlib
-import importlib.util
 import io
 import re
 import subprocess
@@ -36,16 +35,6 @@ def words(text: str) -> list[str]:
 
 def numbers(text: str) -> list[float]:
     return [float(number.replace(",", "")) for number in NUMBER.findall(text)]
-
-
-def test_the_ledger_is_that_of_the_results():
-    spec = importlib.util.spec_from_file_location("ledger", DOCS / "ledger.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    results = module.read_results()
-    assert (DOCS / "reproduction.md").read_text(encoding="utf-8") == module.ledger(results)
-    for result in results:
-        assert (DOCS / "results" / "paper" / f"{result['figure']}_{result['scale']}.png").is_file()
 
 
 def test_the_lists_are_those_of_the_registries():

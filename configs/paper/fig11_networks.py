@@ -10,7 +10,14 @@ from diet_jax.experiments.config import ModelConfig
 from diet_jax.experiments.reproduction.accuracy import AccuracyByNetwork
 from diet_jax.experiments.reproduction.figure import PaperFigure
 from diet_jax.experiments.reproduction.outcome import Published, points
-from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, CIFAR10_RESNET50, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.recipes import (
+    CIFAR10_RESNET18,
+    CIFAR10_RESNET50,
+    DIGITS,
+    FASHION_MLP,
+    MEDIUM_EPOCHS,
+    shortened,
+)
 from diet_jax.experiments.reproduction.task import ScoreAt
 
 WIDER = dataclasses.replace(FASHION_MLP, model=ModelConfig("mlp", widths=(256,)))
@@ -32,6 +39,12 @@ CONFIG = PaperFigure(
         scores=(ScoreAt("forgetting", 8), ScoreAt("el2n", 2)),
         score_seeds=4,
         retrain_seeds=3,
+    ),
+    medium=AccuracyByNetwork(
+        (shortened(CIFAR10_RESNET18), shortened(CIFAR10_RESNET50)),
+        fractions=(0.7, 0.5, 0.3),
+        scores=(ScoreAt("forgetting", MEDIUM_EPOCHS), ScoreAt("el2n", 10)),
+        retrain_seeds=2,
     ),
     paper=AccuracyByNetwork(
         (CIFAR10_RESNET18, CIFAR10_RESNET50),

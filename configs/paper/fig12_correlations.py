@@ -7,7 +7,13 @@ networks.
 
 from diet_jax.experiments.reproduction.figure import PaperFigure
 from diet_jax.experiments.reproduction.rankings import Correlations
-from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.recipes import (
+    CIFAR10_RESNET18,
+    DIGITS,
+    FASHION_MLP,
+    MEDIUM_EPOCHS,
+    shortened,
+)
 from diet_jax.experiments.reproduction.task import ScoreAt
 
 
@@ -39,5 +45,6 @@ LABELS = tuple(at.label for at in scores(20, 200))
 CONFIG = PaperFigure(
     smoke=Correlations(DIGITS, scores(2, 8), 2, PUBLISHED, LABELS, ABOUT),
     small=Correlations(FASHION_MLP, scores(2, 8), 4, PUBLISHED, LABELS, ABOUT),
+    medium=Correlations(shortened(CIFAR10_RESNET18), scores(10, MEDIUM_EPOCHS), 10, PUBLISHED, LABELS, ABOUT),
     paper=Correlations(CIFAR10_RESNET18, scores(20, 200), 10, PUBLISHED, LABELS, ABOUT),
 )

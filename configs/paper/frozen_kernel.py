@@ -6,7 +6,7 @@ error.
 """
 
 from diet_jax.experiments.reproduction.figure import PaperFigure
-from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP, shortened
 from diet_jax.experiments.reproduction.regression import FrozenKernel
 
 CONFIG = PaperFigure(
@@ -14,5 +14,8 @@ CONFIG = PaperFigure(
         DIGITS, epochs=(0, 2), num_train=60, num_test=100, linear_epochs=1, seeds=1, claim_epoch=2
     ),
     small=FrozenKernel(FASHION_MLP, epochs=(0, 1, 2, 4, 8), num_train=300, linear_epochs=2),
+    medium=FrozenKernel(
+        shortened(CIFAR10_RESNET18), epochs=(0, 1, 2, 4, 8), num_train=1000, linear_epochs=20
+    ),
     paper=FrozenKernel(CIFAR10_RESNET18, epochs=(0, 1, 2, 4, 8, 20), num_train=1000, linear_epochs=100),
 )

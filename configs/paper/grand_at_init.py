@@ -7,10 +7,13 @@ Published: keep 0.5 by GraNd at initialisation .951 (version 1), .922 (Kirsch, a
 
 from diet_jax.experiments.reproduction.at_init import GrandAtInit
 from diet_jax.experiments.reproduction.figure import PaperFigure
-from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP, shortened
 
 CONFIG = PaperFigure(
     smoke=GrandAtInit(DIGITS, fractions=(0.5, 0.3), el2n_epoch=2, score_seeds=2, retrain_seeds=2),
     small=GrandAtInit(FASHION_MLP, fractions=(0.7, 0.5, 0.3), el2n_epoch=2, score_seeds=4, retrain_seeds=3),
+    medium=GrandAtInit(
+        shortened(CIFAR10_RESNET18), fractions=(0.9, 0.7, 0.5, 0.4), el2n_epoch=10, retrain_seeds=2
+    ),
     paper=GrandAtInit(CIFAR10_RESNET18, fractions=(0.9, 0.7, 0.5, 0.4), el2n_epoch=20),
 )

@@ -7,7 +7,13 @@ example, by the dataset's ids. The paper found no correlation (CIFAR-100, ResNet
 
 from diet_jax.experiments.reproduction.figure import PaperFigure
 from diet_jax.experiments.reproduction.rankings import Memorisation
-from diet_jax.experiments.reproduction.recipes import CIFAR100_RESNET50, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.recipes import (
+    CIFAR100_RESNET50,
+    DIGITS,
+    FASHION_MLP,
+    MEDIUM_EPOCHS,
+    shortened,
+)
 from diet_jax.experiments.reproduction.task import ScoreAt
 
 
@@ -19,5 +25,6 @@ def scores(epoch: float, last: float) -> tuple[ScoreAt, ...]:
 CONFIG = PaperFigure(
     smoke=Memorisation(DIGITS, scores(2, 8), score_seeds=2),
     small=Memorisation(FASHION_MLP, scores(2, 8), score_seeds=4),
+    medium=Memorisation(shortened(CIFAR100_RESNET50), scores(10, MEDIUM_EPOCHS)),
     paper=Memorisation(CIFAR100_RESNET50, scores(20, 200)),
 )

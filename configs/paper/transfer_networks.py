@@ -8,7 +8,13 @@ import dataclasses
 
 from diet_jax.experiments.config import ModelConfig
 from diet_jax.experiments.reproduction.figure import PaperFigure
-from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, CIFAR10_RESNET50, DIGITS, FASHION_CNN
+from diet_jax.experiments.reproduction.recipes import (
+    CIFAR10_RESNET18,
+    CIFAR10_RESNET50,
+    DIGITS,
+    FASHION_CNN,
+    shortened,
+)
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 from diet_jax.experiments.reproduction.transfer import Transfer
 
@@ -17,6 +23,12 @@ def with_model(task: Task, name: str, widths: tuple[int, ...] | None = None) -> 
     """The same data and recipe with another network."""
     return dataclasses.replace(task, model=ModelConfig(name, widths=widths))
 
+
+PAPER = (
+    ("resnet18", CIFAR10_RESNET18),
+    ("resnet50", CIFAR10_RESNET50),
+    ("vgg16", with_model(CIFAR10_RESNET18, "vgg16")),
+)
 
 CONFIG = PaperFigure(
     smoke=Transfer(
@@ -37,12 +49,14 @@ CONFIG = PaperFigure(
         score_seeds=4,
         retrain_seeds=2,
     ),
+    medium=Transfer(
+        tuple((name, shortened(task)) for name, task in PAPER),
+        ScoreAt("el2n", 10),
+        fraction=0.5,
+        retrain_seeds=2,
+    ),
     paper=Transfer(
-        (
-            ("resnet18", CIFAR10_RESNET18),
-            ("resnet50", CIFAR10_RESNET50),
-            ("vgg16", with_model(CIFAR10_RESNET18, "vgg16")),
-        ),
+        PAPER,
         ScoreAt("el2n", 20),
         fraction=0.5,
     ),

@@ -7,7 +7,7 @@ The paper's grid is not known; this is ours.
 import dataclasses
 
 from diet_jax.experiments.reproduction.figure import PaperFigure
-from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP
+from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, DIGITS, FASHION_MLP, shortened
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 from diet_jax.experiments.reproduction.transfer import Transfer
 
@@ -32,6 +32,12 @@ CONFIG = PaperFigure(
         ScoreAt("el2n", 2),
         fraction=0.4,
         score_seeds=2,
+        retrain_seeds=2,
+    ),
+    medium=Transfer(
+        grid(shortened(CIFAR10_RESNET18), (0.1, 0.02), (5e-4, 1e-4)),
+        ScoreAt("el2n", 10),
+        fraction=0.5,
         retrain_seeds=2,
     ),
     paper=Transfer(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ class Result:
         steps: optimiser updates of each network.
         accuracy: float64 `[s]`, final test accuracy of each seed.
         class_accuracy: float64 `[s c]`, the same for each class.
+        seeds: int `[s]`, which seeds they are.
     """
 
     kept_by: str
@@ -32,22 +34,40 @@ class Result:
     steps: int
     accuracy: np.ndarray
     class_accuracy: np.ndarray
+    seeds: np.ndarray
 
     @classmethod
     def from_predictions(
-        cls, kept_by: str, fraction: float, num_kept: int, steps: int, predicted: Any, labels: Any
+        cls,
+        kept_by: str,
+        fraction: float,
+        num_kept: int,
+        steps: int,
+        predicted: Any,
+        labels: Any,
+        *,
+        seeds: Sequence[int] | None = None,
     ) -> "Result":
-        """Judges predicted classes int `[s m]` by labels int `[m]`."""
+        """Judges predicted classes int `[s m]` by labels int `[m]`; by default of the first `s` seeds."""
         correct = np.asarray(predicted) == np.asarray(labels)[None]
         classes = [correct[:, labels == c].mean(axis=1) for c in range(int(np.max(labels)) + 1)]
-        return cls(kept_by, fraction, num_kept, steps, correct.mean(axis=1), np.stack(classes, axis=1))
+        numbers = np.arange(len(correct)) if seeds is None else np.asarray(seeds)
+        return cls(
+            kept_by, fraction, num_kept, steps, correct.mean(axis=1), np.stack(classes, axis=1), numbers
+        )
+
+    def minus(self, other: "Result") -> Comparison | None:
+        """Compares with another result by the seeds that both have; None without any."""
+        _, mine, theirs = np.intersect1d(self.seeds, other.seeds, return_indices=True)
+        return Comparison.of(self.accuracy[mine], other.accuracy[theirs]) if len(mine) else None
 
 
-def to_rows(results: list[Result]) -> list[dict[str, Any]]:
+def to_rows(results: list[Result], *, of_seeds: int | None = None) -> list[dict[str, Any]]:
     """Turns results into table rows: numbers, not text; None where there is nothing to compare with.
 
     Args:
         results: one of them kept everything; those kept at random are matched by fraction.
+        of_seeds: how many seeds each should have, where some are not finished.
 
     Returns:
         A dict per result, in the same order.
@@ -63,14 +83,13 @@ def to_rows(results: list[Result]) -> list[dict[str, Any]]:
             "examples": result.num_kept,
             "steps": result.steps,
             "seeds": len(result.accuracy),
+            **({} if of_seeds is None else {"of_seeds": of_seeds}),
             "accuracy": accuracy.mean,
             "accuracy_p16": accuracy.low,
             "accuracy_p84": accuracy.high,
         }
         for name, other in (("everything", full), ("random", random.get(result.fraction))):
-            gain = None
-            if other is not None and other is not result:
-                gain = Comparison.of(result.accuracy, other.accuracy)
+            gain = None if other is None or other is result else result.minus(other)
             row |= {f"minus_{name}": gain and gain.mean, f"minus_{name}_error": gain and gain.error}
         rows.append({**row, "worst_class_accuracy": float(result.class_accuracy.mean(axis=0).min())})
     return rows
@@ -88,8 +107,13 @@ def to_csv(rows: list[dict[str, Any]]) -> str:
 HEADINGS = ("kept by", "keep", "examples", "accuracy", "16–84 %", "− everything", "− random", "worst class")
 
 
+def headings(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Returns `HEADINGS`, and one for the finished seeds where some are not finished."""
+    return HEADINGS + ("seeds",) * ("of_seeds" in rows[0])
+
+
 def to_cells(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Writes rows as text for reading, in the order of `HEADINGS`; accuracies in per cent."""
+    """Writes rows as text for reading, in the order of `headings`; accuracies in per cent."""
     return [
         (
             row["kept_by"],
@@ -100,6 +124,7 @@ def to_cells(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
             _difference(row, "minus_everything"),
             _difference(row, "minus_random"),
             f"{100 * row['worst_class_accuracy']:.2f}",
+            *((f"{row['seeds']} of {row['of_seeds']}",) if "of_seeds" in row else ()),
         )
         for row in rows
     ]
@@ -107,7 +132,8 @@ def to_cells(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 def to_markdown(rows: list[dict[str, Any]]) -> str:
     """Writes rows as a Markdown table."""
-    lines = [HEADINGS, ("---", *["---:"] * (len(HEADINGS) - 1)), *to_cells(rows)]
+    top = headings(rows)
+    lines = [top, ("---", *["---:"] * (len(top) - 1)), *to_cells(rows)]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from diet_jax.analysis.results import FULL, HEADINGS, to_cells
+from diet_jax.analysis.results import FULL, headings, to_cells
 from diet_jax.data.sources import prepare_dataset
+from diet_jax.devices.deadline import Deadline, OutOfTime
 from diet_jax.devices.processes import is_alone, is_writer, together
 from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.retraining import predict_dataset
@@ -21,13 +22,14 @@ from diet_jax.errors import InputError
 from diet_jax.experiments.choices import chosen
 from diet_jax.experiments.config import DataConfig, RunConfig
 from diet_jax.experiments.devices import config_mesh
-from diet_jax.experiments.prune import PREDICTIONS, run_prune
+from diet_jax.experiments.prune import run_prune
+from diet_jax.experiments.retraining import PREDICTIONS
 from diet_jax.experiments.run_folder import RunFolder, open_run
 from diet_jax.experiments.scoring import score_checkpoints, score_stage, shards_beside
 from diet_jax.experiments.selecting import mask_of
 from diet_jax.experiments.setup import prepare as prepare_setup
 from diet_jax.experiments.setup import save_noise
-from diet_jax.experiments.train_one import train_with_records
+from diet_jax.experiments.train_one import trained_network
 from diet_jax.files.arrays import write_atomically
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import SCORES
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 # Tables go to a file or a pipe in full.
 WIDTH_WITHOUT_TERMINAL = 120
 
+ELSEWHERE = "also from a copy of the folder elsewhere"
+
 
 def run(command: "options.Run") -> None:
     """Runs or continues the main job and prints its table, or with --plan what it would take."""
@@ -52,16 +56,21 @@ def run(command: "options.Run") -> None:
         if is_writer():
             _console().print(tables)
         return
-    folder, rows = run_prune(command.config)
+    deadline = Deadline(command.minutes)
+    folder, rows, unfinished = run_prune(command.config, deadline=deadline)
     if not is_writer():
         return
-    table = Table(title="final test accuracy, %", caption="± is the standard error of the paired difference")
-    for column, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="right" if column else "left", no_wrap=True)
-    for cells in to_cells(rows):
-        table.add_row(*cells)
-    _console().print(table)
+    title = "final test accuracy, %" + (", unfinished" if unfinished else "")
+    table = Table(title=title, caption="± is the standard error of the paired difference")
+    if rows:
+        for column, heading in enumerate(headings(rows)):
+            table.add_column(heading, justify="right" if column else "left", no_wrap=True)
+        for cells in to_cells(rows):
+            table.add_row(*cells)
+        _console().print(table)
     print(f"run folder: {folder.path}")
+    if unfinished:
+        print(f"stopped after {deadline.used()}: {unfinished}; the same command goes on, {ELSEWHERE}")
 
 
 def _console() -> Console:
@@ -165,10 +174,10 @@ def train(command: "options.Train") -> None:
     ):
         for seed in range(command.num_seeds):
             unit = f"{group}/seed_{seed:02d}"
-            state = train_with_records(setup, folder, unit, keys[seed], keep=keep, progress=progress)
             place = f"trained/{unit}.npz"
             shards = shards_beside(folder.path / place, test)
-            predicted, loss = predict_dataset(setup.model, state.variables, test, shards=shards)
+            with trained_network(setup, folder, unit, keys[seed], keep=keep, progress=progress) as state:
+                predicted, loss = predict_dataset(setup.model, state.variables, test, shards=shards)
             accuracy = float((predicted == test.labels).mean())
             facts: dict[str, Any] = {
                 "fingerprint": test.fingerprint,
@@ -229,11 +238,25 @@ def reproduce(command: "options.Reproduce") -> None:
         raise InputError(
             f"--table is for figures that compare with it, not {', '.join(figures)}; leave it out"
         )
-    with open_store(command.store, command.data_dir) as store:
-        for name, figure in figures.items():
-            result = make_figure(name, figure, command.scale, store, out, command.table)
-            _print_claims(result)
-            print(f"{out / f'{name}_{command.scale}.png'}")
+    deadline, made = Deadline(command.minutes), []
+    if deadline.comes:
+        say(f"to stop after {deadline.minutes:g} minutes; seeds train one by one: each can stop and go on")
+    with open_store(command.store, command.data_dir, deadline) as store:
+        try:
+            for name, figure in figures.items():
+                deadline.check()
+                result = make_figure(name, figure, command.scale, store, out, command.table)
+                _print_claims(result)
+                print(f"{out / f'{name}_{command.scale}.png'}")
+                made.append(name)
+        except OutOfTime as stopped:
+            for line in stopped.report:
+                print(line)
+            left = [name for name in figures if name not in made]
+            print(
+                f"stopped after {deadline.used()}: {len(made)} of {len(figures)} figures are made, left: "
+                f"{', '.join(left)}; the same command goes on, {ELSEWHERE}: {command.store}"
+            )
 
 
 def _config_file(figure: str) -> str:
@@ -241,12 +264,15 @@ def _config_file(figure: str) -> str:
 
 
 def _print_claims(result: dict[str, Any]) -> None:
+    from diet_jax.experiments.reproduction.outcome import verdict
+
     if "story" in result["facts"]:
         print(result["facts"]["story"], end="\n\n")
     table = Table(title=f"{result['title']} ({result['scale']})", title_justify="left", show_lines=True)
     for heading in ("claim", "published", "here", "holds"):
         table.add_column(heading, overflow="fold")
     for claim in result["claims"]:
-        table.add_row(claim["claim"], claim["published"], claim["ours"], claim["holds"])
+        holds = verdict(claim["holds"], claim["seeds"])
+        table.add_row(claim["claim"], claim["published"], claim["ours"], holds)
     if result["claims"]:
         _console().print(table)

@@ -13,7 +13,7 @@ from typing import Any
 import tyro
 
 from diet_jax.cli.config_file import load_config, run_file
-from diet_jax.cli.options import COMMANDS, Prepare, Reproduce, Run, Score, Select, Train
+from diet_jax.cli.options import COMMANDS, Compiling, Prepare, Reproduce, Run, Score, Select, Train
 from diet_jax.data.sources.source import SOURCES, Source, describe_sources
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import RunConfig
@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _act(command: Any) -> None:
     with _one_message():
         from diet_jax.cli import commands
+        from diet_jax.cli.compilation_cache import keep_programs
         from diet_jax.devices import processes
 
         actions: dict[type, Callable[[Any], None]] = {
@@ -67,6 +68,8 @@ def _act(command: Any) -> None:
             processes.start(command.coordinator, command.num_processes, command.process_id)
             own = ("config", "process_id")
             processes.agree({n: str(v) for n, v in vars(command).items() if n not in own}, "option")
+        if isinstance(command, Compiling):
+            keep_programs(wanted=not command.no_compilation_cache)
         actions[type(command)](command)
         processes.stop()
         sys.stdout.flush()

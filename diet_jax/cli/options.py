@@ -19,7 +19,17 @@ Scores = Annotated[tuple[str, ...], tyro.conf.arg(constructor_factory=choices_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Processes:
+class Compiling:
+    """A command that compiles programs."""
+
+    no_compilation_cache: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Compile everything anew and keep nothing. Without it compiled programs stay in the user's cache folder
+    for the next start, 1 GiB at most; DIET_JAX_CACHE chooses another folder, and JAX_COMPILATION_CACHE_DIR
+    JAX's own cache. Runs in several processes keep none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes(Compiling):
     """One run in several processes, on one machine or many."""
 
     distributed: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -33,8 +43,22 @@ class Processes:
     """With --distributed: which process this is, from 0."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """A long command in slices of some minutes each."""
+
+    minutes: float | None = None
+    """Stop after so many minutes with all that is finished on disk; the same command goes on, also where the
+    folder was copied to. What cannot be interrupted (one compiled call, one pass over data in memory) ends
+    late."""
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise InputError(f"--minutes must be a finite number above 0, got {self.minutes:g}")
+
+
 @dataclass(frozen=True)
-class Run(Processes):
+class Run(Slice, Processes):
     """Score an ensemble early in training, prune, retrain on what is kept, and compare.
 
     A config file (.py), if any, comes before the options; they change it.
@@ -48,6 +72,9 @@ class Run(Processes):
     nothing is compiled then. By default one short training step is timed here."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.plan and self.minutes is not None:
+            raise InputError(f"--minutes {self.minutes:g} with --plan, which runs nothing; leave one out")
         if self.plan_tflops is None:
             return
         if not self.plan:
@@ -126,7 +153,7 @@ class Prepare:
 
 
 @dataclass(frozen=True)
-class Reproduce:
+class Reproduce(Slice, Compiling):
     """Make a figure of the paper: train what is missing, reuse what is there, draw it.
 
     Trainings, checkpoints and scores are kept in a store that all figures share; a stopped command goes on
@@ -135,8 +162,9 @@ class Reproduce:
 
     figures: tyro.conf.Positional[tuple[str, ...]] = ()
     """Names of figures, config files (.py), or all; without any, the names are listed."""
-    scale: Literal["smoke", "small", "paper"] = "small"
-    """smoke: the digits, seconds. small: minutes on two cores. paper: the paper's own, on an accelerator."""
+    scale: Literal["smoke", "small", "medium", "paper"] = "small"
+    """smoke: the digits, seconds. small: other data and networks, minutes on two cores. medium: the paper's
+    data and network for 40 epochs, fewer networks. paper: the paper's own; both on an accelerator."""
     store: Path = Path("runs/paper")
     """Folder that the figures share."""
     out: Path | None = None

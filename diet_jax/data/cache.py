@@ -22,9 +22,9 @@ from diet_jax.data.dataset import Dataset, Normalization, Splits
 from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
 
-_FORMAT = 1
+_FORMAT = 2
 _ARRAYS = ("images", "labels", "ids")
-_FACTS = ("name", "split", "class_names", "id_source")
+_FACTS = ("name", "split", "class_names", "id_source", "encoding")
 
 
 class SourceFiles(NamedTuple):
@@ -57,7 +57,7 @@ class SourceFiles(NamedTuple):
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of decoded copies and indexes: `cache_dir`, `DIET_JAX_CACHE`, or the user's cache folder."""
+    """The folder of what can be made again: `cache_dir`, `DIET_JAX_CACHE`, or the user's cache folder."""
     folder = cache_dir or os.environ.get("DIET_JAX_CACHE")
     if folder:
         return Path(folder).expanduser().absolute()

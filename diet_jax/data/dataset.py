@@ -37,6 +37,8 @@ class Dataset:
         normalization: what `normalize` subtracts and divides by; that of the train split, for both splits.
         id_source: where the ids come from, in words.
         fingerprint: SHA-256 of images, labels and ids: two datasets with equal fingerprints are equal.
+        encoding: how the source stores the first image, such as "PNG" or "JPEG", which changes pixels; "" if
+            that is not known. The others are taken to be stored alike.
     """
 
     images: np.ndarray
@@ -49,6 +51,7 @@ class Dataset:
     normalization: Normalization
     id_source: str
     fingerprint: str
+    encoding: str = ""
     streamed: ClassVar[bool] = False
     """Whether images are decoded when they are asked for; see `load_streamed`."""
 
@@ -83,6 +86,7 @@ class Dataset:
             split=self.split,
             normalization=self.normalization,
             id_source=self.id_source,
+            encoding=self.encoding,
         )
 
     def with_labels(self, labels: np.ndarray) -> "Dataset":
@@ -106,6 +110,7 @@ class Dataset:
         split: str = "train",
         normalization: Normalization | None = None,
         id_source: str | None = None,
+        encoding: str = "",
     ) -> "Dataset":
         """Checks arrays and wraps them as a dataset.
 
@@ -119,6 +124,7 @@ class Dataset:
             split: name of the split. Give a test split the train split's `normalization`.
             normalization: by default the per-channel mean and standard deviation of `images`.
             id_source: where the ids come from; by default said from `ids`.
+            encoding: how images were stored before, such as "JPEG"; "" if that is not known.
 
         Returns:
             The dataset, rows in the given order.
@@ -168,6 +174,7 @@ class Dataset:
             normalization=normalization,
             id_source=id_source or "given with the arrays",
             fingerprint=fingerprint(images, labels, ids),
+            encoding=encoding,
         )
 
 

@@ -39,6 +39,11 @@ def header(record: Record) -> tuple[tuple[int, int], str]:
     return _opened(record, lambda image: ((image.height, image.width), image.mode))
 
 
+def encoding(record: Record) -> str:
+    """Returns Pillow's name of the format that an image is stored in, such as "PNG" or "JPEG"."""
+    return _opened(record, lambda image: image.format or "")
+
+
 def _opened(record: Record, look: Callable[[Any], Any]) -> Any:
     from PIL import Image
 

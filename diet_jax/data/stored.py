@@ -11,7 +11,7 @@ import numpy as np
 
 from diet_jax.data.cache import SourceFiles, cache_folder, cached
 from diet_jax.data.dataset import Dataset, Normalization, Splits, check_label_range
-from diet_jax.data.decode import COLOUR, GREY, decode, different_sizes
+from diet_jax.data.decode import COLOUR, GREY, decode, different_sizes, encoding
 from diet_jax.data.reader import ImageReader, Record, read_all
 from diet_jax.data.streaming.encoded import EncodedImages
 from diet_jax.data.streaming.index import Part, examine, indexed
@@ -83,6 +83,7 @@ class StoredDataset:
         for reader, (images, labels, ids, id_source) in zip(stored.readers, contents, strict=True):
             check_label_range(labels, len(stored.class_names), reader.name)
             known = made[0].normalization if made else stored.normalization
+            (first,) = reader.records(np.arange(1))
             dataset = make(
                 images=images,
                 labels=labels,
@@ -93,6 +94,7 @@ class StoredDataset:
                 split=reader.split,
                 normalization=known or measure(images),
                 id_source=id_source,
+                encoding=encoding(first),
             )
             made.append(dataset)
         return Splits(*made)

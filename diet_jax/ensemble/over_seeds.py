@@ -37,13 +37,13 @@ def over_seeds(fn: Callable[..., Any], *, how: AnyHow = "auto") -> Callable[...,
     | map | a loop over seeds on the device, in one program |
     | loop | a Python loop: `fn` is called once for each seed |
     | mesh | one program over many devices: seeds are spread over the axis "seed" of JAX's current mesh |
-    | auto | mesh if that axis has several devices; on accelerators vmap; on CPUs loop or map (measured) |
+    | auto | mesh if that axis has several devices; else as it was measured to be best |
 
-    On CPUs "auto" is loop for convolutions, else map. "mesh" needs a mesh: `with
-    jax.set_mesh(dj.make_mesh(...))`. Each device runs its seeds as "auto" would run them in one program;
-    where devices do not divide the seeds, copies of the last one fill up and are dropped. Batches of one
-    seed may be split as well, see `make_mesh`. Called outside `jit`, it compiles anew for each result of
-    `over_seeds`.
+    "auto" is map, but loop for convolutions on CPUs and vmap for functions without any on accelerators.
+    "mesh" needs a mesh: `with jax.set_mesh(dj.make_mesh(...))`. Each device runs its seeds as "auto" would
+    run them in one program; where devices do not divide the seeds, copies of the last one fill up and are
+    dropped. Batches of one seed may be split as well, see `make_mesh`. Called outside `jit`, it compiles anew
+    for each result of `over_seeds`.
 
     Args:
         fn: `fn(seeded, *shared)`; `seeded` is one seed's slice.

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int, Key
 
 from diet_jax.data.dataset import Dataset
+from diet_jax.devices.deadline import NEVER, Deadline
 from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import fetch, replicate
 from diet_jax.ensemble.over_seeds import AnyHow, count_seeds, over_seeds, resolve_how, run_seeds
@@ -132,7 +133,12 @@ def train_one_seed(
 
 
 def predict_dataset(
-    model: Model, variables: Variables, dataset: Dataset, *, shards: Path | None = None
+    model: Model,
+    variables: Variables,
+    dataset: Dataset,
+    *,
+    shards: Path | None = None,
+    deadline: Deadline = NEVER,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the predicted class int32 `[n]` and the loss float32 `[n]` of every example, in eval mode.
 
@@ -141,10 +147,14 @@ def predict_dataset(
         variables: of one network.
         dataset: any split.
         shards: folder of shard files, for datasets larger than memory; see `score_state`.
+        deadline: as of `score_state`.
     """
     if shards is None:
-        return map_dataset(prediction_function(model), variables, dataset)
-    found = score_streamed(model, variables, dataset, names=JUDGED, folder=shards, replace=True)
+        with deadline.whole(f"predicting {len(dataset)}"):
+            return map_dataset(prediction_function(model), variables, dataset)
+    found = score_streamed(
+        model, variables, dataset, names=JUDGED, folder=shards, replace=True, deadline=deadline
+    )
     return found["predicted"], found["loss"]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int, Key
 
 from diet_jax.data.dataset import Dataset
+from diet_jax.devices.deadline import NEVER, Deadline
 from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import fetch, replicate
 from diet_jax.ensemble.over_seeds import AnyHow, over_seeds, resolve_how, run_seeds
@@ -246,6 +247,7 @@ def score_state(
     batch_size: BatchSize = "auto",
     keep: Any = None,
     shards: Path | None = None,
+    deadline: Deadline = NEVER,
 ) -> dict[str, np.ndarray]:
     """Scores every example with one trained state, batch by batch.
 
@@ -258,9 +260,13 @@ def score_state(
         keep: bool `[n]`, the rows that were trained on; by default all.
         shards: folder of shard files, for datasets larger than memory: one pass for all scores, which goes on
             where it was stopped. Shards of another state of the same training are computed again.
+        deadline: nothing is begun after it; a pass that has shards stops between two of them.
 
     Returns:
         float32 `[n]` by name.
+
+    Raises:
+        OutOfTime: the deadline has come.
     """
     on_examples = tuple(score for score in scores if score.of_examples)
     found = {}
@@ -273,13 +279,15 @@ def score_state(
             folder=shards,
             batch_size=batch_size,
             replace=True,
+            deadline=deadline,
         )
     for score in scores:
         if not score.of_examples:
             found[score.name] = np.asarray(fetch(score_from_state(score, state, len(dataset), keep)))
         elif shards is None:
             fn = score.function(model)
-            found[score.name] = map_dataset(fn, state.variables, dataset, batch_size=batch_size)
+            with deadline.whole(f"scoring by {score.name}"):
+                found[score.name] = map_dataset(fn, state.variables, dataset, batch_size=batch_size)
     return {score.name: found[score.name] for score in scores}
 
 

@@ -1,5 +1,6 @@
 """Passes over a dataset that outlive their process: shards on disk, resumed at the first that is missing."""
 
+import contextlib
 import functools
 import hashlib
 import pickle
@@ -13,6 +14,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from diet_jax.data.dataset import Dataset
+from diet_jax.devices.deadline import NEVER, Deadline, OutOfTime
 from diet_jax.devices.mesh import DATA, SEED, fetch
 from diet_jax.devices.processes import from_writer, gather, is_alone, is_writer, together
 from diet_jax.devices.progress import say
@@ -39,6 +41,7 @@ def score_streamed(
     shard_size: int = SHARD_EXAMPLES,
     part: tuple[int, int] | None = None,
     replace: bool = False,
+    deadline: Deadline = NEVER,
 ) -> dict[str, np.ndarray]:
     """Scores every example in one pass over the images, and keeps what is done in shard files.
 
@@ -62,12 +65,14 @@ def score_streamed(
             alone, for processes that do not know of each other.
         replace: compute shards of a network that differs in its numbers alone again, with a warning, instead
             of refusing them.
+        deadline: when to stop, between two shards.
 
     Returns:
         float32 `[n]` by name, int32 for "predicted"; empty if other parts are still missing.
 
     Raises:
         InputError: an unknown name, a shard that belongs to something else, an image that cannot be read.
+        OutOfTime: the deadline has come.
 
     Example:
         >>> import jax, tempfile, pathlib, diet_jax as dj
@@ -95,6 +100,7 @@ def score_streamed(
         facts=facts,
         batch_size=batch_size,
         size=shard_size,
+        deadline=deadline,
     )
     merge = functools.partial(merge_shards, folder, dataset, names=names, facts=facts, shard_size=shard_size)
     if part is not None or is_alone():
@@ -105,11 +111,14 @@ def score_streamed(
     def own() -> None:
         # Each process has other rows: its devices work on them without those of the others.
         devices = np.asarray(jax.local_devices()).reshape(1, -1)
-        with jax.set_mesh(Mesh(devices, (SEED, DATA), axis_types=(AxisType.Auto, AxisType.Auto))):
+        mesh = Mesh(devices, (SEED, DATA), axis_types=(AxisType.Auto, AxisType.Auto))
+        with jax.set_mesh(mesh), contextlib.suppress(OutOfTime):
             compute(variables, part=(jax.process_index(), jax.process_count()))
 
     together(own)
     _collect(folder)
+    if not from_writer(lambda: _are_there(folder, shard_ranges(len(dataset), shard_size))):
+        raise OutOfTime
     return from_writer(merge)
 
 
@@ -123,6 +132,7 @@ def _compute_shards(
     batch_size: BatchSize,
     size: int,
     part: tuple[int, int],
+    deadline: Deadline,
 ) -> bool:
     """Writes the shards of a part that are missing; returns whether those of all parts are there."""
     index, count = part
@@ -134,10 +144,12 @@ def _compute_shards(
     results = map_ranges(
         fn, variables, dataset, missing, batch_size=batch_size, longest=min(size, len(dataset))
     )
-    for (first, stop), arrays in zip(missing, results, strict=True):
+    for first, stop in missing:
+        deadline.check_here()
+        arrays = next(results)
         arrays = {**arrays, "ids": dataset.ids[first:stop]}
         save_arrays(_path(folder, first, stop), KIND, arrays, {**facts, "first": first, "stop": stop})
-    return all(_path(folder, *shard).is_file() for shard in shards)
+    return _are_there(folder, shards)
 
 
 def merge_shards(
@@ -207,6 +219,10 @@ def shard_facts(variables: Variables, dataset: Dataset, names: tuple[str, ...]) 
 
 def _path(folder: Path, first: int, stop: int) -> Path:
     return folder / f"rows_{first:09d}_{stop:09d}.npz"
+
+
+def _are_there(folder: Path, shards: list[tuple[int, int]]) -> bool:
+    return all(_path(folder, *shard).is_file() for shard in shards)
 
 
 def _is_there(folder: Path, shard: tuple[int, int], dataset: Dataset, facts: dict[str, Any]) -> bool:

@@ -61,6 +61,8 @@ class ModelConfig:
     """First layers, for resnet18 and resnet50: for small images (the default) or about 224 pixels."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype; parameters are always float32."""
+    convolution: Literal["lax", "matmul", "unrolled"] | None = None
+    """How convolutions are computed, the same numbers but for rounding; by default as the backend is best."""
 
 
 @dataclass(frozen=True)
@@ -242,5 +244,12 @@ class RunConfig:
         return values
 
 
-# Where things are kept or computed, and not what: two runs that differ only here are the same run.
-LOCATIONS = {("run_dir",), ("data", "data_dir"), ("data", "workers"), ("mesh",)}
+# Where things are kept or how they are computed, and not what: two runs that differ only here are the same
+# run, with the same numbers to rounding.
+LOCATIONS = {
+    *(("run_dir",), ("data", "data_dir"), ("data", "workers"), ("mesh",)),
+    *(("score", "how"), ("score", "batch_size"), ("retrain", "how")),
+    *(("train", "steps_per_call"), ("train", "compiler_options")),
+}
+# Where data comes from: of no matter where its contents are the same.
+SOURCES_OF_DATA = {("data", "name"), ("data", "labels"), ("data", "noise_matrix")}

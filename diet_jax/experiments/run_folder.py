@@ -21,7 +21,7 @@ from diet_jax.devices.mesh import fetch
 from diet_jax.devices.processes import agree, from_writer, is_writer
 from diet_jax.ensemble.over_seeds import take_seed
 from diet_jax.errors import InputError
-from diet_jax.experiments.config import LOCATIONS, RunConfig
+from diet_jax.experiments.config import LOCATIONS, SOURCES_OF_DATA, RunConfig
 from diet_jax.files.arrays import load_checked, save_arrays, write_atomically
 from diet_jax.options.plain import differences, from_json, plain
 
@@ -257,13 +257,15 @@ def _append(path: Path, lines: list[str]) -> None:
 
 def _check_same(folder: RunFolder, config: RunConfig, resolved: dict[str, Any]) -> None:
     header = folder.header()
-    changed = differences(header["config"], config.facts(), leaving_out=LOCATIONS)
+    same_data = header["resolved"].get("fingerprint") == resolved["fingerprint"]
+    free = LOCATIONS | SOURCES_OF_DATA if same_data else LOCATIONS
+    changed = differences(header["config"], config.facts(), leaving_out=free)
     if changed:
         raise InputError(
             f"run folder {folder.path} belongs to another config ({'; '.join(changed)}); choose another "
             f"folder with --run-dir, or repeat the old options to continue it"
         )
-    if header["resolved"].get("fingerprint") != resolved["fingerprint"]:
+    if not same_data:
         raise InputError(
             f"run folder {folder.path} belongs to other data: its fingerprint is "
             f"{header['resolved'].get('fingerprint')!r}, that of the data now {resolved['fingerprint']!r}"

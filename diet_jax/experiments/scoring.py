@@ -16,7 +16,7 @@ from diet_jax.ensemble.shards import remove_shards
 from diet_jax.errors import InputError
 from diet_jax.experiments.run_folder import RunFolder, environment
 from diet_jax.experiments.setup import Setup
-from diet_jax.experiments.train_one import train_with_records
+from diet_jax.experiments.train_one import trained_network
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import Score
 from diet_jax.selection.detection import detection_quality
@@ -31,7 +31,7 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
     """Scores every seed that is not scored yet and writes one score file per score, scores/NAME.npz."""
     config, train, scores = setup.config, setup.splits.train, setup.scores
     count, names = config.score.num_seeds, tuple(score.name for score in setup.scores)
-    paths = [f"scores/per_seed/seed_{seed:02d}.npz" for seed in range(count)]
+    paths = per_seed_paths(setup)
     keys = seed_keys(config.seed, "score", count)
     how = setup.how(config.score.how)
     missing = folder.missing(paths)
@@ -46,16 +46,18 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
         _say_batch_sizes(setup)
     if missing and how != "loop":
         for seeds, filled in seed_groups(missing, count, how):
-            result = score_ensemble(
-                keys[filled],
-                setup.model,
-                train,
-                config=config.train,
-                step=setup.score_step,
-                names=scores,
-                how=how,
-                batch_size=config.score.batch_size,
-            )
+            with setup.deadline.whole("scoring seeds together"):
+                result = score_ensemble(
+                    keys[filled],
+                    setup.model,
+                    train,
+                    config=config.train,
+                    step=setup.score_step,
+                    names=scores,
+                    how=how,
+                    batch_size=config.score.batch_size,
+                )
+            setup.deadline.worked(len(seeds) * setup.score_step)
             units = [f"score/seed_{seed:02d}" for seed in seeds]
             folder.log_histories(units, result.history, setup.per_epoch)
             for place, seed in enumerate(seeds):
@@ -64,12 +66,12 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
         with Progress("scoring", total=max(1, len(missing) * setup.score_step)) as progress:
             for seed in missing:
                 unit = f"score/seed_{seed:02d}"
-                state = train_with_records(
-                    setup, folder, unit, keys[seed], stop=setup.score_step, progress=progress
-                )
                 shards = shards_beside(folder.path / paths[seed], train)
-                options: Any = {"scores": scores, "batch_size": config.score.batch_size}
-                save(seed, score_state(state, setup.model, train, **options, shards=shards))
+                options: Any = {"scores": scores, "batch_size": config.score.batch_size, "shards": shards}
+                with trained_network(
+                    setup, folder, unit, keys[seed], stop=setup.score_step, progress=progress
+                ) as state:
+                    save(seed, score_state(state, setup.model, train, **options, deadline=setup.deadline))
     loaded = [folder.load(path, KIND, names, {**facts, "seed": seed}) for seed, path in enumerate(paths)]
     for path in paths:
         remove_shards(shards_beside(folder.path / path, train))
@@ -92,6 +94,11 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
             folder.log(f"changed_labels/{file.name}", **quality._asdict())
         files.append(file)
     return files
+
+
+def per_seed_paths(setup: Setup) -> list[str]:
+    """Returns where in the run folder each seed's scores are."""
+    return [f"scores/per_seed/seed_{seed:02d}.npz" for seed in range(setup.config.score.num_seeds)]
 
 
 def score_checkpoints(setup: Setup, folder: RunFolder, step: int, scores: Sequence[Score]) -> list[Path]:

@@ -10,6 +10,7 @@ from diet_jax.data.dataset import Splits, first_examples
 from diet_jax.data.labels import read_labels, read_matrix
 from diet_jax.data.noise import flip_labels, replace_labels
 from diet_jax.data.sources import load_dataset, load_streamed
+from diet_jax.devices.deadline import NEVER, Deadline
 from diet_jax.devices.defaults import How
 from diet_jax.devices.progress import say
 from diet_jax.ensemble.over_seeds import AnyHow, resolve_how
@@ -42,6 +43,8 @@ class Setup:
     model: Model
     clean_labels: np.ndarray | None = None
     """int32 `[n]`, the labels as they came, where the config replaces some; else None."""
+    deadline: Deadline = NEVER
+    """When this process must stop."""
 
     @property
     def changed(self) -> np.ndarray:
@@ -82,8 +85,12 @@ class Setup:
         )
 
     def how(self, asked: AnyHow) -> How:
-        """How seeds are batched: as asked for or the default; one by one with checkpoints or streaming."""
-        if self.config.checkpoint_epochs or self.config.data.streaming:
+        """How seeds are batched: as asked for or the default; one by one with checkpoints or streaming.
+
+        One by one, too, before a deadline, unless another way was asked for: each can then stop and go on.
+        """
+        one_by_one = self.config.checkpoint_epochs or self.config.data.streaming
+        if one_by_one or (self.deadline.comes and asked == "auto"):
             return "loop"
         # Whether there is a mesh for "mesh" is seen where the seeds run.
         return asked if asked == "mesh" else resolve_how(asked, self.model, self.splits.train)
@@ -165,13 +172,18 @@ def load_splits(config: RunConfig) -> tuple[Splits, np.ndarray | None]:
 
 def config_model(config: RunConfig, num_classes: int) -> Model:
     """Returns the config's network for a number of classes."""
-    options = {name: getattr(config.model, name) for name in ("widths", "width", "stem")}
+    options = {name: getattr(config.model, name) for name in ("widths", "width", "stem", "convolution")}
     given = {name: value for name, value in options.items() if value is not None}
     return create_model(config.model.name, num_classes=num_classes, dtype=config.model.dtype, **given)
 
 
 def prepare(
-    config: RunConfig, *, splits: Splits | None = None, scores: bool = True, prunes: bool = True
+    config: RunConfig,
+    *,
+    splits: Splits | None = None,
+    scores: bool = True,
+    prunes: bool = True,
+    deadline: Deadline = NEVER,
 ) -> Setup:
     """Loads the data, makes the model and checks that the config fits both.
 
@@ -180,6 +192,7 @@ def prepare(
         splits: data in place of the config's own, with its labels as they are.
         scores: whether examples will be scored at the config's epoch, which must then exist.
         prunes: whether trainings on the config's fractions follow, which must then fill a batch.
+        deadline: of what is done with it.
 
     Raises:
         InputError: the data, the model or a number does not fit. Nothing was written.
@@ -191,7 +204,7 @@ def prepare(
         if here != there:
             raise InputError(f"{train.name}: {name} is {there} in the train and {here} in the test split")
     model = config_model(config, train.num_classes)
-    setup = Setup(config, splits, model, clean_labels)
+    setup = Setup(config, splits, model, clean_labels, deadline)
     setup.resolved()
     make_schedule(config.train, setup.num_steps)
     if scores:

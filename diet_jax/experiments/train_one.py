@@ -1,31 +1,38 @@
 """One training with its records: checkpoints, metrics, progress, and going on where it was stopped."""
 
+import itertools
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
 from diet_jax.data.dataset import Dataset
 from diet_jax.data.streaming.streamed import StreamedDataset
+from diet_jax.devices.deadline import Deadline, OutOfTime
 from diet_jax.devices.mesh import replicate
 from diet_jax.devices.processes import from_writer
 from diet_jax.devices.progress import Progress
 from diet_jax.experiments.run_folder import RunFolder, epoch_means
 from diet_jax.experiments.setup import Setup
 from diet_jax.training.checkpoints import Checkpoints
-from diet_jax.training.loop import check_keep, start, train_between
+from diet_jax.training.loop import call_lengths, check_keep, start, steps_per_call, train_between
 from diet_jax.training.recipe import steps_per_epoch
-from diet_jax.training.step import Program, TrainState
+from diet_jax.training.step import Program, StepMetrics, TrainState
 from diet_jax.training.streaming import reading_position, stream_between
 from diet_jax.types import PRNGKey
 
 # How much of a long training a killed process may lose.
 SECONDS_BETWEEN_CHECKPOINTS = 300.0
+# How often a deadline is looked at where a compiled call does one step only.
+SECONDS_BETWEEN_LOOKS = 5.0
 
 
-def train_with_records(
+@contextmanager
+def trained_network(
     setup: Setup,
     folder: RunFolder,
     unit: str,
@@ -35,15 +42,17 @@ def train_with_records(
     stop: int | None = None,
     save: Collection[int] | None = None,
     first: Callable[[], TrainState] | None = None,
+    goes_on: bool = False,
     progress: Progress,
-) -> TrainState:
-    """Trains one network, from its last checkpoint if it has one, and returns its state.
+) -> Iterator[TrainState]:
+    """Trains one network, from its last checkpoint if it has one, for a block that works with its state.
 
     Going on from a checkpoint gives the very numbers of a training that was never stopped. Beside the
-    checkpoints asked for, a long training keeps one to go on from, in unfinished/UNIT, until it is done.
+    checkpoints asked for, a long training keeps one to go on from, in unfinished/UNIT, until the block is
+    done. So does one that the setup's deadline stops, also where the deadline comes in the block.
 
     Args:
-        setup: config, data and model.
+        setup: config, data, model and deadline.
         folder: checkpoints go to checkpoints/UNIT/STEP, the losses of each epoch to metrics.jsonl.
         unit: name of this training.
         key: of the run.
@@ -51,12 +60,15 @@ def train_with_records(
         stop: step to stop at; by default the end.
         save: steps whose states are saved; by default those of the config.
         first: makes the state to start from; by default a fresh one at step 0.
+        goes_on: whether the training will be asked to go on: then the last state stays in unfinished/UNIT.
         progress: is told of every step done.
 
     Raises:
         InputError: the mask does not fit, or a checkpoint is damaged.
+        OutOfTime: the deadline has come.
     """
-    train, config = setup.splits.train, setup.config.train
+    train, config, deadline = setup.splits.train, setup.config.train, setup.deadline
+    deadline.check()
     kept = check_keep(train, keep, config)
     per_epoch = steps_per_epoch(len(kept), config.batch_size)
     program = setup.program(len(kept))
@@ -71,7 +83,7 @@ def train_with_records(
     done = max((step for step in places if step <= needed), default=None)
     fresh = first or partial(start, key, train, program=program)
     state, position = fresh(), None
-    position_at, steps = data_steps(train, kept, program)
+    position_at, steps = data_steps(train, kept, program, until=stop)
     begun = int(state.step)
     if done is not None:
         state, position = places[done].restore_with_position(done, state)
@@ -81,29 +93,52 @@ def train_with_records(
     done = begun if done is None else done
     folder.forget_between([unit], done, stop)
     progress.update(done - begun)
-    stops = sorted({*range(done + per_epoch - done % per_epoch, stop, per_epoch), *to_save, stop})
-    stops = [step for step in stops if step > done]
+
+    def keep_unfinished() -> None:
+        unfinished.save(state, position_at(state))
+        unfinished.remove(lambda step: step < int(state.step))
+
+    ends = sorted({*range(begun + per_epoch - begun % per_epoch, stop, per_epoch), *to_save, stop})
+    ends = [begun, *(step for step in ends if step > begun)]
+    per_call = 1 if train.streamed else steps_per_call(program, train.image_shape)
     saved = time.monotonic()
+    parts: list[StepMetrics] = []
+    logged = done
+    stops = _stops(ends, done, per_call, deadline)
     for reached, history in steps(state, stops, position):
         state, step = reached, int(reached.step)
-        for line in epoch_means(history, done, per_epoch):
-            folder.log(unit, **line)
-        # After the log: what a checkpoint covers must have been logged.
-        if step in to_save:
-            checkpoints.save(state, position_at(state))
-        elif step < stop and from_writer(partial(_is_due, saved)):
-            unfinished.save(state, position_at(state))
-            unfinished.remove(lambda other, step=step: other < step)
-            saved = time.monotonic()
+        parts.append(history)
+        deadline.worked(step - done)
+        out = step < stop and deadline.is_over()
+        if out or step in ends:
+            for line in epoch_means(_joined(parts), logged, per_epoch):
+                folder.log(unit, **line)
+            parts, logged = [], step
+            # After the log: what a checkpoint covers must have been logged.
+            if step in to_save:
+                checkpoints.save(state, position_at(state))
+            elif out or (step < stop and from_writer(partial(_is_due, saved))):
+                keep_unfinished()
+                saved = time.monotonic()
         progress.update(step - done)
         done = step
-    # An earlier state may have been asked for: what a longer training left stays.
-    unfinished.remove(lambda step: step <= stop)
-    return state
+        if out:
+            raise OutOfTime
+    try:
+        yield state
+    except OutOfTime:
+        if stop not in checkpoints.steps():
+            keep_unfinished()
+        raise
+    if goes_on:
+        keep_unfinished()
+    else:
+        # An earlier state may have been asked for: what a longer training left stays.
+        unfinished.remove(lambda step: step <= stop)
 
 
 def data_steps(
-    train: Dataset, kept: np.ndarray, program: Program
+    train: Dataset, kept: np.ndarray, program: Program, *, until: int
 ) -> tuple[Callable[[TrainState], dict[str, Any] | None], Callable[..., Iterator[Any]]]:
     """Returns where a state stands in streamed data (None in memory), and what trains on between stops."""
     if not isinstance(train, StreamedDataset):
@@ -116,9 +151,36 @@ def data_steps(
     return (
         lambda state: reading_position(int(state.step), state.key, train, kept, program.config),
         lambda state, stops, position: stream_between(
-            state, train, kept, stops, program=program, position=position
+            state, train, kept, stops, program=program, position=position, until=until
         ),
     )
+
+
+def _stops(ends: Sequence[int], done: int, per_call: int, deadline: Deadline) -> Iterator[int]:
+    """Yields the steps beyond `done` at which a training stops: its ends, and more before a deadline.
+
+    A call of several steps has the length that it has in a training that is never stopped, also where this
+    one was, between two ends: to other lengths belong other programs.
+    """
+    count = 1
+    for begin, end in itertools.pairwise(ends):
+        if not deadline.comes and not begin < done < end:
+            yield from (end,) if end > done else ()
+        elif per_call > 1:
+            ends_of_calls = itertools.accumulate(call_lengths(end - begin, per_call), initial=begin)
+            yield from (step for step in ends_of_calls if step > done)
+        else:
+            step = max(begin, done)
+            while step < end:
+                before, since = step, deadline.clock()
+                step = min(end, step + count)
+                yield step
+                seconds = max(deadline.clock() - since, 1e-9) / (step - before)
+                count = from_writer(lambda: max(1, int(SECONDS_BETWEEN_LOOKS / seconds)))  # noqa: B023
+
+
+def _joined(parts: list[StepMetrics]) -> Any:
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 def _is_due(saved: float) -> bool:

@@ -5,13 +5,14 @@ the axes of the parameter that come from one factor each, and s are axes that bo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 
-from diet_jax.per_example.products import Factors, Form, accumulator, contract, size, sum_of_squares
+from diet_jax.per_example.method import precision_of
+from diet_jax.per_example.products import Factors, Form, accumulator, contract, joined, size, sum_of_squares
 from diet_jax.types import Array
 
 
@@ -37,6 +38,7 @@ class DenseProduct:
     over: tuple[tuple[int, ...], tuple[int, ...]]
     batch: tuple[tuple[int, ...], tuple[int, ...]]
     axes: tuple[tuple[str, int], ...]
+    precision: Any
 
     @classmethod
     def of(cls, equation: Any) -> "DenseProduct":
@@ -47,7 +49,8 @@ class DenseProduct:
         for side, shape, used in (("left", left, (over[0], batch[0])), ("right", right, (over[1], batch[1]))):
             axes += [(side, i) for i in range(len(shape)) if i not in (*used[0], *used[1])]
         pairs = [tuple(map(tuple, pair)) for pair in (over, batch)]
-        return cls(tuple(equation.invars), (left, right), pairs[0], pairs[1], tuple(axes))  # type: ignore[arg-type]
+        parts = (tuple(equation.invars), (left, right), *pairs, tuple(axes), precision_of(equation))
+        return cls(*parts)  # type: ignore[arg-type]
 
     @property
     def multiply_adds(self) -> int:
@@ -61,8 +64,7 @@ class DenseProduct:
 
     def transposed(self, permutation: Sequence[int]) -> "DenseProduct":
         """Returns the product with its axes permuted."""
-        axes = tuple(self.axes[i] for i in permutation)
-        return DenseProduct(self.inputs, self.shapes, self.over, self.batch, axes)
+        return replace(self, axes=tuple(self.axes[i] for i in permutation))
 
     def factors(self, first: Array, second: Array) -> Factors:
         """Returns float `[s t k]` and `[s t o]`: k is the group of the first axis that is not in s."""
@@ -96,9 +98,9 @@ class DenseProduct:
         """Shape of the product."""
         return tuple(self._length(axis) for axis in self.axes)
 
-    def assembled(self, left: Array, right: Array) -> Array:
+    def assembled(self, left: Array, right: Array, precision: Any) -> Array:
         """Returns the product of factors `[s t k]` and `[s t o]`, of any length t, with its own axes."""
-        product = contract(left, right, ((1,), (1,)), ((0,), (0,)))
+        product = contract(left, right, ((1,), (1,)), ((0,), (0,)), precision)
         groups = self._groups
         order = [i for group in ("batch", 0, 1) for i, g in enumerate(groups) if g == group]
         flat = product.reshape([self.shape[i] for i in order])
@@ -161,6 +163,11 @@ class LookupProduct:
         return cls(tuple(equation.invars[1:]), (index, update), table[0], window, clip, axes)
 
     @property
+    def precision(self) -> Any:
+        """Full: rows are added, and nothing is rounded."""
+        return lax.Precision.HIGHEST
+
+    @property
     def multiply_adds(self) -> int:
         """None: rows are added."""
         return 0
@@ -178,8 +185,7 @@ class LookupProduct:
 
     def transposed(self, permutation: Sequence[int]) -> "LookupProduct":
         """Returns the product with its axes permuted."""
-        axes = tuple(self.axes[i] for i in permutation)
-        return LookupProduct(self.inputs, self.shapes, self.rows, self.window, self.clip, axes)
+        return replace(self, axes=tuple(self.axes[i] for i in permutation))
 
     def factors(self, first: Array, second: Array) -> Factors:
         """Returns the one-hot rows and the updates, float `[1 t o]`."""
@@ -204,56 +210,58 @@ class LookupProduct:
         table_first = self.axes[0] == 0
         macs = t * t * (width + sum(rows for term in terms if isinstance(term, DenseProduct)))
 
-        def compute(factors: Sequence[Factors]) -> Array:
+        def compute(factors: Sequence[Factors], precision: Any) -> Array:
             # A dense product's factors come in the order of the parameter's axes.
             pairs = [f if isinstance(f[0], OneHot) or table_first else (f[1], f[0]) for f in factors]
-            return _gram_form(pairs)
+            return _gram_form(pairs, precision)
 
-        return [Form("gram", macs, 3 * t * t, compute)]
+        return [Form("gram", macs, 3 * t * t, compute, products=2)]
 
 
 def dense_forms(s: int, t: int, k: int, o: int) -> list[Form]:
     """Returns the forms of a product with these sizes."""
     if t == 1:
-        return [Form("outer", s * (k + o), s * (k + o), _outer_form)]
+        return [Form("outer", s * (k + o), s * (k + o), _outer_form, products=0)]
     return [
-        Form("gram", s * t * t * (k + o), 3 * s * t * t, _gram_form),
+        Form("gram", s * t * t * (k + o), 3 * s * t * t, _gram_form, products=2),
         Form("product", s * t * k * o, s * k * o, _product_form),
     ]
 
 
-def _outer_form(factors: Sequence[Factors]) -> Array:
-    """`‖a bᵀ‖² = ‖a‖² ‖b‖²`, where t is 1 in all."""
-    left, right = _joined(factors)
+def _outer_form(factors: Sequence[Factors], precision: Any) -> Array:
+    """`‖a bᵀ‖² = ‖a‖² ‖b‖²`, where t is 1 in all: no matrix product."""
+    del precision
+    left, right = joined(factors, 1)
     kind = accumulator(left.dtype, right.dtype)
     squares = [jnp.sum(jnp.square(side.astype(kind)), (1, 2)) for side in (left, right)]
     return jnp.sum(squares[0] * squares[1])
 
 
-def _product_form(factors: Sequence[Factors]) -> Array:
+def _product_form(factors: Sequence[Factors], precision: Any) -> Array:
     """Multiplies out: one matrix at a time, as many multiply-adds as the ordinary gradient."""
-    left, right = _joined(factors)
-    return sum_of_squares(contract(left, right, ((1,), (1,)), ((0,), (0,))))
+    left, right = joined(factors, 1)
+    return sum_of_squares(contract(left, right, ((1,), (1,)), ((0,), (0,)), precision))
 
 
-def _gram_form(factors: Sequence[Factors]) -> Array:
+def _gram_form(factors: Sequence[Factors], precision: Any) -> Array:
     """`‖Σ_t a_t b_tᵀ‖² = Σ_{t t'} (a_t·a_t') (b_t·b_t')`: never forms the product.
 
     The sum over t runs over all terms, so products of a shared parameter are blocks of one Gram matrix.
     """
     if not any(isinstance(left, OneHot) for left, _ in factors):
-        factors = [_joined(factors)]
+        factors = [joined(factors, 1)]
     kind = accumulator(*(side.dtype for pair in factors for side in pair if not isinstance(side, OneHot)))
     total = jnp.zeros((), kind)
     for i, (left, right) in enumerate(factors):
         for j, (other_left, other_right) in enumerate(factors[: i + 1]):
-            block = jnp.sum(_gram(left, other_left).astype(kind) * _gram(right, other_right).astype(kind))
+            grams = [_gram(*sides, precision) for sides in ((left, other_left), (right, other_right))]
+            block = jnp.sum(grams[0].astype(kind) * grams[1].astype(kind))
             total = total + (block if i == j else 2 * block)
     # Rounding may leave a small negative number where the true one is zero.
     return jnp.maximum(total, 0)
 
 
-def _rows_form(factors: Sequence[Factors]) -> Array:
+def _rows_form(factors: Sequence[Factors], precision: Any) -> Array:
     """Sums the updates of equal indices and squares: no more rows than lookups, no signed sum of squares."""
     index = jnp.concatenate([left.index for left, _ in factors])
     valid = jnp.concatenate([left.valid for left, _ in factors])
@@ -261,27 +269,21 @@ def _rows_form(factors: Sequence[Factors]) -> Array:
     same = (index[:, None] == index[None, :]) & valid[:, None] & valid[None, :]
     # Each row is summed at its first lookup, and only there.
     first = ~jnp.any(jnp.tril(same, -1), axis=1)
-    summed = contract((same & first[:, None]).astype(updates.dtype), updates, ((1,), (0,)))
+    summed = contract(
+        (same & first[:, None]).astype(updates.dtype), updates, ((1,), (0,)), precision=precision
+    )
     return sum_of_squares(summed)
 
 
-def _gram(left: Any, right: Any) -> Array:
+def _gram(left: Any, right: Any, precision: Any) -> Array:
     """All inner products of rows, `[s t t']`."""
     if isinstance(left, OneHot) and isinstance(right, OneHot):
         same = (left.index[:, None] == right.index[None, :]) & left.valid[:, None] & right.valid[None, :]
         return same.astype(jnp.float32)[None]
     if isinstance(right, OneHot):
-        return jnp.swapaxes(_gram(right, left), 1, 2)
+        return jnp.swapaxes(_gram(right, left, precision), 1, 2)
     if isinstance(left, OneHot):
         picked = jnp.take(right, left.index, axis=2, mode="clip")  # [1 t' t]
         picked = jnp.where(left.valid, picked, jnp.zeros((), picked.dtype))
         return jnp.swapaxes(picked, 1, 2).astype(accumulator(picked.dtype))
-    return contract(left, right, ((2,), (2,)), ((0,), (0,)))
-
-
-def _joined(factors: Sequence[Factors]) -> Factors:
-    if len(factors) == 1:
-        return factors[0]
-    kind = accumulator(*(side.dtype for pair in factors for side in pair))
-    left, right = zip(*factors, strict=True)
-    return tuple(jnp.concatenate([a.astype(kind) for a in side], axis=1) for side in (left, right))  # type: ignore[return-value]
+    return contract(left, right, ((2,), (2,)), ((0,), (0,)), precision)

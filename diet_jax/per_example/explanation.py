@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diet_jax.per_example.method import choose_method
 from diet_jax.per_example.norms import LossFn, Select, Selection, check_batch, plan_gradients
 from diet_jax.per_example.plan import GradientPlan, ProgramPlan
 from diet_jax.per_example.products import size
@@ -63,7 +64,7 @@ class Explanation:
 def explain(loss_fn: LossFn, params: Any, *batch: Any, select: Select | None = None) -> Explanation:
     """Returns how `per_example_grad_norms` would compute the norm of each parameter's gradient.
 
-    Nothing is run: shapes are enough (`jax.eval_shape` gives them).
+    Nothing is run: shapes are enough (`jax.eval_shape` gives them). The forms are those for JAX's backend.
 
     | form | computes | where it wins |
     |---|---|---|
@@ -73,6 +74,7 @@ def explain(loss_fn: LossFn, params: Any, *batch: Any, select: Select | None = N
     | offset | a product for each offset of a kernel | convolutions on large maps, grouped ones |
     | pixel | the gram form, from inner products of pixels | convolutions on small maps |
     | patch ... | a dense form on patches | large strides, long kernels |
+    | split product | one product of copies of both factors | convolutions on large maps on GPUs |
     | rows | updates of equal indices summed | embeddings |
     | gradient | the gradient itself | biases, scales, whatever is not a product |
 
@@ -94,7 +96,7 @@ def explain(loss_fn: LossFn, params: Any, *batch: Any, select: Select | None = N
     """
     check_batch(batch)
     selection = Selection(params, select)
-    plan, _ = plan_gradients(loss_fn, selection, batch)
+    plan, _ = plan_gradients(loss_fn, selection, batch, choose_method())
     leaves = (_explained(name, g, plan) for name, g in zip(selection.names, plan.gradients, strict=True))
     return Explanation(tuple(leaves))
 

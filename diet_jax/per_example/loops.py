@@ -23,7 +23,8 @@ from diet_jax.per_example.jaxprs import (
     variables_of,
     varying,
 )
-from diet_jax.per_example.products import accumulator
+from diet_jax.per_example.method import Method
+from diet_jax.per_example.products import accumulator, joined
 from diet_jax.per_example.terms import Term, definitions, ends, is_zeros, obstacle, term_of
 from diet_jax.types import Array
 
@@ -37,7 +38,7 @@ class Accumulator(NamedTuple):
 
 
 def with_products_exported(
-    closed: jex.ClosedJaxpr, gradients: Sequence[int], varies: Sequence[bool]
+    closed: jex.ClosedJaxpr, gradients: Sequence[int], varies: Sequence[bool], method: Method
 ) -> jex.ClosedJaxpr:
     """Returns an equal program whose loops hand out factors, wherever that needs no more memory.
 
@@ -45,6 +46,7 @@ def with_products_exported(
         closed: a flat program.
         gradients: positions of the results to look at.
         varies: which inputs differ between examples.
+        method: in which precision the factors are multiplied.
     """
     defined = definitions(closed.jaxpr)
     found = [end.atom for i in gradients for end in ends(closed.jaxpr.outvars[i], defined)]
@@ -69,7 +71,7 @@ def with_products_exported(
         for position, equation in enumerate(closed.jaxpr.eqns):
             if position in exports:
                 body, sums = exports[position]
-                _run_loop(equation, body, sums, env)
+                _run_loop(equation, body, sums, env, method)
             else:
                 env.run([equation])
         return [env.read(atom) for atom in closed.jaxpr.outvars]
@@ -140,7 +142,9 @@ def _accumulator(scan: Any, body: jex.ClosedJaxpr, carry: int, defined: Any) -> 
     return Accumulator(carry, terms) if scan.params["length"] * t * (k + o) <= k * o else None
 
 
-def _run_loop(scan: Any, body: jex.ClosedJaxpr, sums: Sequence[Accumulator], env: Environment) -> None:
+def _run_loop(
+    scan: Any, body: jex.ClosedJaxpr, sums: Sequence[Accumulator], env: Environment, method: Method
+) -> None:
     dropped = [found.carry for found in sums]
     jaxpr, (_, num_carry) = body.jaxpr, scan_counts(scan)
     kept = [i for i in range(num_carry) if i not in dropped]
@@ -151,7 +155,7 @@ def _run_loop(scan: Any, body: jex.ClosedJaxpr, sums: Sequence[Accumulator], env
     def step(values: list[Any]) -> tuple[list[Any], Any]:
         inside = Environment(body, values)
         inside.run([equation for equation, used in zip(jaxpr.eqns, needed, strict=True) if used])
-        factors = [_joined_factors(found.terms, inside) for found in sums]
+        factors = [joined([scaled_factors(term, inside) for term in found.terms], 1) for found in sums]
         carry = [inside.read(jaxpr.outvars[i]) for i in kept]
         return carry, ([inside.read(atom) for atom in jaxpr.outvars[num_carry:]], factors)
 
@@ -162,25 +166,19 @@ def _run_loop(scan: Any, body: jex.ClosedJaxpr, sums: Sequence[Accumulator], env
         product = found.terms[0].product
         assert isinstance(product, DenseProduct)
         variable = scan.outvars[found.carry]
-        whole = product.assembled(_over_steps(left), _over_steps(right))
+        precision = method.precision_of([term.product for term in found.terms])
+        whole = product.assembled(_over_steps(left), _over_steps(right), precision)
         env.write([variable], [whole.astype(variable.aval.dtype)])
-
-
-def _joined_factors(terms: Sequence[Term], env: Environment) -> tuple[Array, Array]:
-    pairs = [scaled_factors(term, env) for term in terms]
-    if len(pairs) == 1:
-        return pairs[0]
-    kind = accumulator(*(side.dtype for pair in pairs for side in pair))
-    left, right = zip(*pairs, strict=True)
-    return tuple(jnp.concatenate([a.astype(kind) for a in side], axis=1) for side in (left, right))  # type: ignore[return-value]
 
 
 def scaled_factors(term: Term, env: Environment) -> tuple[Any, Array]:
     """Returns the factors of a term with its scale and sign in the second one."""
     first, second = term.product.factors(*(env.read(atom) for atom in term.product.inputs))
-    if term.scales or term.sign < 0:
+    if term.sign < 0:
+        second = -second
+    if term.scales:
         kind = accumulator(second.dtype)
-        second = second.astype(kind) * (term.sign * scale_of(term.scales, env)).astype(kind)
+        second = second.astype(kind) * scale_of(term.scales, env).astype(kind)
     return first, second
 
 

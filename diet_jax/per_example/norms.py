@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from diet_jax.errors import InputError
+from diet_jax.per_example.method import Method, Precision, choose_method
 from diet_jax.per_example.plan import ProgramPlan, plan_program
 from diet_jax.per_example.run import run_program
 from diet_jax.types import Array
@@ -16,7 +17,12 @@ Select = Callable[[str], bool]
 
 
 def per_example_grad_norms(
-    loss_fn: LossFn, *, select: Select | None = None, per_leaf: bool = False, has_aux: bool = False
+    loss_fn: LossFn,
+    *,
+    select: Select | None = None,
+    per_leaf: bool = False,
+    has_aux: bool = False,
+    precision: Precision = "auto",
 ) -> Callable[..., Any]:
     """Transforms the loss of one example into the norms of a batch's per-example gradients.
 
@@ -37,6 +43,9 @@ def per_example_grad_norms(
         per_leaf: return the norm of each parameter's gradient instead of that of the whole gradient.
         has_aux: `loss_fn` returns (scalar, anything), as for `jax.grad`; anything is returned for each
             example beside the norms.
+        precision: of the matrix products that the norms are computed with. "network": each in the precision
+            of the network's own product, such as TF32 or bfloat16, summed in float32. "highest": float32.
+            "auto" is "highest" on CPUs and "network" elsewhere.
 
     Returns:
         `(params, *batch) -> float32 [b]` (float64 for float64 parameters), or with `per_leaf` a pytree of
@@ -45,7 +54,8 @@ def per_example_grad_norms(
         params) and sharded arrays. Norms below about 1e-18 underflow in float32: scale the loss.
 
     Raises:
-        InputError: (when called) the batch axes differ, the loss is no scalar, nothing is selected.
+        InputError: (when called) the batch axes differ, the loss is no scalar, nothing is selected, no such
+            precision.
 
     Paper: Definition 2.1, for any loss.
 
@@ -60,8 +70,8 @@ def per_example_grad_norms(
 
     def norms(params: Any, *batch: Any) -> Any:
         count = check_batch(batch)
-        selection = Selection(params, select)
-        plan, structure = plan_gradients(loss_fn, selection, batch, has_aux=has_aux)
+        selection, method = Selection(params, select), choose_method(precision)
+        plan, structure = plan_gradients(loss_fn, selection, batch, method, has_aux=has_aux)
         others = range(len(plan.gradients), len(plan.program.jaxpr.outvars))
 
         def squares_of(example: Any) -> tuple[list[Any], list[Array]]:
@@ -70,12 +80,21 @@ def per_example_grad_norms(
 
         aux, squares = jax.vmap(squares_of, axis_size=count)(batch)
         if per_leaf:
-            result = selection.tree([jnp.sqrt(square) for square in squares])
+            result = selection.tree([jnp.sqrt(_summed([square])) for square in squares])
         else:
-            result = jnp.sqrt(sum(squares[1:], squares[0]))
+            result = jnp.sqrt(_summed(squares))
         return (result, jax.tree.unflatten(structure, aux)) if has_aux else result
 
     return norms
+
+
+def _summed(squares: Sequence[Array]) -> Array:
+    """From float `[b]` and `[b k]` to the sum of all numbers of each example."""
+    totals = [square for square in squares if square.ndim == 1]
+    rows = [square for square in squares if square.ndim == 2]
+    if rows:
+        totals.append(jnp.sum(jnp.concatenate(rows, axis=1), axis=1))
+    return sum(totals[1:], totals[0])
 
 
 class Selection:
@@ -135,7 +154,7 @@ def check_batch(batch: Sequence[Any]) -> int:
 
 
 def plan_gradients(
-    loss_fn: LossFn, selection: Selection, batch: Sequence[Any], *, has_aux: bool = False
+    loss_fn: LossFn, selection: Selection, batch: Sequence[Any], method: Method, *, has_aux: bool = False
 ) -> tuple[ProgramPlan, Any]:
     """Traces the gradient of one example's loss and plans the norms of its leaves; nothing is run.
 
@@ -163,4 +182,4 @@ def plan_gradients(
     gradient = jax.make_jaxpr(jax.grad(loss, has_aux=True), return_shape=True)
     closed, (_, aux) = gradient(shapes[0], shapes[1], example)
     varies = [False] * len(selection.chosen + selection.fixed) + [True] * len(jax.tree.leaves(example))
-    return plan_program(closed, range(len(selection.chosen)), varies), jax.tree.structure(aux)
+    return plan_program(closed, range(len(selection.chosen)), varies, method), jax.tree.structure(aux)

@@ -9,6 +9,7 @@ from jax.extend import core as jex
 
 from diet_jax.per_example.jaxprs import flattened, scan_counts, scan_inputs_that_vary, variables_of, varying
 from diet_jax.per_example.loops import with_products_exported
+from diet_jax.per_example.method import Method
 from diet_jax.per_example.products import Form
 from diet_jax.per_example.terms import Term, definitions, ends, obstacle, term_of
 
@@ -27,6 +28,8 @@ class GradientPlan:
     form: Form | None = None
     scales: tuple[tuple[str, Any], ...] = ()
     """For gradients that come out of a loop, as in `Term`."""
+    precision: Any = None
+    """Of the form's matrix products."""
     loop: Any = None
     """The scan equation whose stacked result the gradient is; its norm is taken inside."""
 
@@ -50,35 +53,39 @@ class ProgramPlan:
     """Plans of the bodies of loops, by position of the scan equation."""
     varies: frozenset[Any]
     """The variables that differ between examples."""
+    method: Method
 
 
-def plan_program(closed: jex.ClosedJaxpr, gradients: Sequence[int], varies: Sequence[bool]) -> ProgramPlan:
+def plan_program(
+    closed: jex.ClosedJaxpr, gradients: Sequence[int], varies: Sequence[bool], method: Method
+) -> ProgramPlan:
     """Plans how to take the norms of some results of a program.
 
     Args:
         closed: the program for one example.
         gradients: positions of the results.
         varies: which inputs differ between examples.
+        method: the precision of the norms, and what the parts of a form cost.
     """
-    program = with_products_exported(flattened(closed, varies), gradients, varies)
+    program = with_products_exported(flattened(closed, varies), gradients, varies, method)
     jaxpr = program.jaxpr
     defined, found = definitions(jaxpr), varying(program, varies)
-    plans = tuple(_plan_gradient(i, jaxpr.outvars[i], defined) for i in gradients)
+    plans = tuple(_plan_gradient(i, jaxpr.outvars[i], defined, method) for i in gradients)
     bodies = {}
     for position, equation in enumerate(jaxpr.eqns):
         stacked = {_result_position(plan) for plan in plans if plan.loop is equation}
         if stacked:
             inputs = [not isinstance(atom, jex.Literal) and atom in found for atom in equation.invars]
             inside = scan_inputs_that_vary(equation, inputs)
-            bodies[position] = plan_program(equation.params["jaxpr"], sorted(stacked), inside)
-    return ProgramPlan(program, plans, bodies, frozenset(found))
+            bodies[position] = plan_program(equation.params["jaxpr"], sorted(stacked), inside, method)
+    return ProgramPlan(program, plans, bodies, frozenset(found), method)
 
 
 def _result_position(plan: GradientPlan) -> int:
     return plan.loop.outvars.index(plan.atom)
 
 
-def _plan_gradient(output: int, atom: Any, defined: Any) -> GradientPlan:
+def _plan_gradient(output: int, atom: Any, defined: Any, method: Method) -> GradientPlan:
     shape = tuple(atom.aval.shape)
     found = ends(atom, defined)
     if not found:
@@ -100,16 +107,17 @@ def _plan_gradient(output: int, atom: Any, defined: Any) -> GradientPlan:
         return GradientPlan(output, shape, atom, why)
     terms = tuple(term_of(end) for end in found)
     why = obstacle(terms)
-    forms = [] if why else terms[0].product.forms([term.product for term in terms[1:]])
+    products = [term.product for term in terms]
+    forms = [] if why else products[0].forms(products[1:])
     if not forms:
         return GradientPlan(output, shape, atom, why or "no form for this product")
-    best = min(forms, key=lambda form: form.cost)
-    others = sorted((form for form in forms if form is not best), key=lambda form: form.cost)[:2]
-    costs = ", ".join(f"{form.name} {form.cost / best.cost:.1f}" for form in others)
+    best, *others = sorted(forms, key=lambda form: form.cost(method.costs))
+    least = best.cost(method.costs)
+    costs = ", ".join(f"{form.name} {form.cost(method.costs) / least:.1f}" for form in others[:2])
     why = f"times its cost: {costs}" if others else "the only form"
     if len(terms) > 1:
         why = f"{len(terms)} uses joined; {why}"
-    return GradientPlan(output, shape, atom, why, terms, best)
+    return GradientPlan(output, shape, atom, why, terms, best, precision=method.precision_of(products))
 
 
 def _is_stacked(scan: Any, atom: Any) -> bool:

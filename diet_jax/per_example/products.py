@@ -13,11 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jax import lax
 
+from diet_jax.per_example.method import Costs
 from diet_jax.types import Array
-
-# What one element of an intermediate array costs, in multiply-adds of a matrix product: from the times of the
-# offset form on a CPU, 0.65 ns against 0.012 ns (`benchmarks/forms.py`).
-ELEMENT_COST = 50
 
 Factors = tuple[Any, Array]
 
@@ -31,13 +28,17 @@ class Form:
     """In matrix products."""
     elements: int
     """Of intermediate arrays, all told."""
-    compute: Callable[[Sequence[Factors]], Array]
-    """From the factors of each term to the square of the norm of their sum."""
+    compute: Callable[[Sequence[Factors], Any], Array]
+    """From the factors of each term and the `precision` of products to the square of the norm of the sum."""
+    shifted: int = 0
+    """Elements that are read at an offset, in passing."""
+    products: int = 1
+    """Matrix products."""
 
-    @property
-    def cost(self) -> int:
+    def cost(self, costs: Costs) -> float:
         """Estimated time, in multiply-adds."""
-        return self.multiply_adds + ELEMENT_COST * self.elements
+        parts = (self.elements, self.shifted, self.products)
+        return self.multiply_adds + sum(each * count for each, count in zip(costs, parts, strict=True))
 
 
 @runtime_checkable
@@ -47,6 +48,11 @@ class Product(Protocol):
     @property
     def inputs(self) -> tuple[Any, Any]:
         """The variables or literals that hold the factors."""
+        ...
+
+    @property
+    def precision(self) -> Any:
+        """In which the network forms it, as in `lax.dot_general`."""
         ...
 
     @property
@@ -72,12 +78,13 @@ class Product(Protocol):
         ...
 
 
-def contract(left: Array, right: Array, over: Any, batch: Any = ((), ())) -> Array:
-    """`lax.dot_general` at full precision: no TF32 or bfloat16 passes, sums in float32 or wider."""
+def contract(
+    left: Array, right: Array, over: Any, batch: Any = ((), ()), precision: Any = lax.Precision.HIGHEST
+) -> Array:
+    """`lax.dot_general` with sums in float32 or wider, by default without TF32 or bfloat16 passes."""
     kind = accumulator(left.dtype, right.dtype)
     if left.dtype != right.dtype:
         left, right = left.astype(kind), right.astype(kind)
-    precision = lax.Precision.HIGHEST
     return lax.dot_general(left, right, (over, batch), precision=precision, preferred_element_type=kind)
 
 
@@ -95,3 +102,13 @@ def accumulator(*dtypes: Any) -> Any:
 def size(shape: Sequence[int]) -> int:
     """Returns the number of elements."""
     return math.prod(shape)
+
+
+def joined(factors: Sequence[Factors], axis: int) -> Factors:
+    """Returns the factors of a sum as those of one product, joined along the axis that is summed over."""
+    if len(factors) == 1:
+        return factors[0]
+    kinds = [side.dtype for pair in factors for side in pair]
+    kind = kinds[0] if len(set(kinds)) == 1 else accumulator(*kinds)
+    left, right = zip(*factors, strict=True)
+    return tuple(jnp.concatenate([a.astype(kind) for a in side], axis) for side in (left, right))  # type: ignore[return-value]

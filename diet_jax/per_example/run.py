@@ -4,13 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
 from jax.extend import core as jex
 
 from diet_jax.per_example.jaxprs import Environment, after, needed_equations, scan_counts, variables_of
 from diet_jax.per_example.loops import run_scan, scale_of, scaled_factors
 from diet_jax.per_example.plan import GradientPlan, ProgramPlan
-from diet_jax.per_example.products import sum_of_squares
+from diet_jax.per_example.products import accumulator, sum_of_squares
 from diet_jax.types import Array
+
+# Squares of so few numbers are summed with those of all other gradients, where the order is not forced: a sum
+# for each bias and scale of a deep network is much to compile.
+SMALL = 4096
 
 
 def run_program(
@@ -24,7 +29,8 @@ def run_program(
         kept: positions of results to return as they are.
 
     Returns:
-        The results at `kept`, and the square of the norm of each planned gradient.
+        The results at `kept`, and for each planned gradient the square of its norm, or numbers `[k]` that
+        sum up to it.
     """
     jaxpr = plan.program.jaxpr
     results = [jaxpr.outvars[i] for i in kept]
@@ -52,6 +58,8 @@ def run_program(
         for index in here:
             squares[index] = _square(plan, plan.gradients[index], env, inside)
         fresh += here
+        if not plan.method.in_order:
+            continue
         # Otherwise the compiler may put the norms off and keep their factors in memory till then.
         used = variables_of([v for index in here for v in plan.gradients[index].inputs])
         later = [variable for variable in dict.fromkeys(used) if last_use.get(variable, -1) > position]
@@ -99,15 +107,22 @@ def _square(plan: ProgramPlan, gradient: GradientPlan, env: Environment, inside:
         square = inside[gradient.atom]
         return square * jnp.square(scale_of(gradient.scales, env)) if gradient.scales else square
     if gradient.form is None:
-        return sum_of_squares(env.read(gradient.atom))
+        leaf = jnp.asarray(env.read(gradient.atom))
+        if plan.method.in_order or leaf.size > SMALL:
+            return sum_of_squares(leaf)
+        return jnp.square(leaf.astype(accumulator(leaf.dtype))).reshape(-1)
     if len(gradient.terms) > 1:
-        return gradient.form.compute([scaled_factors(term, env) for term in gradient.terms])
+        factors = [scaled_factors(term, env) for term in gradient.terms]
+        return gradient.form.compute(factors, gradient.precision)
     (term,) = list(gradient.terms)
     first, second = (env.read(atom) for atom in term.product.inputs)
-    if all(atom in plan.varies for atom in variables_of(term.product.inputs)):
+    if not plan.method.in_order:
+        # Else XLA works what made them into the products, where it is done again, and no two are alike.
+        first, second = lax.optimization_barrier((first, second))
+    elif all(atom in plan.varies for atom in variables_of(term.product.inputs)):
         # The first factor is there since the forward pass; nothing is to be made of it before its turn.
         first = after(first, second)
-    square = gradient.form.compute([term.product.factors(first, second)])
+    square = gradient.form.compute([term.product.factors(first, second)], gradient.precision)
     return square * jnp.square(scale_of(term.scales, env)) if term.scales else square
 
 

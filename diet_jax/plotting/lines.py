@@ -25,6 +25,8 @@ from diet_jax.plotting.style import (
 LEVEL_DASHES = {"-": "--", "--": ":", ":": "-.", "-.": (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5))}
 # Of more points than these not every one has a tick or a marker: they would run together.
 MAX_TICKS, MAX_MARKERS = 20, 30
+# Fewer points than these are drawn as points: a line between two would look like a trend.
+LINE_POINTS = 3
 
 
 def draw_lines(ax: Axes, panel: Mapping[str, Any], series: Seen, levels: Seen, width: float) -> list[Entry]:
@@ -39,11 +41,12 @@ def draw_lines(ax: Axes, panel: Mapping[str, Any], series: Seen, levels: Seen, w
     data = [_series_data(item, scale) for item, _ in series]
     places = np.unique(np.concatenate([x[np.isfinite(x)] for x, *_ in data] or [np.empty(0)]))
     for position, ((_, look), arrays) in enumerate(zip(series, data, strict=True)):
-        # Of a single place, points stand side by side instead of one over another.
-        offset = position - (len(data) - 1) / 2 if len(places) == 1 else 0.0
+        # Of one place or two, points stand side by side instead of one over another.
+        offset = (position - (len(data) - 1) / 2) * _beside(places, panel.get("x_scale", "linear"))
         _draw_one(ax, arrays, look, offset, hollow)
-        style: Any = {"linestyle": look.dash, **_marker(look, hollow)}
-        entries.append(Entry(look, Line2D([], [], linewidth=1.6, **style), not np.isfinite(arrays[1]).any()))
+        count = int(np.isfinite(arrays[1]).sum())
+        style: Any = {"linestyle": look.dash if count >= LINE_POINTS else "", **_marker(look, hollow)}
+        entries.append(Entry(look, Line2D([], [], linewidth=1.6, **style), not count))
     _x_axis(ax, places, panel.get("x_scale", "linear"), len(data), width - BORDER)
     dress_panel(ax, panel, width - BORDER, ("x_label", "y_label"), grid="y")
     return entries
@@ -109,12 +112,13 @@ def _columns(item: Mapping[str, Any], key: str, count: int | None = None) -> tup
 
 
 def _draw_one(ax: Axes, arrays: tuple[np.ndarray, ...], look: Look, offset: float, hollow: bool) -> None:
-    """Draws one series with its band; a point without neighbours has a bar in place of a band."""
+    """Draws one series with its band; single points, and two of them, have bars in place of a band."""
     x, mean, low, high = arrays
     known = np.isfinite(x) & np.isfinite(mean)
     if not known.any():
         return
-    alone = known & ~np.append(known[1:], False) & ~np.append(False, known[:-1])
+    few = known.sum() < LINE_POINTS
+    alone = known if few else known & ~np.append(known[1:], False) & ~np.append(False, known[:-1])
     band = known & np.isfinite(low) & np.isfinite(high)
     # A baseline goes behind what is compared with it.
     order = 2.0 if look.baseline else 3.0
@@ -125,8 +129,15 @@ def _draw_one(ax: Axes, arrays: tuple[np.ndarray, ...], look: Look, offset: floa
         ax.vlines(x[bars] + offset, low[bars], high[bars], linewidth=2.5, alpha=0.45, **look_of_band)
     step = math.ceil(known.sum() / (MAX_MARKERS / 2)) if known.sum() > MAX_MARKERS else 1
     marked = np.union1d(np.flatnonzero(alone), np.flatnonzero(known)[::step])
-    style = {"linestyle": look.dash, "zorder": order + 0.5, "markevery": marked.tolist()}
+    style = {"linestyle": "" if few else look.dash, "zorder": order + 0.5, "markevery": marked.tolist()}
     ax.plot(x + offset, mean, linewidth=1.6, **style, **_marker(look, hollow))
+
+
+def _beside(places: np.ndarray, scale: str) -> float:
+    """How far points of one place stand apart; 0 where they are joined to lines."""
+    if len(places) == 2 and scale == "linear":
+        return float(0.02 * (places[1] - places[0]))
+    return float(len(places) == 1)
 
 
 def _draw_level(ax: Axes, item: Mapping[str, Any], look: Look, scale: float) -> Entry:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 
 from diet_jax.errors import InputError
 from diet_jax.per_example.losses import cross_entropy, error_norm, error_vector
+from diet_jax.per_example.method import Precision
 from diet_jax.per_example.norms import per_example_grad_norms
 from diet_jax.scores.score import SCORES, Score
 from diet_jax.types import Array, Images, Labels, PredictFn, ScoreArray, Variables
@@ -42,7 +44,14 @@ def example_loss(predict_fn: PredictFn, model_state: Any) -> Callable[[Any, Arra
     return loss
 
 
-def grand(predict_fn: PredictFn, variables: Variables, images: Images, labels: Labels) -> ScoreArray:
+def grand(
+    predict_fn: PredictFn,
+    variables: Variables,
+    images: Images,
+    labels: Labels,
+    *,
+    precision: Precision = "auto",
+) -> ScoreArray:
     """Returns the GraNd score of each example, exact, over all parameters.
 
     `‖∇_params cross_entropy(f(x), y)‖₂`, eval-mode BatchNorm. The gradients themselves are never formed
@@ -55,12 +64,13 @@ def grand(predict_fn: PredictFn, variables: Variables, images: Images, labels: L
         variables: of one model; only `variables.params` is differentiated.
         images: float `[b h w ch]`, normalised, not augmented.
         labels: int `[b]`, the labels that were trained on.
+        precision: of the matrix products that the norms are computed with, as in `per_example_grad_norms`.
 
     Returns:
         float32 `[b]`, at least 0; high means hard.
 
     Raises:
-        InputError: as many images as labels are needed.
+        InputError: as many images as labels are needed; no such precision.
 
     Paper: Definition 2.1; no weight decay in the loss.
 
@@ -83,7 +93,7 @@ def grand(predict_fn: PredictFn, variables: Variables, images: Images, labels: L
         direction = error / jnp.where(length > 0, length, 1)[:, None]
         return jnp.sum(logits.astype(direction.dtype) * direction), length[0]
 
-    norms = per_example_grad_norms(along_error, has_aux=True)
+    norms = per_example_grad_norms(along_error, has_aux=True, precision=precision)
     along, length = norms(variables.params, images, labels)
     return along * length
 
@@ -171,6 +181,14 @@ def _grand_last_layer(model: Any) -> Any:
     return functools.partial(grand_last_layer, features)
 
 
+@dataclass(frozen=True)
+class GrandOptions:
+    """Options of GraNd."""
+
+    precision: Precision = "auto"
+    """Of the norms: the network's own (TF32, bfloat16), or the highest; auto is the highest on CPUs only."""
+
+
 GRAND = SCORES.register(
     Score(
         name="grand",
@@ -178,7 +196,8 @@ GRAND = SCORES.register(
         formula="norm of the gradient of the cross-entropy in all parameters, eval mode, un-augmented",
         reference="Paul et al. 2021, Definition 2.1",
         reads="gradients",
-        build=lambda model: functools.partial(grand, model.predict),
+        build=lambda model, precision: functools.partial(grand, model.predict, precision=precision),
+        options=GrandOptions(),
         color="#D55E00",
         marker="s",
     )

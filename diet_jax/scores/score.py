@@ -116,8 +116,9 @@ class Score:
 
     @property
     def definition(self) -> str:
-        """Label, formula and options, for score files."""
+        """Label, formula and options for score files; what is left to the library, "auto", is left out."""
         chosen = {} if self.options is None else vars(self.options)
+        chosen = {name: value for name, value in chosen.items() if value != "auto"}
         values = {name: f"{value:g}" if isinstance(value, float) else value for name, value in chosen.items()}
         options = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())
         return f"{self.label}: {self.formula}" + (f" ({options})" if options else "")

@@ -16,14 +16,16 @@ from diet_jax.errors import InputError
 from diet_jax.training.step import TrainState
 
 _POSITION = "position in the data"
+# What is written must travel: a file holds up to one chunk, of this size too, more than this.
+FILE_BYTES = 7 * 2**20
 
 
 class Checkpoints:
     """The checkpoints of one training, in a folder of its own: one per chosen step, step 0 included.
 
     A checkpoint is written to a temporary folder and renamed when complete, so a killed process leaves
-    either all of it or nothing that counts. Of several processes, which all make the same calls, the first
-    one has the folder and reads for all.
+    either all of it or nothing that counts. Its files hold at most 16 MiB each, and the folder can be moved.
+    Of several processes, which all make the same calls, the first one has the folder and reads for all.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,8 +58,9 @@ class Checkpoints:
     def _save(self, step: int, leaves: dict[str, np.ndarray]) -> None:
         try:
             with _manager(self.folder, create=True) as manager:
+                content = ocp.args.PyTreeSave(leaves, ocdbt_target_data_file_size=FILE_BYTES)
                 # Without force Orbax leaves out, without a word, a step before the latest one.
-                saved = manager.save(step, args=ocp.args.StandardSave(leaves), force=True)
+                saved = manager.save(step, args=content, force=True)
                 manager.wait_until_finished()
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).strip().splitlines()
@@ -146,7 +149,12 @@ def _manager(folder: Path, *, create: bool) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
         create=False, enable_async_checkpointing=False, multiprocessing_options=one
     )
-    handler = ocp.StandardCheckpointHandler(multiprocessing_options=one)
+    # Only the one limits the size of files, which needs Zarr 3, and only the other checks what it reads.
+    handler = (
+        ocp.PyTreeCheckpointHandler(use_zarr3=True, multiprocessing_options=one)
+        if create
+        else ocp.StandardCheckpointHandler(multiprocessing_options=one)
+    )
     return ocp.CheckpointManager(folder, options=options, item_handlers=handler)
 
 

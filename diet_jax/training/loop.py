@@ -1,7 +1,7 @@
 """The host loop of training: compiled calls over many steps, one program however often called."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -114,7 +114,7 @@ def train_between(
     state: TrainState,
     examples: Examples,
     kept: Rows,
-    stops: Sequence[int],
+    stops: Iterable[int],
     *,
     program: Program,
 ) -> Iterator[tuple[TrainState, StepMetrics]]:
@@ -127,7 +127,7 @@ def train_between(
         state: where to go on from.
         examples: all rows of the dataset, on the device.
         kept: int `[k]`, the rows to train on.
-        stops: steps to yield at, ascending, none before the state's own step.
+        stops: steps to yield at, ascending, none before the state's own step; asked for one by one.
         program: of the training; `config.steps_per_call` updates run in one compiled call.
 
     Yields:

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -30,10 +30,11 @@ def stream_between(
     state: TrainState,
     dataset: StreamedDataset,
     kept: Rows,
-    stops: Sequence[int],
+    stops: Iterable[int],
     *,
     program: Program,
     position: dict[str, Any] | None = None,
+    until: int | None = None,
 ) -> Iterator[tuple[TrainState, StepMetrics]]:
     """Trains on from a state and yields at each stop, as `train_between` does, with images read from disk.
 
@@ -48,6 +49,8 @@ def stream_between(
         stops: steps to yield at, ascending, none before the state's own step.
         program: of the training.
         position: what was saved with the state (`reading_position`); it must be that of this training.
+        until: step up to which images are read ahead, where the stops are to be asked for one by one; by
+            default the last of them.
 
     Yields:
         The state at each stop, and the metrics of the steps since the last one.
@@ -75,19 +78,22 @@ def stream_between(
         (3, (3,))
     """
     key = _local_key(state.key)
-    step, stops = int(fetch(state.step)), list(stops)
-    for before, stop in zip([step, *stops], stops, strict=False):
-        if not before <= stop <= program.num_steps:
-            raise InputError(f"stops must ascend from step {step} to at most {program.num_steps}, got {stop}")
+    step = int(fetch(state.step))
+    if until is None:
+        stops = list(stops)
+        until = max(stops, default=step)
+    last = min(until, program.num_steps)
     if position is not None:
         check_position(position, reading_position(step, key, dataset, kept, program.config))
     state = replicate(state)
     mean, std = replicate([np.asarray(values, np.float32) for values in dataset.normalization])
-    batches = read_batches(dataset, key, kept, step, stops[-1] if stops else step, config=program.config)
+    batches = read_batches(dataset, key, kept, step, last, config=program.config)
     metrics: list[StepMetrics] = []
     try:
         batch = next(batches, None)
         for stop in stops:
+            if not step <= stop <= last:
+                raise InputError(f"stops must ascend from step {step} to at most {last}, got {stop}")
             metrics = []
             while step < stop:
                 assert batch is not None

@@ -56,6 +56,7 @@ BAD_OPTIONS = {
     "width 0": (["--model.widths", "0"], "width"),
     "stem of another model": (["--model.stem", "imagenet"], "stem: model 'mlp' has no such option"),
     "first stage of width 0": (["--model.name", "resnet18", "--model.width", "0"], "width: expected"),
+    "precision of GraNd": (["--score.names", "grand", "--score.grand.precision", "half"], "highest"),
     "offset without window": (["--select.window.offset", "0.3"], "method is highest; choose it there"),
     "window out of range": (
         ["--select.method", "window", "--select.window.offset", "0.6", "--select.fractions", "0.5"],

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diet_jax.data.dataset import pixel_statistics
-from diet_jax.data.sources import load_dataset
+from diet_jax.data.dataset import Dataset, pixel_statistics
+from diet_jax.data.sources import load_dataset, load_streamed
 from diet_jax.data.sources.tfds.archives import Contents
 from diet_jax.data.sources.tfds.write import write_prepared
 from diet_jax.devices.progress import Progress
@@ -308,6 +308,19 @@ def test_a_folder(images, pixels):
     np.testing.assert_array_equal(test.images, pixels[[8, 9, 6, 7]])
     assert (train.name, train.split, test.split) == ("folder:pets", "train", "test")
     assert train.normalization == test.normalization == pixel_statistics(pixels[:6])
+    assert train.encoding == train.take(np.arange(2)).encoding == test.encoding == "PNG"
+
+
+def test_jpeg_is_told_from_what_is_lossless(tmp_path, pixels):
+    """In memory, from its decoded copy, streamed, of some rows, with other labels; not known of arrays."""
+    for split, rows in (("train", pixels[:6]), ("test", pixels[6:])):
+        for i, image in enumerate(rows):
+            save(tmp_path / "photos" / split / "ab"[i % 2] / f"{i}.jpg", image)
+    name = f"folder:{tmp_path / 'photos'}"
+    for train, test in (load(name, None), load(name, None), load_streamed(name)):
+        assert (train.encoding, test.encoding) == ("JPEG", "JPEG")
+        assert train.take(np.arange(2)).encoding == train.with_labels(1 - train.labels).encoding == "JPEG"
+    assert Dataset.from_arrays(pixels, np.arange(12) % 2).encoding == ""
 
 
 @pytest.mark.parametrize("validation", ["valid", "validation", "val"])

@@ -43,7 +43,7 @@ def test_a_streamed_dataset_is_the_one_in_memory(both):
     for lazy, held in zip(*both, strict=True):
         assert isinstance(lazy, StreamedDataset)
         assert isinstance(lazy.images, EncodedImages)
-        for field in ("num_classes", "class_names", "name", "split", "id_source", "image_shape"):
+        for field in ("num_classes", "class_names", "name", "split", "id_source", "encoding", "image_shape"):
             assert getattr(lazy, field) == getattr(held, field), field
         assert lazy.normalization == held.normalization
         for field in ("labels", "ids"):

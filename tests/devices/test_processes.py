@@ -34,6 +34,7 @@ SECONDS_TO_NOTICE = processes.HEARTBEAT_SECONDS + 20
 @pytest.fixture(autouse=True, scope="module")
 def compiled_once(tmp_path_factory):
     """The processes of all tests here share what XLA has compiled."""
+    ENVIRONMENT["JAX_ENABLE_COMPILATION_CACHE"] = "1"
     ENVIRONMENT["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
     ENVIRONMENT["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     ENVIRONMENT["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
@@ -240,6 +241,7 @@ def test_values_errors_and_checkpoints_between_processes(tmp_path):
 import jax
 processes.start("localhost:" + sys.argv[2], 2, number)
 from pathlib import Path
+from diet_jax.devices.deadline import Deadline
 from diet_jax.training.checkpoints import Checkpoints
 from diet_jax.experiments.config import RunConfig, MeshConfig
 from diet_jax.experiments.devices import config_mesh
@@ -278,6 +280,11 @@ except (InputError if number else OSError) as error:
 assert processes.together(lambda: number * 2) == number * 2
 assert fails(lambda: processes.together(lambda: only(1, "no such dataset"))) == "process 1: no such dataset"
 assert fails(lambda: processes.together(lambda: only(number, "same"))) == "same"
+now = [0.0]
+deadline = Deadline(1, clock=lambda: now[0])
+for late, over in ((0, True), (1, False)):  # The clock of process 0 decides.
+    now[0] = 100.0 * (number == late)
+    assert deadline.is_over() == over
 processes.agree({{"x": [1, 2]}}, "thing")
 text = fails(lambda: processes.agree({{"x": {{"y": number}}}}, "thing"))
 assert "same thing.x.y: process 0 has 0, process 1 has 1" in text, text

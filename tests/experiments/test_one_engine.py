@@ -16,6 +16,7 @@ from diet_jax.experiments.reproduction import outcome
 from diet_jax.experiments.reproduction import store as store_module
 from diet_jax.experiments.reproduction.store import open_store
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
+from diet_jax.experiments.retraining import PREDICTIONS
 from diet_jax.experiments.setup import prepare
 from diet_jax.files.arrays import load_arrays
 
@@ -50,7 +51,7 @@ def test_train_judges_streamed_data_as_run_does(image_folder, tmp_path, monkeypa
     )
     assert folders == [run / "trained/retrain/everything/seed_00.shards"]
     assert not list(run.rglob("*.shards"))
-    found, _ = load_arrays(run / "trained/retrain/everything/seed_00.npz", prune.PREDICTIONS, None)
+    found, _ = load_arrays(run / "trained/retrain/everything/seed_00.npz", PREDICTIONS, None)
 
     train, test = dj.load_dataset(f"folder:{image_folder}", quiet=True)
     config = dataclasses.replace(RunConfig().train, steps=6, batch_size=5)

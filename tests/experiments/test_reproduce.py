@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numpy as np
 import pytest
@@ -17,7 +17,13 @@ from diet_jax.experiments.config import DataConfig, ModelConfig
 from diet_jax.experiments.reproduction import store as store_module
 from diet_jax.experiments.reproduction.accuracy import AccuracyByFraction
 from diet_jax.experiments.reproduction.experiment import Experiment
-from diet_jax.experiments.reproduction.figure import PaperFigure, config_folder, figure_names, make_figure
+from diet_jax.experiments.reproduction.figure import (
+    PaperFigure,
+    Scale,
+    config_folder,
+    figure_names,
+    make_figure,
+)
 from diet_jax.experiments.reproduction.outcome import Outcome, level, series
 from diet_jax.experiments.reproduction.recipes import DIGITS
 from diet_jax.experiments.reproduction.store import Store, Training, open_store, tie_key
@@ -68,6 +74,23 @@ def check_numbers(chart):
                 assert all(-1 <= mean <= 1 for _, mean, _ in drawn)
 
 
+def check_trainings(result, store, figure):
+    """Every claim names its trainings, whose data the result describes; the title says both."""
+    tasks = {task.identity: task for task in figure.smoke.all_tasks()}
+    assert tasks.keys() <= result["trained"].keys()
+    for claim in result["claims"]:
+        assert {part["task"] for part in claim["parts"]} <= result["trained"].keys()
+        assert claim["seeds"] in (1, 2)
+    for name, task in tasks.items():
+        setup, told = store.setup(task), result["trained"][name]
+        assert told["fingerprints"] == [split.fingerprint for split in setup.splits]
+        assert (told["dataset"], told["train_examples"], told["test_examples"]) == ("digits", 1078, 719)
+        assert (told["epochs"], told["stored_as"]) == (task.train.epochs, None)
+        assert told["wrong_labels"] == setup.changed.sum()
+    networks = " and ".join(dict.fromkeys(task.network for task in tasks.values()))
+    assert f"; digits, {networks} in place of ci" in result["title"]
+
+
 # Each kind of experiment once; the numbers of the others are computed a second way elsewhere.
 QUICK = (
     *("fig1-fractions-cifar10", "fig1-epochs-cifar10", "fig2-windows-noisy", "fig3-velocity-noisy"),
@@ -84,6 +107,7 @@ def test_the_figure_runs_at_smoke_and_again_without_training(name, shared, table
     check_numbers(first["chart"])
     assert first["claims"] or name == "examples"
     assert all(claim["holds"] in ("yes", "no", "unclear") for claim in first["claims"])
+    check_trainings(first, shared, figure)
     stored = json.loads((tmp_path / f"{name}_smoke.json").read_text())
     assert stored == first
     with Image.open(tmp_path / f"{name}_smoke.png") as image:
@@ -100,10 +124,10 @@ def test_the_figure_runs_at_smoke_and_again_without_training(name, shared, table
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_small_and_paper_are_other_settings_of_the_same_experiment(name):
-    figure = config(name)
-    assert type(figure.smoke) is type(figure.small) is type(figure.paper)
-    assert len({figure.smoke, figure.small, figure.paper}) == 3
+def test_scales_are_other_settings_of_the_same_experiment(name):
+    scales = [getattr(config(name), scale) for scale in get_args(Scale)]
+    assert len(set(map(type, scales))) == 1
+    assert len(set(scales)) == len(scales) == 4
 
 
 def test_every_config_says_its_command():
@@ -314,6 +338,7 @@ def test_a_new_experiment_brings_its_picture_and_takes_the_table(store, tmp_path
     result = make_figure("dots", PaperFigure(smoke=TwoDots()), "smoke", store, tmp_path, "a.csv")
     assert result["experiment"] == {"kind": "TwoDots"}
     assert result["facts"] == {"told": "a.csv"}
+    assert (result["title"], result["trained"]) == ("dots", {})
     assert (tmp_path / "dots_smoke.png").is_file()
     with pytest.raises(dj.InputError, match="dots has no scale paper; it has smoke"):
         make_figure("dots", PaperFigure(smoke=TwoDots()), "paper", store, tmp_path, None)

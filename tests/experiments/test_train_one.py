@@ -12,7 +12,7 @@ from diet_jax.experiments.config import DataConfig, ModelConfig
 from diet_jax.experiments.reproduction.store import Training, open_store
 from diet_jax.experiments.reproduction.task import Task
 from diet_jax.experiments.run_folder import RunFolder
-from diet_jax.experiments.train_one import train_with_records
+from diet_jax.experiments.train_one import trained_network
 from diet_jax.training.checkpoints import Checkpoints
 from diet_jax.training.recipe import TrainConfig
 
@@ -49,9 +49,9 @@ def setup(tmp_path):
 def train(setup, folder, progress=None, **options):
     folder.mkdir(exist_ok=True)
     key = dj.seed_keys(0, "score", 1)[0]
-    return train_with_records(
-        setup, RunFolder(folder), "unit", key, progress=progress or Progress("", quiet=True), **options
-    )
+    progress = progress or Progress("", quiet=True)
+    with trained_network(setup, RunFolder(folder), "unit", key, progress=progress, **options) as state:
+        return state
 
 
 def same(one, other):

@@ -27,7 +27,10 @@ def make_rows(fractions=FRACTIONS, names=NAMES, seeds=4):
     picked = [("everything", 1.0), *((name, fraction) for fraction in fractions for name in names)]
     return to_rows(
         [
-            Result(name, f, round(1000 * f), 100, 0.5 + 0.4 * rng.random(seeds), rng.random((seeds, 3)))
+            Result(
+                *(name, f, round(1000 * f), 100),
+                *(0.5 + 0.4 * rng.random(seeds), rng.random((seeds, 3)), np.arange(seeds)),
+            )
             for name, f in picked
         ]
     )

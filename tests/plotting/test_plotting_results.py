@@ -214,6 +214,15 @@ class TestLines:
         ]
         np.testing.assert_allclose(bars, [[[0, 89.8], [0, 90.4]], [[2, 79.8], [2, 80.4]]])
 
+    @pytest.mark.parametrize(("mean", "dash"), [([0.9, None, 0.8], "None"), ([0.9, 0.85, 0.8], "-")])
+    def test_two_points_are_no_line(self, mean, dash):
+        figure = draw("lines", lines_panel(series("el2n", mean, [1, 2, 3])))
+        line = line_of(figure.axes[0], SCORES.find("el2n").color)
+        assert line.get_linestyle() == legend_handle(figure, "EL2N").get_linestyle() == dash
+        # Bars where there is no line, a band where there is one.
+        bars = {hasattr(part, "get_segments") for part in figure.axes[0].collections}
+        assert bars == {dash == "None"}
+
     def test_no_band_is_no_band(self):
         item = {"name": "el2n", "x": EPOCHS, "mean": EL2N}
         assert len(draw("lines", lines_panel(item)).axes[0].collections) == 0

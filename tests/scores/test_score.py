@@ -11,6 +11,7 @@ import pytest
 
 import diet_jax as dj
 from diet_jax.scores.dynamics import FORGETTING
+from diet_jax.scores.gradients import GRAND, GrandOptions
 from diet_jax.scores.score import folds_of, resolve_scores
 from diet_jax.training.step import init_state
 
@@ -97,6 +98,9 @@ def test_scores_of_dynamics_see_only_what_was_trained_on(model, train_split):
 def test_options_are_checked_and_said():
     assert SCALED.definition == "scaled error: a multiple of EL2N (scale 1)"
     assert FORGETTING.definition.endswith("(never learned inf)")
+    # What is left to the library is no part of what a score is: files of one kind of processor fit another.
+    assert GRAND.definition == f"{GRAND.label}: {GRAND.formula}"
+    assert GRAND.with_options(GrandOptions("highest")).definition.endswith("(precision highest)")
     with pytest.raises(dj.InputError, match="options of scaled must be ScaleOptions, got float"):
         SCALED.with_options(2.0)
     with pytest.raises(dj.InputError, match="never_learned must be a number or inf"):

@@ -9,8 +9,10 @@ import numpy as np
 
 from diet_jax.analysis.results import FULL, RANDOM
 from diet_jax.analysis.statistics import Comparison
+from diet_jax.experiments.reproduction.evidence import Evidence, at_random, everything, kept_by
 from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import (
+    TEST_ACCURACY,
     Claim,
     Outcome,
     Published,
@@ -74,14 +76,21 @@ class AccuracyByEpoch(Experiment):
         random = accuracy.get(RANDOM)
         if last is None or last.label not in accuracy or random is None:
             return ()
-        claims = _keep_claims(last, self.fraction, accuracy[last.label], accuracy[FULL], random, published)
+        claims = _keep_claims(
+            self, last, self.fraction, accuracy[last.label], accuracy[FULL], random, published
+        )
         for early in (ScoreAt(name, 0.0) for name in self.names):
             if early.score.reads == "gradients" and early.label in accuracy:
                 gain = Comparison.of(accuracy[early.label], random)
                 text = f"{early.score.label} at initialisation does not beat random (Kirsch 2023)"
                 ours = f"{percent(accuracy[early.label])} against random {percent(random)}, difference "
                 theirs = "92.19 against random 93.54 (Kirsch 2023, CIFAR-10, keep 0.5)"
-                claims.append(Claim(text, theirs, ours + gain.text(), (-gain).is_no_loss()))
+                parts = (
+                    kept_by(self.task, self.fraction, early, self.score_seeds),
+                    at_random(self.task, self.fraction),
+                )
+                evidence = Evidence(TEST_ACCURACY, parts, self.retrain_seeds, self.score_seeds)
+                claims.append(Claim(text, theirs, ours + gain.text(), (-gain).is_no_loss(), evidence))
         return tuple(claims)
 
 
@@ -132,7 +141,7 @@ class AccuracyByFraction(Experiment):
         if at is None or (at.label, fraction) not in accuracy or (RANDOM, fraction) not in accuracy:
             return []
         kept, random = accuracy[at.label, fraction], accuracy[RANDOM, fraction]
-        return _keep_claims(at, fraction, kept, accuracy[FULL], random, published, 1 - fraction)
+        return _keep_claims(self, at, fraction, kept, accuracy[FULL], random, published, 1 - fraction)
 
 
 @dataclass(frozen=True)
@@ -145,6 +154,10 @@ class AccuracyByNetwork(Experiment):
     claim_fraction: float = 0.5
     score_seeds: int = 10
     retrain_seeds: int = 4
+
+    def all_tasks(self) -> tuple[Task, ...]:
+        """Returns every task."""
+        return self.tasks
 
     def run(self, store: Store, published: Published | None) -> Outcome:
         """Runs every network's curves."""
@@ -180,6 +193,7 @@ def _claimed(scores: Sequence[ScoreAt]) -> ScoreAt | None:
 
 
 def _keep_claims(
+    figure: AccuracyByEpoch | AccuracyByFraction,
     at: ScoreAt,
     fraction: float,
     kept: np.ndarray,
@@ -190,13 +204,18 @@ def _keep_claims(
 ) -> list[Claim]:
     """Compares accuracies of what a score keeps with everything and with random, as published at a place."""
     claims = []
-    for name, other, text in ((FULL, full, "loses no accuracy"), (RANDOM, random, "beats a random subset")):
+    seeds = figure.retrain_seeds, figure.score_seeds
+    mine = kept_by(figure.task, fraction, at, figure.score_seeds)
+    for name, other, part, text in (
+        (FULL, full, everything(figure.task), "loses no accuracy"),
+        (RANDOM, random, at_random(figure.task, fraction), "beats a random subset"),
+    ):
         gain = Comparison.of(kept, other)
         said = [published.value(one, place) for one in (at.name, name)] if published else []
         known = [percent(value) for value in said if value is not None]
         theirs = " against ".join(known) if len(known) == 2 else ""
         holds = gain.is_no_loss() if name == FULL else gain.is_above()
-        claims.append(
-            Claim(f"keep {fraction:g} by {at.label} {text}", theirs, against(kept, other, name), holds)
-        )
+        evidence = Evidence(TEST_ACCURACY, (mine, part), *seeds)
+        text = f"keep {fraction:g} by {at.label} {text}"
+        claims.append(Claim(text, theirs, against(kept, other, name), holds, evidence))
     return claims

@@ -6,8 +6,17 @@ from diet_jax.analysis.results import RANDOM
 from diet_jax.analysis.statistics import Comparison, spearman
 from diet_jax.errors import InputError
 from diet_jax.experiments.reproduction.accuracy import AccuracyByFraction
+from diet_jax.experiments.reproduction.evidence import Evidence, at_random, kept_by, scored
 from diet_jax.experiments.reproduction.experiment import Experiment
-from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, against, pruning_note
+from diet_jax.experiments.reproduction.outcome import (
+    RANK_CORRELATION,
+    TEST_ACCURACY,
+    Claim,
+    Outcome,
+    Published,
+    against,
+    pruning_note,
+)
 from diet_jax.experiments.reproduction.store import Store
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 
@@ -54,12 +63,14 @@ class GrandAtInit(Experiment):
             line["name"], line["label"] = names.get(line["label"], (line["name"], line["label"]))
         scores = store.mean_scores(task, wanted, self.score_seeds)
         to_norm, to_el2n = (spearman(scores[initial], scores[other]) for other in (norm, el2n))
+        ranked = tuple(scored(task, at, self.score_seeds) for at in (norm, initial))
         claims = [
             Claim(
                 "GraNd at initialisation ranks as the norm of the input does",
                 "rank correlation .963 (Kirsch 2023); -.022 with EL2N@20",
                 f"rank correlation {to_norm:.3f}; {to_el2n:.3f} with {el2n.label}",
                 "yes" if to_norm > 0.5 else "no",
+                Evidence(RANK_CORRELATION, ranked, self.score_seeds),
             )
         ]
         random = accuracy.get((RANDOM, kept))
@@ -75,7 +86,10 @@ class GrandAtInit(Experiment):
             if values is not None and random is not None:
                 gain = Comparison.of(values, random)
                 holds = gain.is_above() if score == last else (-gain).is_no_loss()
-                claims.append(Claim(f"keep {kept:g} by GraNd {text}", theirs, against(values, random), holds))
+                parts = kept_by(task, kept, score, self.score_seeds), at_random(task, kept)
+                evidence = Evidence(TEST_ACCURACY, parts, self.retrain_seeds, self.score_seeds)
+                text = f"keep {kept:g} by GraNd {text}"
+                claims.append(Claim(text, theirs, against(values, random), holds, evidence))
         return Outcome(
             title="GraNd at initialisation, and what was taken for it",
             note=pruning_note(*seeds, lacking),

@@ -1,5 +1,6 @@
 """Error barriers between a network and children spawned from it, on easy and hard examples (Figure 4)."""
 
+import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from diet_jax.analysis.connectivity.paths import barrier_height, connectivity_on
 from diet_jax.analysis.statistics import Comparison
 from diet_jax.devices.progress import Progress
 from diet_jax.errors import InputError
+from diet_jax.experiments.reproduction.evidence import Evidence, Part, scored
 from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, lines_panel, series
 from diet_jax.experiments.reproduction.store import Store, Training
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
+from diet_jax.types import Model
 
 SUBSETS = ("lowest", "random", "highest")
 
@@ -62,7 +65,7 @@ class ErrorBarriers(Experiment):
         onset = {s: self._onset(steps, chord[s]) for s in SUBSETS}
         statistics = f" BatchNorm statistics {self.batch_statistics}." if self._has_state(store) else ""
         return Outcome(
-            title=f"Final training error barrier; {self.task.name}",
+            title="Final training error barrier",
             note=f"Error rate on {len(rows['lowest']):,} un-augmented training examples each, "
             f"{self.num_points} points on the path; parents: {self.parents}, children of each at every "
             f"epoch: {self.children}, bands show the 16th to 84th percentile; training ends at epoch "
@@ -143,11 +146,8 @@ class ErrorBarriers(Experiment):
         return store.memo("path_errors", facts, compute)
 
     def _has_state(self, store: Store) -> bool:
-        # A model without running statistics has nothing that could be interpolated in two ways.
         setup = store.setup(self.task)
-        shape = setup.splits.train.image_shape
-        variables = jax.eval_shape(lambda: setup.model.init(jax.random.key(0), shape))
-        return bool(jax.tree.leaves(variables.model_state))
+        return _has_running_statistics(setup.model, setup.splits.train.image_shape)
 
     def _onset(self, steps: Sequence[int], heights: list[np.ndarray]) -> float | None:
         onset = connectivity_onset(steps, [float(h.mean()) for h in heights], threshold=self.threshold)
@@ -173,6 +173,7 @@ class ErrorBarriers(Experiment):
                 "seen in the figure",
                 f"below {100 * self.threshold:g} % from: {text}",
                 "yes" if low_at < high_at else "no" if low_at > high_at else "unclear",
+                self._evidence("epoch from which the barrier is low"),
             ),
             Claim(
                 "hard examples keep the barrier high",
@@ -180,5 +181,22 @@ class ErrorBarriers(Experiment):
                 f"mean barrier {100 * high.mean():.1f} % on the highest, {100 * low.mean():.1f} % on the "
                 f"{self._label('lowest')}",
                 Comparison.of(high, low).is_above(),
+                self._evidence("mean barrier"),
             ),
         )
+
+    def _evidence(self, measure: str) -> Evidence:
+        spawned = ", ".join(f"{epoch:g}" for epoch in self.spawn_epochs)
+        ranking = scored(self.task, self.score, self.score_seeds).what
+        parts = tuple(
+            Part(self.task, f"{self.children} children of epochs {spawned} on the {self.subset_size} {which}")
+            for which in (f"lowest by {ranking}", f"highest by {ranking}")
+        )
+        return Evidence(measure, parts, self.parents, self.score_seeds)
+
+
+@functools.cache
+def _has_running_statistics(model: Model, shape: tuple[int, int, int]) -> bool:
+    """Whether there is something that could be interpolated in two ways."""
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), shape))
+    return bool(jax.tree.leaves(variables.model_state))

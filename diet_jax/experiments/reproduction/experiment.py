@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from diet_jax.experiments.reproduction.outcome import Outcome, Published
 from diet_jax.experiments.reproduction.store import Store
+from diet_jax.experiments.reproduction.task import Task
 from diet_jax.plotting import draw_result
 
 if TYPE_CHECKING:
@@ -20,6 +21,11 @@ class Experiment:
 
     needs_table: ClassVar[bool] = False
     """Whether it compares with values that the user brings: the path of their file is its field `table`."""
+
+    def all_tasks(self) -> tuple[Task, ...]:
+        """Returns what it trains, for titles and the data's record; by default its field `task`, if any."""
+        task = getattr(self, "task", None)
+        return () if task is None else (task,)
 
     def run(self, store: Store, published: Published | None) -> Outcome:
         """Trains and scores what the store lacks, and returns what was found.

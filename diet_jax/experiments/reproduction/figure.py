@@ -1,9 +1,10 @@
-"""A figure of the paper at three scales, and `diet-jax reproduce`, which makes it."""
+"""A figure of the paper at four scales, and `diet-jax reproduce`, which makes it."""
 
 import dataclasses
 import json
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,12 +14,13 @@ from diet_jax.errors import InputError
 from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import Published
 from diet_jax.experiments.reproduction.store import Store
+from diet_jax.experiments.reproduction.task import Task
 from diet_jax.experiments.run_folder import environment
 from diet_jax.files.arrays import write_atomically
 from diet_jax.options.plain import plain
 from diet_jax.plotting import save_figure
 
-Scale = Literal["smoke", "small", "paper"]
+Scale = Literal["smoke", "small", "medium", "paper"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class PaperFigure:
     """The embedded digits, seconds: shows that it runs."""
     small: Experiment | None = None
     """Fashion-MNIST or part of CIFAR-10, minutes on two CPU cores."""
+    medium: Experiment | None = None
+    """The paper's data, network and optimiser, but 40 epochs and fewer networks; an hour or so of a GPU."""
     paper: Experiment | None = None
     """The paper's own settings; needs an accelerator."""
     published: Published | None = None
@@ -36,7 +40,16 @@ class PaperFigure:
     @property
     def needs_table(self) -> bool:
         """Whether it compares with values that the user brings."""
-        return any(one is not None and one.needs_table for one in (self.smoke, self.small, self.paper))
+        scales = (getattr(self, scale) for scale in get_args(Scale))
+        return any(one is not None and one.needs_table for one in scales)
+
+    def title(self, title: str, scale: Scale) -> str:
+        """Completes a title with the data and networks of a scale, and the paper's where those are others."""
+        here, paper = (
+            _data_and_networks(one.all_tasks()) if one else "" for one in (getattr(self, scale), self.paper)
+        )
+        place = f" in place of {paper}" if here and paper not in ("", here) else ""
+        return f"{title}; {here}{place}" if here else title
 
 
 def config_folder() -> Path:
@@ -68,7 +81,7 @@ def make_figure(
     Args:
         name: of the figure.
         figure: its config.
-        scale: which of its three experiments.
+        scale: which of its experiments.
         store: of the trainings.
         out: folder for the two files.
         table: file of the user's values, for a figure that needs them.
@@ -86,11 +99,17 @@ def make_figure(
     outcome = experiment.run(store, figure.published)
     started = environment()
     settings = dataclasses.asdict(experiment, dict_factory=_without_places)
+    tasks = [*experiment.all_tasks(), *(p.task for claim in outcome.claims for p in claim.evidence.parts)]
     result = {
         "figure": name,
         "scale": scale,
         "command": f"diet-jax reproduce {name} --scale {scale}",
-        **dataclasses.asdict(outcome),
+        "title": figure.title(outcome.title, scale),
+        "note": outcome.note,
+        "chart": outcome.chart,
+        "claims": [claim.facts() for claim in outcome.claims],
+        "facts": outcome.facts,
+        "trained": {task.identity: _trained(store, task) for task in dict.fromkeys(tasks)},
         "experiment": {"kind": type(experiment).__name__, **settings},
         "made": {
             "seconds_this_time": round(time.monotonic() - start, 1),
@@ -101,6 +120,32 @@ def make_figure(
     write_atomically(out / f"{name}_{scale}.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     save_figure(experiment.draw(store, result), out / f"{name}_{scale}.png")
     return result
+
+
+def _data_and_networks(tasks: Iterable[Task]) -> str:
+    """Such as "cifar10, resnet18, resnet50 and vgg16"."""
+    networks: dict[str, list[str]] = {}
+    for task in tasks:
+        of_data = networks.setdefault(task.data_name, [])
+        if task.network not in of_data:
+            of_data.append(task.network)
+    said = (" and ".join([*filter(None, [", ".join(names[:-1])]), names[-1]]) for names in networks.values())
+    return "; ".join(f"{data}, {names}" for data, names in zip(networks, said, strict=True))
+
+
+def _trained(store: Store, task: Task) -> dict[str, Any]:
+    """What a reader of a claim must know of its trainings, as JSON values."""
+    setup = store.setup(task)
+    return {
+        "dataset": setup.splits.train.name,
+        "network": task.network,
+        "epochs": store.last_epoch(task),
+        "train_examples": len(setup.splits.train),
+        "test_examples": len(setup.splits.test),
+        "wrong_labels": int(setup.changed.sum()),
+        "fingerprints": [split.fingerprint for split in setup.splits],
+        "stored_as": setup.splits.train.encoding or None,
+    }
 
 
 def _without_places(fields: list[tuple[str, Any]]) -> dict[str, Any]:

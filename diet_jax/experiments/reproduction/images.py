@@ -36,7 +36,7 @@ class ExampleImages(Experiment):
             ids = [str(i) for i in train.ids[rows]]
             by_class[name] = {"lowest": ids[:2], "highest": ids[:-3:-1]}
         return Outcome(
-            title=f"Easiest and hardest images by {self.score.label}; {self.task.name}",
+            title=f"Easiest and hardest images by {self.score.label}",
             note=f"Scores averaged over {networks(self.score_seeds)}.",
             chart={"kind": "images", "ids": by_class},
         )

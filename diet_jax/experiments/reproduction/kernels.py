@@ -11,6 +11,7 @@ from diet_jax.data.augment import normalized_images
 from diet_jax.data.dataset import fingerprint
 from diet_jax.devices.progress import Progress
 from diet_jax.errors import InputError
+from diet_jax.experiments.reproduction.evidence import Evidence, Part
 from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, lines_panel, networks, series
 from diet_jax.experiments.reproduction.store import Store, Training
@@ -60,10 +61,10 @@ class KernelVelocity(Experiment):
     def _measured(self, store: Store, task: Task) -> tuple[list[int], dict[float, np.ndarray]]:
         """Ranks at which the groups start, and velocities `[group seed]` by epoch."""
         count = len(store.setup(task).splits.train)
-        if not 1 <= self.group_size <= count or self.num_groups < 2:
+        if not 1 <= self.group_size <= count or self.num_groups < 3:
             raise InputError(
                 f"groups of {self.group_size} examples need at least as many in {task.name}, which has "
-                f"{count}, and num_groups must be at least 2, got {self.num_groups}"
+                f"{count}, and num_groups must be at least 3, for two show no trend; got {self.num_groups}"
             )
         firsts = np.linspace(0, count - self.group_size, self.num_groups).round().astype(int).tolist()
         wanted = [ScoreAt("el2n", epoch) for epoch in self.epochs]
@@ -111,6 +112,7 @@ class KernelVelocity(Experiment):
             f"rank correlation of group and velocity {text} (0.8 or more counts); highest over lowest "
             f"group {low}, highest over fastest {top}: below 1 the very highest do not take part",
             "yes" if all(r >= 0.8 for r in ranks.values()) else "no",
+            self._evidence(self.task),
         )
 
     def _noise_claim(self, noisy: dict[float, np.ndarray], clean: dict[float, np.ndarray]) -> Claim:
@@ -128,4 +130,14 @@ class KernelVelocity(Experiment):
             "collapses (seen in the figure)",
             f"velocity of the top group over that of the fastest: {text}",
             Comparison.of(without.mean(axis=0), with_noise.mean(axis=0)).is_above(),
+            self._evidence(self.task, self.task.clean()),
         )
+
+    def _evidence(self, *tasks: Task) -> Evidence:
+        epochs = ", ".join(f"{epoch:g}" for epoch in self.epochs)
+        what = (
+            f"{self.num_groups} groups of {self.group_size} by el2n of {self.score_seeds}, epochs {epochs}, "
+            f"over {self.duration:g}"
+        )
+        parts = tuple(Part(task, what) for task in tasks)
+        return Evidence("kernel velocity", parts, self.velocity_seeds, self.score_seeds)

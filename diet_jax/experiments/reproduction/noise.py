@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from diet_jax.errors import InputError
+from diet_jax.experiments.reproduction.evidence import Evidence, scored
 from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, networks
 from diet_jax.experiments.reproduction.store import Store
@@ -58,15 +59,17 @@ class NoiseDistributions(Experiment):
         ]
         ranks = ((np.argsort(np.argsort(values)) + 0.5) / len(values) for values in (before, after))
         rank_before, rank = (values[changed].mean() for values in ranks)
+        parts = tuple(scored(task, self.score, self.score_seeds) for task in (clean, self.task))
         claim = Claim(
             "wrong labels move examples into the high tail of the score",
             "seen in the figure",
             f"mean rank of the changed examples {rank_before:.3f} before, {rank:.3f} "
             "after (0 lowest, 1 highest)",
             "yes" if rank > max(0.75, rank_before) else "no",
+            Evidence("rank of the changed examples", parts, self.score_seeds),
         )
         return Outcome(
-            title=f"{self.task.name}: {self.score.label}, {changed.mean():.1%} of the labels wrong",
+            title=f"{self.score.label}, {changed.mean():.1%} of the labels wrong",
             note=f"Scores averaged over {networks(self.score_seeds)}.",
             chart={"kind": "distributions", "panels": panels},
             claims=(claim,),
@@ -106,6 +109,9 @@ class NoiseDetection(Experiment):
                 "",
                 f"{quality[at].roc_auc:.3f}, average precision {quality[at].average_precision:.3f}",
                 "yes" if quality[at].roc_auc > 0.9 else "no",
+                Evidence(
+                    "detection of wrong labels", (scored(self.task, at, self.score_seeds),), self.score_seeds
+                ),
             )
             for at in self.scores
             if at.score.reads == "logits"

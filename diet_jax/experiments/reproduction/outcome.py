@@ -8,8 +8,11 @@ import numpy as np
 
 from diet_jax.analysis.results import FULL, RANDOM
 from diet_jax.analysis.statistics import Comparison, Summary, Verdict
+from diet_jax.experiments.reproduction.evidence import Evidence
 
-TEST_ACCURACY = "final test accuracy"
+TEST_ACCURACY, RANK_CORRELATION = "final test accuracy", "rank correlation"
+# A verdict over fewer seeds says so: the error of a difference of two is hardly known.
+FEW_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,19 @@ class Claim:
     published: str
     ours: str
     holds: Verdict
+    evidence: Evidence
+
+    def facts(self) -> dict[str, Any]:
+        """Returns it as JSON values, the evidence beside the words."""
+        words = {"claim": self.claim, "published": self.published, "ours": self.ours, "holds": self.holds}
+        return {**words, **self.evidence.facts()}
+
+
+def verdict(holds: str, seeds: int) -> str:
+    """Returns how a claim's verdict is written, such as "yes", or "yes (2 seeds)" where they are few."""
+    if seeds >= FEW_SEEDS:
+        return holds
+    return f"{holds} ({seeds} seed{'s' if seeds > 1 else ''})"
 
 
 @dataclass(frozen=True)

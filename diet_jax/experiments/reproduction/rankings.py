@@ -9,8 +9,11 @@ import numpy as np
 from diet_jax.analysis.statistics import Comparison, spearman
 from diet_jax.data.columns import read_column
 from diet_jax.errors import InputError
+from diet_jax.experiments.reproduction.evidence import Evidence, kept_by, scored
 from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import (
+    RANK_CORRELATION,
+    TEST_ACCURACY,
     Claim,
     Outcome,
     Published,
@@ -41,6 +44,8 @@ class NumberOfSeeds(Experiment):
     def run(self, store: Store, published: Published | None) -> Outcome:
         """Averages disjoint groups of seeds and prunes by the first group of each size."""
         few, most = min(self.counts), max(self.counts)
+        if few == most:
+            raise InputError(f"counts needs two numbers of seeds to compare, got {self.counts}")
         agreement: dict[ScoreAt, list[list[float]]] = {at: [] for at in self.scores}
         masks: dict[tuple[ScoreAt, int], np.ndarray | None] = {}
         for at, values in store.scores(self.task, self.scores, most).items():
@@ -69,11 +74,12 @@ class NumberOfSeeds(Experiment):
                 text = f"{at.label} of {few} seed prunes worse than the mean of {most}"
                 theirs = "rank correlation 0.75, prunes worse" if at.score.reads == "gradients" else ""
                 ours = f"rank correlation {value:.2f}; {percent(one)} against {percent(all_of_them)}, "
-                claims.append(
-                    Claim(text, theirs, f"{ours}the mean is better by {loss.text()}", loss.is_above())
-                )
+                ours += f"the mean is better by {loss.text()}"
+                parts = tuple(kept_by(self.task, self.fraction, at, count) for count in (few, most))
+                evidence = Evidence(TEST_ACCURACY, parts, self.retrain_seeds, most)
+                claims.append(Claim(text, theirs, ours, loss.is_above(), evidence))
         return Outcome(
-            title=f"How many seeds a score needs; {self.task.name}",
+            title="How many seeds a score needs",
             note="Left: disjoint groups of seeds, bands show the 16th to 84th percentile over groups (the "
             f"groups are part of the mean that they are compared with). Right: {self.retrain_seeds} fresh "
             "networks on what the first group's mean keeps."
@@ -111,7 +117,9 @@ class Correlations(Experiment):
             strong = "above" if value > 0.5 else "below"
             agree = "yes" if (value > 0.5) == (matrix[i][j] > 0.5) else "no"
             text = f"rank correlation of {names[i]} and {names[j]} is {strong} 0.5"
-            claims.append(Claim(text, f"{value:.3f}", f"{matrix[i][j]:.3f}", agree))
+            parts = tuple(scored(self.task, self.scores[place], self.score_seeds) for place in (i, j))
+            evidence = Evidence(RANK_CORRELATION, parts, self.score_seeds)
+            claims.append(Claim(text, f"{value:.3f}", f"{matrix[i][j]:.3f}", agree, evidence))
         if self.published:
             labels = self.published_labels
             panels.append(matrix_panel(self.published_about, labels, labels, theirs, **look, published=True))
@@ -156,9 +164,11 @@ class Memorisation(Experiment):
             panels.append({**panel, "y_label": at.label, "groups": [points]})
             text, ours = f"memorisation does not correlate with {at.label}", f"rank correlation {rank:.2f}"
             holds = "unclear" if np.isnan(rank) else "yes" if abs(rank) < 0.3 else "no"
-            claims.append(Claim(text, "does not correlate", ours, holds))
+            parts = (scored(self.task, at, self.score_seeds),)
+            evidence = Evidence(f"{RANK_CORRELATION} with memorisation", parts, self.score_seeds)
+            claims.append(Claim(text, "does not correlate", ours, holds, evidence))
         return Outcome(
-            title=f"Scores and memorisation; {self.task.name}",
+            title="Scores and memorisation",
             note=f"Scores averaged over {networks(self.score_seeds)}; memorisation values from "
             f"{Path(self.table).name}. Infinite scores are not drawn.",
             chart={"kind": "points", "panels": panels},

@@ -16,6 +16,7 @@ from diet_jax.devices.defaults import default_steps_per_call, training_has_convo
 from diet_jax.devices.progress import Progress
 from diet_jax.ensemble.retraining import predict_dataset
 from diet_jax.errors import InputError
+from diet_jax.experiments.reproduction.evidence import Evidence, Part
 from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, level, lines_panel, series
 from diet_jax.experiments.reproduction.store import Store, Training
@@ -47,8 +48,10 @@ class FrozenKernel(Experiment):
 
     def run(self, store: Store, published: Published | None) -> Outcome:
         """Freezes the network at every epoch and fits what is linear in its parameters."""
-        if self.claim_epoch not in self.epochs:
-            raise InputError(f"claim_epoch {self.claim_epoch:g} must be one of the epochs {self.epochs}")
+        if self.claim_epoch not in self.epochs[1:]:
+            raise InputError(
+                f"claim_epoch {self.claim_epoch:g} must be one of the epochs {self.epochs} after the first"
+            )
         setup = store.setup(self.task)
         test = first_examples(setup.splits.test, min(self.num_test, len(setup.splits.test)))
         found: list[list[dict[str, np.ndarray]]] = [[] for _ in self.epochs]
@@ -79,6 +82,11 @@ class FrozenKernel(Experiment):
             percent=True,
             levels=[level("full training", final, label="the network at the end")],
         )
+
+        def part(epoch: float) -> Part:
+            fit = f"kernel of epoch {epoch:g}, {self.num_train} examples, ridge {self.ridge:g}"
+            return Part(self.task, fit)
+
         first, later = (errors["kernel"][self.epochs.index(e)] for e in (self.epochs[0], self.claim_epoch))
         claim = Claim(
             "the kernel of a few epochs is better than that of initialisation",
@@ -87,6 +95,7 @@ class FrozenKernel(Experiment):
             f"{100 * np.mean(later):.1f} % at epoch {self.claim_epoch:g}, "
             f"{np.mean(first) / np.mean(later):.2f} times lower",
             Comparison.of(first, later).is_above(),
+            Evidence("kernel regression error", (part(self.epochs[0]), part(self.claim_epoch)), self.seeds),
         )
         return Outcome(
             title="What a frozen tangent kernel can do",

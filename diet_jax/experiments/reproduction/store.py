@@ -1,13 +1,12 @@
 """The store: trainings, scores and predictions on disk, found by what they are. Figures share them.
 
 Nothing in it depends on which figure asked first. What is there is not computed again; a training that a
-killed process left goes on from its last checkpoint.
+killed process or a deadline left goes on from its last checkpoint.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,16 +17,16 @@ import numpy as np
 
 from diet_jax.analysis.connectivity.paths import spawn
 from diet_jax.data.dataset import Dataset, fingerprint
+from diet_jax.devices.deadline import NEVER, Deadline, OutOfTime
 from diet_jax.devices.defaults import How
 from diet_jax.devices.progress import Progress, say
-from diet_jax.ensemble.over_seeds import resolve_how
 from diet_jax.ensemble.retraining import predict_dataset, train_ensemble
 from diet_jax.ensemble.scoring import score_ensemble, score_state
 from diet_jax.errors import InputError
-from diet_jax.experiments.reproduction.task import ScoreAt, Task
+from diet_jax.experiments.reproduction.task import ScoreAt, Task, digest
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup, prepare
-from diet_jax.experiments.train_one import train_with_records
+from diet_jax.experiments.train_one import trained_network
 from diet_jax.files.arrays import load_checked, save_arrays, write_atomically
 from diet_jax.selection.ranks import keep_random
 from diet_jax.training.loop import check_keep
@@ -35,6 +34,8 @@ from diet_jax.training.recipe import epoch_to_step, total_steps
 from diet_jax.training.seeds import seed_keys
 from diet_jax.training.step import TrainState
 from diet_jax.types import PRNGKey
+
+KIND = "predictions"
 
 Masks = Mapping[Any, np.ndarray | None]
 """Selections by any key: keep masks bool `[n]`, one for each seed `[s n]`, or None for everything."""
@@ -54,17 +55,21 @@ class Training:
 
 
 class Store:
-    """A folder of trainings and of what was computed from them; open it with `open_store`."""
+    """A folder of trainings and of what was computed from them; open it with `open_store`.
 
-    def __init__(self, path: Path, data_dir: str | None) -> None:
-        self.path, self.data_dir = path, data_dir
+    Before a deadline seeds train one by one, and scores leave no checkpoints: what must travel is small.
+    """
+
+    def __init__(self, path: Path, data_dir: str | None, deadline: Deadline = NEVER) -> None:
+        self.path, self.data_dir, self.deadline = path, data_dir, deadline
         self._setups: dict[str, Setup] = {}
 
     def setup(self, task: Task) -> Setup:
         """Returns a task with its data and model loaded."""
         name = digest(task.facts())
         if name not in self._setups:
-            self._setups[name] = prepare(task.config(self.data_dir), scores=False, prunes=False)
+            config = task.config(self.data_dir)
+            self._setups[name] = prepare(config, scores=False, prunes=False, deadline=self.deadline)
         return self._setups[name]
 
     def facts(self, training: Training) -> dict[str, Any]:
@@ -97,12 +102,20 @@ class Store:
     def memo(
         self, kind: str, facts: dict[str, Any], compute: Callable[[], dict[str, Any]]
     ) -> dict[str, np.ndarray]:
-        """Returns arrays that were stored under these facts, or computes and stores them."""
+        """Returns arrays that were stored under these facts, or computes and stores them.
+
+        Raises:
+            OutOfTime: they are not there, and the deadline has come.
+        """
         path = self._path(kind, facts)
         if not path.is_file():
-            arrays = {name: np.asarray(array) for name, array in compute().items()}
-            save_arrays(path, kind, arrays, facts)
+            self.deadline.check()
+            self._keep(kind, facts, compute())
         return load_checked(path, kind, None, facts)
+
+    def _keep(self, kind: str, facts: dict[str, Any], arrays: dict[str, Any]) -> None:
+        arrays = {name: np.asarray(array) for name, array in arrays.items()}
+        save_arrays(self._path(kind, facts), kind, arrays, facts)
 
     def _path(self, kind: str, facts: dict[str, Any]) -> Path:
         return self.path / kind / f"{digest(facts)}.npz"
@@ -117,7 +130,23 @@ class Store:
             step: updates done.
             progress: is told of every step done.
             save: whether to keep a checkpoint of this step.
+
+        Raises:
+            OutOfTime: the deadline has come; the training goes on from where it was.
         """
+        with self._trained(training, step, progress, save=save) as state:
+            return state
+
+    def _trained(
+        self,
+        training: Training,
+        step: int,
+        progress: Progress | None,
+        *,
+        save: bool = False,
+        goes_on: bool = False,
+    ) -> AbstractContextManager[TrainState]:
+        """The state of a training at a step, for a block that works with it, see `trained_network`."""
         setup = self.setup(training.task)
         name = f"{setup.splits.train.name.replace(':', '-').replace('/', '-')}-{setup.config.model.name}"
         facts = self.facts(training)
@@ -131,12 +160,17 @@ class Store:
                 f"{header} describes another training than this one; delete {folder.path} to train it again"
             )
         key = seed_keys(training.task.seed, training.purpose, training.seed + 1)[training.seed]
-        options: Any = {"keep": training.keep, "stop": step, "save": {step} if save else ()}
+        options: Any = {
+            "keep": training.keep,
+            "stop": step,
+            "save": {step} if save else (),
+            "goes_on": goes_on,
+        }
         if training.parent is not None:
             seed, spawned_at = training.parent
             key, parent = jax.random.fold_in(key, seed), Training(training.task, "score", seed)
             options["first"] = lambda: spawn(self.state(parent, spawned_at), key)
-        return train_with_records(setup, folder, "", key, progress=_NewSteps(progress), **options)
+        return trained_network(setup, folder, "", key, progress=_NewSteps(progress), **options)
 
     def scores(self, task: Task, wanted: Sequence[ScoreAt], num_seeds: int) -> dict[ScoreAt, np.ndarray]:
         """Returns scores of every example and seed: float32 `[s n]` for each score asked for.
@@ -146,24 +180,38 @@ class Store:
         """
         # By seed, then ascending, so that each state is trained on from the one before.
         pairs = [(seed, at) for seed in range(num_seeds) for at in sorted(wanted, key=lambda at: at.epoch)]
-        missing = [
+        missing = self._unscored(task, pairs)
+        if missing and self._how(task) != "loop":
+            self._score_together(task, missing)
+            missing = []
+        last = dict(missing)
+        total = sum(self.step(task, at.epoch) for at in last.values())
+        try:
+            with Progress(f"scoring {task.name}", total=total, quiet=not missing) as progress:
+                found = {
+                    (seed, at): self._score(task, at, seed, progress, goes_on=last.get(seed, at) != at)
+                    for seed, at in pairs
+                }
+        except OutOfTime as out:
+            left = self._unscored(task, pairs)
+            steps = sum({seed: self.step(task, at.epoch) for seed, at in left}.values())
+            there = {at: num_seeds - sum(other == at for _, other in left) for at in wanted}
+            lines = [f"  {at.label}: {count} of {num_seeds} networks" for at, count in there.items() if count]
+            out.report += [f"{task.name}: {len(left)} scores are left{self.deadline.time_for(steps)}", *lines]
+            raise
+        return {at: np.stack([found[seed, at] for seed in range(num_seeds)]) for at in wanted}
+
+    def _unscored(self, task: Task, pairs: Sequence[tuple[int, ScoreAt]]) -> list[tuple[int, ScoreAt]]:
+        """The pairs of seed and score that need a training and are not stored."""
+        return [
             (seed, at)
             for seed, at in pairs
             if at.score.needs_training
             and not self._path("scores", self._score_facts(task, at, seed)).is_file()
         ]
-        if missing and self._how(task) != "loop":
-            self._score_together(task, missing)
-            missing = []
-        last = {seed: at.epoch for seed, at in missing}
-        total = sum(self.step(task, epoch) for epoch in last.values())
-        with Progress(f"scoring {task.name}", total=total, quiet=not missing) as progress:
-            found = {(seed, at): self._score(task, at, seed, progress) for seed, at in pairs}
-        return {at: np.stack([found[seed, at] for seed in range(num_seeds)]) for at in wanted}
 
     def _how(self, task: Task) -> How:
-        setup = self.setup(task)
-        return resolve_how("auto", setup.model, setup.splits.train)
+        return self.setup(task).how("auto")
 
     def _score_together(self, task: Task, missing: Sequence[tuple[int, ScoreAt]]) -> None:
         """Scores an ensemble in one program at all epochs that are missing, and stores each score."""
@@ -178,7 +226,7 @@ class Store:
         )
         for seed, at in missing:
             values = result.scores[at.name][steps.index(self.step(task, at.epoch)), seeds.index(seed)]
-            self.memo("scores", self._score_facts(task, at, seed), lambda values=values: {"scores": values})
+            self._keep("scores", self._score_facts(task, at, seed), {"scores": values})
 
     def mean_scores(self, task: Task, wanted: Sequence[ScoreAt], num_seeds: int) -> dict[ScoreAt, np.ndarray]:
         """Returns scores averaged over seeds: float64 `[n]` for each score asked for."""
@@ -191,15 +239,17 @@ class Store:
             return {**facts, "seed": None if at.score.of_examples else seed, "of": task.seed}
         return {**facts, "step": self.step(task, at.epoch), "of": self.facts(Training(task, "score", seed))}
 
-    def _score(self, task: Task, at: ScoreAt, seed: int, progress: Progress) -> np.ndarray:
+    def _score(self, task: Task, at: ScoreAt, seed: int, progress: Progress, *, goes_on: bool) -> np.ndarray:
         def compute() -> dict[str, Any]:
             setup, needed = self.setup(task), at.score.needs_training
             if at.score.reads == "nothing":
                 key = seed_keys(task.seed, "random_subset", seed + 1)[seed]
                 return {"scores": at.score.function()(key, len(setup.splits.train))}
             step = self.step(task, at.epoch) if needed else 0
-            state = self.state(Training(task, "score", seed), step, progress, save=needed)
-            found = score_state(state, setup.model, setup.splits.train, scores=(at.score,))
+            keep: Any = {"goes_on": goes_on and needed} if self.deadline.comes else {"save": needed}
+            options: Any = {"scores": (at.score,), "deadline": self.deadline}
+            with self._trained(Training(task, "score", seed), step, progress, **keep) as state:
+                found = score_state(state, setup.model, setup.splits.train, **options)
             return {"scores": found[at.name]}
 
         return self.memo("scores", self._score_facts(task, at, seed), compute)["scores"]
@@ -241,18 +291,41 @@ class Store:
         todo = {key: self._lacking(group, dataset) for key, group in groups.items()}
         steps = {key: sum(map(self._num_steps, group)) for key, group in todo.items()}
         count = sum(map(len, todo.values()))
-        with Progress(f"training {count} x {task.name}", sum(steps.values()), quiet=not count) as progress:
-            for key in groups if self._how(task) != "loop" else ():
-                self._retrain_together(todo[key], dataset)
-                progress.update(steps[key])
-            return {
-                key: np.stack([self._predict(training, dataset, progress) for training in group])
-                for key, group in groups.items()
-            }
+        try:
+            name = f"training {count} x {task.name}"
+            with Progress(name, sum(steps.values()), quiet=not count) as progress:
+                for key in groups if self._how(task) != "loop" else ():
+                    self._retrain_together(todo[key], dataset)
+                    progress.update(steps[key])
+                # Seed by seed, so that what is finished early can be compared.
+                found = {
+                    (key, seed): self._predict(group[seed], dataset, progress)
+                    for seed in range(num_seeds)
+                    for key, group in groups.items()
+                }
+        except OutOfTime as out:
+            out.report += self._retrained(task, groups, dataset)
+            raise
+        return {key: np.stack([found[key, seed] for seed in range(num_seeds)]) for key in groups}
+
+    def _retrained(self, task: Task, groups: Mapping[Any, list[Training]], dataset: Dataset) -> list[str]:
+        """What is there of retrainings that were asked for, in words: counts and mean accuracies."""
+        left = {key: self._lacking(group, dataset) for key, group in groups.items()}
+        time = self.deadline.time_for(sum(self._num_steps(t) for group in left.values() for t in group))
+        lines = [f"{task.name}: {sum(map(len, left.values()))} retrainings are left{time}"]
+        for key, group in groups.items():
+            there = [self._prediction_facts(t, dataset) for t in group if t not in left[key]]
+            found = [load_checked(self._path(KIND, facts), KIND, None, facts) for facts in there]
+            if there:
+                right = 100 * np.mean([one["predicted"] == dataset.labels for one in found])
+                name = ", ".join(map(str, key)) if isinstance(key, tuple) else str(key)
+                accuracy = f"{right:.2f} % {dataset.split} accuracy"
+                lines.append(f"  {name}: {len(there)} of {len(group)} networks, {accuracy}")
+        return lines
 
     def _lacking(self, group: Sequence[Training], dataset: Dataset) -> list[Training]:
         """The trainings whose predictions are not stored."""
-        paths = (self._path("predictions", self._prediction_facts(t, dataset)) for t in group)
+        paths = (self._path(KIND, self._prediction_facts(t, dataset)) for t in group)
         return [training for training, path in zip(group, paths, strict=True) if not path.is_file()]
 
     def _retrain_together(self, group: Sequence[Training], dataset: Dataset) -> None:
@@ -273,8 +346,7 @@ class Store:
             keep=masks,
         )
         for training, predicted in zip(group, trained.predicted, strict=True):
-            facts = self._prediction_facts(training, dataset)
-            self.memo("predictions", facts, lambda predicted=predicted: {"predicted": predicted})
+            self._keep(KIND, self._prediction_facts(training, dataset), {"predicted": predicted})
 
     def accuracies(self, task: Task, keep: Masks, num_seeds: int) -> dict[Any, np.ndarray]:
         """Returns the final test accuracy float64 `[s]` by key; arguments as of `predictions`."""
@@ -292,11 +364,12 @@ class Store:
 
     def _predict(self, training: Training, dataset: Dataset, progress: Progress) -> np.ndarray:
         def compute() -> dict[str, np.ndarray]:
-            state = self.state(training, self._num_steps(training), progress, save=False)
-            predicted, _ = predict_dataset(self.setup(training.task).model, state.variables, dataset)
-            return {"predicted": predicted}
+            setup, steps = self.setup(training.task), self._num_steps(training)
+            with self._trained(training, steps, progress) as state:
+                found = predict_dataset(setup.model, state.variables, dataset, deadline=self.deadline)
+            return {"predicted": found[0]}
 
-        return self.memo("predictions", self._prediction_facts(training, dataset), compute)["predicted"]
+        return self.memo(KIND, self._prediction_facts(training, dataset), compute)["predicted"]
 
 
 class _NewSteps(Progress):
@@ -324,13 +397,8 @@ def tie_key(task: Task) -> PRNGKey:
     return seed_keys(task.seed, "tie_break", 1)[0]
 
 
-def digest(facts: dict[str, Any]) -> str:
-    """Names JSON facts by their contents."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-
-
 @contextmanager
-def open_store(path: Path, data_dir: str | None) -> Iterator[Store]:
+def open_store(path: Path, data_dir: str | None, deadline: Deadline = NEVER) -> Iterator[Store]:
     """Opens a store for one process at a time.
 
     Raises:
@@ -345,6 +413,6 @@ def open_store(path: Path, data_dir: str | None) -> Iterator[Store]:
     except OSError as error:
         raise InputError(f"cannot write to the store {path}: {error.strerror or error}") from error
     try:
-        yield Store(path, data_dir)
+        yield Store(path, data_dir, deadline)
     finally:
         lock.release()

@@ -1,6 +1,8 @@
 """What is trained on what, and which score is meant: the words in which figures are described."""
 
 import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,10 +30,16 @@ class Task:
         return RunConfig(data=data, model=self.model, train=self.train, seed=self.seed)
 
     def facts(self) -> dict[str, Any]:
-        """Returns all that decides the numbers, as JSON values."""
+        """Returns all that decides the numbers but for rounding, as JSON values."""
         facts = plain(dataclasses.asdict(self))
-        del facts["data"]["data_dir"], facts["train"]["steps_per_call"], facts["train"]["compiler_options"]
+        del facts["data"]["data_dir"], facts["model"]["convolution"]
+        del facts["train"]["steps_per_call"], facts["train"]["compiler_options"]
         return facts
+
+    @property
+    def identity(self) -> str:
+        """Names it in results, by the settings that are not the usual ones: new options do not change it."""
+        return digest(_unusual(self.facts(), Task().facts()))
 
     def with_noise(self, share: float, mode: str = "permute") -> "Task":
         """Returns the same task with this label noise in place of any other."""
@@ -45,13 +53,23 @@ class Task:
         return self.with_noise(0.0)
 
     @property
-    def name(self) -> str:
-        """Data and model, for titles."""
-        data = (
+    def data_name(self) -> str:
+        """The data, for titles."""
+        return (
             self.data.name if self.data.num_train is None else f"{self.data.name} ({self.data.num_train:,})"
         )
-        width = "" if self.model.widths is None else f" {'-'.join(map(str, self.model.widths))}"
-        return f"{data}, {self.model.name}{width}"
+
+    @property
+    def network(self) -> str:
+        """The model, for titles."""
+        widths = [] if self.model.widths is None else ["-".join(map(str, self.model.widths))]
+        dtype = [] if self.model.dtype == "float32" else [self.model.dtype]
+        return " ".join([self.model.name, *widths, *dtype])
+
+    @property
+    def name(self) -> str:
+        """Data and model, for titles."""
+        return f"{self.data_name}, {self.network}"
 
 
 @dataclass(frozen=True)
@@ -78,3 +96,17 @@ class ScoreAt:
         """Such as "EL2N at epoch 20"."""
         at_epoch = f" at epoch {self.epoch:g}" if self.score.needs_training else ""
         return self.score.label + at_epoch
+
+
+def _unusual(facts: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    """What differs, section by section."""
+    return {
+        name: _unusual(value, usual[name]) if isinstance(value, dict) else value
+        for name, value in facts.items()
+        if value != usual[name]
+    }
+
+
+def digest(facts: dict[str, Any]) -> str:
+    """Names JSON facts by their contents."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

@@ -7,8 +7,16 @@ import numpy as np
 from diet_jax.analysis.results import RANDOM
 from diet_jax.analysis.statistics import Comparison
 from diet_jax.errors import InputError
+from diet_jax.experiments.reproduction.evidence import Evidence, Part, at_random, kept_by
 from diet_jax.experiments.reproduction.experiment import Experiment
-from diet_jax.experiments.reproduction.outcome import Claim, Outcome, Published, matrix_panel, networks
+from diet_jax.experiments.reproduction.outcome import (
+    TEST_ACCURACY,
+    Claim,
+    Outcome,
+    Published,
+    matrix_panel,
+    networks,
+)
 from diet_jax.experiments.reproduction.store import Store, tie_key
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 from diet_jax.selection.ranks import keep_highest
@@ -24,6 +32,10 @@ class Transfer(Experiment):
     fraction: float
     score_seeds: int = 10
     retrain_seeds: int = 4
+
+    def all_tasks(self) -> tuple[Task, ...]:
+        """Returns every task."""
+        return tuple(task for _, task in self.tasks)
 
     def run(self, store: Store, published: Published | None) -> Outcome:
         """Scores with every task and retrains every task on each of the masks."""
@@ -49,7 +61,8 @@ class Transfer(Experiment):
             accuracy = store.accuracies(task, kept, self.retrain_seeds)
             for scorer in masks:
                 gains[name, scorer] = Comparison.of(accuracy[scorer], accuracy[RANDOM])
-                own_loss[name, scorer] = Comparison.of(accuracy[scorer], accuracy[name])
+                if scorer != name:
+                    own_loss[name, scorer] = Comparison.of(accuracy[scorer], accuracy[name])
         names = [name for name, _ in self.tasks]
         values = [[100 * gains[name, scorer].mean for scorer in names] for name in names]
         panel = matrix_panel(
@@ -61,9 +74,9 @@ class Transfer(Experiment):
             format="+.2f",
             value_label="test accuracy − random subset, points",
         )
-        others = [key for key in gains if key[0] != key[1]]
+        others = list(own_loss)
         better = [key for key in others if gains[key].is_above() == "yes"]
-        worst = min(others, key=lambda key: own_loss[key].mean)
+        worst = min(own_loss, key=lambda key: own_loss[key].mean)
         gained = [100 * gains[key].mean for key in others]
         claim = Claim(
             "scores transfer: another network's or recipe's ranking beats random",
@@ -72,6 +85,7 @@ class Transfer(Experiment):
             f"{min(gained):+.2f} to {max(gained):+.2f} points; most lost against own scores: "
             f"{own_loss[worst].text()} (train {worst[0]}, scores of {worst[1]})",
             "yes" if len(better) == len(others) else "no" if not better else "unclear",
+            Evidence(TEST_ACCURACY, self._parts(), self.retrain_seeds, self.score_seeds),
         )
         return Outcome(
             title="Transfer of scores: gain over a random subset",
@@ -81,3 +95,10 @@ class Transfer(Experiment):
             claims=(claim,),
             facts={"standard_errors": {f"{a} by {b}": c.error for (a, b), c in gains.items()}},
         )
+
+    def _parts(self) -> tuple[Part, ...]:
+        """Every task trained on random subsets and on what its own and every other task's scores keep."""
+        tasks = self.all_tasks()
+        how = self.fraction, self.score, self.score_seeds
+        by_scores = (kept_by(task, *how, by=by) for task in tasks for by in tasks)
+        return (*(at_random(task, self.fraction) for task in tasks), *by_scores)

@@ -1,0 +1,164 @@
+"""The retraining stage: fresh networks on every selection, judged on the test split by their last step."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from diet_jax.analysis.results import Result
+from diet_jax.devices.progress import Progress, say
+from diet_jax.ensemble.retraining import predict_dataset, train_ensemble
+from diet_jax.ensemble.shards import remove_shards
+from diet_jax.experiments.run_folder import RunFolder
+from diet_jax.experiments.scoring import seed_groups, shards_beside
+from diet_jax.experiments.selecting import Selection
+from diet_jax.experiments.setup import Setup
+from diet_jax.experiments.train_one import trained_network
+from diet_jax.training.recipe import steps_per_epoch
+from diet_jax.training.seeds import seed_keys
+from diet_jax.training.step import Program
+
+PREDICTIONS = "predictions"
+"""Kind of the files that hold what a network says of the test split."""
+
+# The first comparison has so many seeds before all else is begun: with one, a difference has no error.
+FIRST_SEEDS = 2
+
+
+def retrain_stage(setup: Setup, folder: RunFolder, selections: Sequence[Selection]) -> None:
+    """Retrains fresh networks on every selection; what they predict: retrain/SELECTION/seed_R.npz."""
+    how, count = setup.how(setup.config.retrain.how), setup.config.retrain.num_seeds
+    missing = missing_networks(setup, folder, selections)
+    work = sum(steps_of(setup, selection) for selection, _ in missing)
+    if missing:
+        say(f"retraining {count} networks on each of {len(selections)} selections ({how})")
+    with Progress("retraining", total=work, quiet=not work) as progress:
+        if how == "loop":
+            for selection, seed in missing:
+                _retrain(setup, folder, selection, seed, progress)
+        else:
+            for selection in dict.fromkeys(selection for selection, _ in missing):
+                seeds = [seed for other, seed in missing if other is selection]
+                _retrain_together(setup, folder, selection, seeds, progress)
+    for selection in selections:
+        for seed in range(count):
+            remove_shards(shards_beside(folder.path / _place(selection, seed), setup.splits.test))
+
+
+def missing_networks(
+    setup: Setup, folder: RunFolder, selections: Sequence[Selection]
+) -> list[tuple[Selection, int]]:
+    """Returns selection and seed of every network that is not retrained yet, in the order of the work.
+
+    First the comparison at the first fraction that the config names, of two seeds: by each score, at random,
+    everything. Then seed by seed all fractions in the order of the config.
+    """
+    fractions = setup.config.select.fractions
+
+    def place(work: tuple[Selection, int]) -> tuple[bool, int, int, bool]:
+        selection, seed = work
+        everything = selection.keep is None
+        rank = 0 if everything else fractions.index(selection.fraction)
+        return (rank > 0 or seed >= FIRST_SEEDS, seed, rank, everything)
+
+    seeds = range(setup.config.retrain.num_seeds)
+    works = sorted(((selection, seed) for selection in selections for seed in seeds), key=place)
+    return [works[i] for i in folder.missing([_place(*work) for work in works])]
+
+
+def steps_of(setup: Setup, selection: Selection) -> int:
+    """Returns the steps of a training on a selection."""
+    return _program(setup, selection).num_steps
+
+
+def _program(setup: Setup, selection: Selection) -> Program:
+    return setup.program(selection.size(len(setup.splits.train)))
+
+
+def _retrain(setup: Setup, folder: RunFolder, selection: Selection, seed: int, progress: Progress) -> None:
+    key = seed_keys(setup.config.seed, "retrain", seed + 1)[seed]
+    shards = shards_beside(folder.path / _place(selection, seed), setup.splits.test)
+    options: Any = {"keep": selection.mask(seed), "progress": progress}
+    with trained_network(setup, folder, _unit(selection, seed), key, **options) as state:
+        options = {"shards": shards, "deadline": setup.deadline}
+        found = predict_dataset(setup.model, state.variables, setup.splits.test, **options)
+        _save(setup, folder, selection, seed, *found)
+
+
+def _retrain_together(
+    setup: Setup, folder: RunFolder, selection: Selection, missing: list[int], progress: Progress
+) -> None:
+    config, (train, test) = setup.config, setup.splits
+    keys, how = seed_keys(config.seed, "retrain", config.retrain.num_seeds), setup.how(config.retrain.how)
+    per_epoch = steps_per_epoch(selection.size(len(train)), config.train.batch_size)
+    for group, filled in seed_groups(missing, len(keys), how):
+        keep = selection.masks(filled)
+        with setup.deadline.whole("retraining seeds together"):
+            trained = train_ensemble(
+                keys[filled], setup.model, train, test, config=config.train, keep=keep, how=how
+            )
+        folder.log_histories([_unit(selection, seed) for seed in group], trained.history, per_epoch)
+        for place, seed in enumerate(group):
+            _save(setup, folder, selection, seed, trained.predicted[place], trained.loss[place])
+        steps = steps_of(setup, selection) * len(set(group) & set(missing))
+        progress.update(steps)
+        setup.deadline.worked(steps)
+
+
+def _unit(selection: Selection, seed: int) -> str:
+    return f"retrain/{selection.name}/seed_{seed:02d}"
+
+
+def _place(selection: Selection, seed: int) -> str:
+    """Where in the run folder a network's predictions are."""
+    return f"{_unit(selection, seed)}.npz"
+
+
+def _save(
+    setup: Setup,
+    folder: RunFolder,
+    selection: Selection,
+    seed: int,
+    predicted: np.ndarray,
+    loss: np.ndarray,
+) -> None:
+    arrays = {"predicted": predicted, "loss": loss}
+    folder.save(_place(selection, seed), PREDICTIONS, arrays, _facts(setup, selection, seed))
+
+
+def _facts(setup: Setup, selection: Selection, seed: int) -> dict[str, Any]:
+    return {
+        "fingerprint": setup.splits.test.fingerprint,
+        "mask": selection.digest(seed),
+        "steps": steps_of(setup, selection),
+        "num_kept": selection.size(len(setup.splits.train)),
+        "seed": seed,
+    }
+
+
+def judge(setup: Setup, folder: RunFolder, selections: Sequence[Selection]) -> list[Result]:
+    """Returns the results of the networks that are retrained; selections without any are left out."""
+    results, count = [], setup.config.retrain.num_seeds
+    for selection in selections:
+        missing = folder.missing([_place(selection, seed) for seed in range(count)])
+        seeds = [seed for seed in range(count) if seed not in missing]
+        if not seeds:
+            continue
+        found = [
+            folder.load(_place(selection, seed), PREDICTIONS, ("predicted",), _facts(setup, selection, seed))[
+                "predicted"
+            ]
+            for seed in seeds
+        ]
+        results.append(
+            Result.from_predictions(
+                selection.kept_by,
+                selection.fraction,
+                selection.size(len(setup.splits.train)),
+                steps_of(setup, selection),
+                np.stack(found),
+                setup.splits.test.labels,
+                seeds=seeds,
+            )
+        )
+    return results
