@@ -44,6 +44,7 @@ from .ensemble.shards import score_streamed as score_streamed
 from .errors import InputError as InputError
 from .models import create_model as create_model
 from .models.convolution import matmul_convolution as matmul_convolution
+from .models.cpu_convolution import cpu_convolution as cpu_convolution
 from .models.linearized import linearize as linearize
 from .models.linen import from_linen as from_linen
 from .models.unrolled import unrolled_convolution as unrolled_convolution

@@ -238,12 +238,12 @@ def test_operations_of_a_step_are_counted_as_usual():
     assert [ensemble.step_flops(work) for work in works] == [3 * 2 * 16 * layers] * 2
 
 
-def test_convolutions_are_timed_in_both_forms(tmp_path):
+def test_convolutions_are_timed_in_all_forms(tmp_path):
     uses = ("gradient in a loop", "EL2N")
     path = tmp_path / "convolution.json"
     convolution.main(convolution.Options(("small_cnn, 28x28",), batch_size=2, uses=uses, rounds=1, json=path))
     table = numbers(path)
-    assert [row["variant"] for row in table] == ["lax", "matmul"] * 2
+    assert [row["variant"] for row in table] == ["lax", "matmul", "cpu"] * 2
     assert table[0]["median_s"] == pytest.approx(table[0]["later_calls_s"][0] / convolution.LOOP)
 
 
