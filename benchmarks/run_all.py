@@ -35,13 +35,14 @@ SETS: dict[str, tuple[str, ...]] = {
     "precision": ("precision.py",),
     "rounding": ("rounding.py",),
     "counts": ("counts.py",),
+    "counts_training": ("counts_training.py",),
     "bfloat16": ("bfloat16.py",),
     "growth": ("growth.py", "--figure", "growth.png", "--table", "growth.md"),
     "ntk": ("ntk.py",),
     "noise_detection": ("noise_detection.py",),
 }
 # What does not measure time.
-WITHOUT_ROUNDS = {"precision", "rounding", "counts", "noise_detection", "growth"}
+WITHOUT_ROUNDS = {"precision", "rounding", "counts", "counts_training", "noise_detection", "growth"}
 
 
 @dataclass(frozen=True)

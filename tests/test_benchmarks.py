@@ -4,6 +4,7 @@ import functools
 import importlib
 import importlib.util
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -30,6 +31,7 @@ import calibration  # noqa: E402
 import convolution  # noqa: E402
 import cost  # noqa: E402
 import counts  # noqa: E402
+import counts_training  # noqa: E402
 import el2n  # noqa: E402
 import ensemble  # noqa: E402
 import forms  # noqa: E402
@@ -236,12 +238,12 @@ def test_operations_of_a_step_are_counted_as_usual():
     assert [ensemble.step_flops(work) for work in works] == [3 * 2 * 16 * layers] * 2
 
 
-def test_convolutions_are_timed_in_both_forms(tmp_path):
+def test_convolutions_are_timed_in_all_forms(tmp_path):
     uses = ("gradient in a loop", "EL2N")
     path = tmp_path / "convolution.json"
     convolution.main(convolution.Options(("small_cnn, 28x28",), batch_size=2, uses=uses, rounds=1, json=path))
     table = numbers(path)
-    assert [row["variant"] for row in table] == ["lax", "matmul"] * 2
+    assert [row["variant"] for row in table] == ["lax", "matmul", "cpu"] * 2
     assert table[0]["median_s"] == pytest.approx(table[0]["later_calls_s"][0] / convolution.LOOP)
 
 
@@ -294,6 +296,41 @@ def test_kernels_bytes_and_kinds_of_a_compiled_program():
     assert (found["kernels"], found["convolutions"], found["matrix products"]) == (4, 1, 1)
     product = 4 * 8 * (4 * 2 + 4 * 3 + 2 * 3)
     assert found["bytes"] == 2 * product + (16 + 2 * 4 * 48) + (4 + 16)
+
+
+def test_the_step_in_a_compiled_loop_is_counted(tmp_path, monkeypatch, capsys):
+    """The longest loop's body, once: not the call around it, nor a shorter loop."""
+    loop = COMPILED.replace("ENTRY %", "%body.").replace("feature_group_count=1", "feature_group_count=2")
+    around = """
+%cond (p: s32[]) -> pred[] {
+  ROOT %less = pred[] constant(true)
+}
+
+%short (p: s32[]) -> s32[] {
+  ROOT %p = s32[] parameter(0)
+}
+
+ENTRY %main (x: f32[2]) -> f32[2] {
+  %x = f32[2] parameter(0)
+  %a = f32[2] while(%x), condition=%cond, body=%short
+  %b = f32[2] copy(%a)
+  ROOT %w = f32[2] while(%b), condition=%cond, body=%BODY
+}
+"""
+    name = re.search(r"^%(body\.[\w.-]+) \(", loop, re.M)[1]
+    text = loop + around.replace("BODY", name)
+    alone, found = counts.counted(COMPILED), counts_training.counted(text)
+    assert found["kernels"] == alone["kernels"]
+    assert found["gb"] == pytest.approx(1e-9 * alone["bytes"])
+    calls = sum(found[what] for what in counts_training.CALLS)
+    assert calls == COMPILED.count('custom_call_target="__cudnn$conv')
+    options = counts_training.Options(table=tmp_path / "table.md")
+    row = {"program": "one", **found, "temporary_mib": 3.0, "compile_s": 2.0}
+    assert counts_training.table(options, [row])[-1].startswith(f"| one | {found['kernels']} | ")
+    monkeypatch.setattr(counts_training, "find_spec", lambda name: None)
+    counts_training.main(options)
+    assert "jax-cuda12-plugin is not installed" in capsys.readouterr().out
+    assert not options.table.exists()
 
 
 def test_layers_are_counted_for_both_backends(tmp_path, monkeypatch, capsys):

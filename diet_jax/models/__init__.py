@@ -68,9 +68,10 @@ def create_model(name: str, *, num_classes: int, dtype: str = "float32", **optio
             BatchNorm scale of each residual block at zero), `stem` ("small" or "imagenet"; resnet18,
             resnet50: for small images, or ImageNet's 7x7 convolution of stride 2 and max-pool), `widths`
             (list or tuple of int; cnn, small_cnn, mlp: size of each stage or hidden layer), `convolution`
-            (all but mlp; how convolutions are computed: "lax", by JAX, "matmul", by `matmul_convolution`, or
-            "unrolled", in train mode by `unrolled_convolution`; by default "auto", which in train mode is
-            "matmul" on CPUs and "unrolled" elsewhere, else "lax". The logits are the same but for rounding).
+            (all but mlp; how convolutions are computed: "lax", by JAX, "matmul", by `matmul_convolution`,
+            "cpu" or "unrolled", in train mode by `cpu_convolution` or `unrolled_convolution`; by default
+            "auto", which in train mode is "cpu" on CPUs and "unrolled" elsewhere, else "lax". The logits are
+            the same but for rounding).
 
     Returns:
         A model with `init`, `apply`, `predict` and `features`.

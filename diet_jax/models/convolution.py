@@ -7,27 +7,27 @@ convolutions that batching over seeds or examples makes. Its matrix products are
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-ConvolutionForm = Literal["auto", "lax", "matmul", "unrolled"]
+ConvolutionForm = Literal["auto", "lax", "matmul", "cpu", "unrolled"]
 """How a network computes its convolutions; see `resolve_form`."""
 
 
-def resolve_form(form: ConvolutionForm, *, train: bool) -> Literal["lax", "matmul", "unrolled"]:
-    """Returns what a form means: "auto" is "matmul" for training on CPUs, "unrolled" for training elsewhere.
+def resolve_form(form: ConvolutionForm, *, train: bool) -> Literal["lax", "matmul", "cpu", "unrolled"]:
+    """Returns what a form means: "auto" is "cpu" for training on CPUs, "unrolled" for training elsewhere.
 
-    Training steps run in loops on the device, where JAX's convolution is slow on CPUs. Scoring and evaluation
-    do not, and there it is the faster one; see `docs/results/benchmarks-cpu.md`. "unrolled" concerns training
+    Training steps run in loops on the device, where the backward pass of JAX's convolution is slow on CPUs.
+    Scoring and evaluation do not; see `docs/results/benchmarks-cpu.md`. "cpu" and "unrolled" concern training
     alone: networks predict one after the other anyway, and kernels need forward-mode derivatives.
     """
     if form == "auto":
-        form = "matmul" if jax.default_backend() == "cpu" else "unrolled"
+        form = "cpu" if jax.default_backend() == "cpu" else "unrolled"
         return form if train else "lax"
-    return "lax" if form == "unrolled" and not train else form
+    return "lax" if form in ("cpu", "unrolled") and not train else form
 
 
 def matmul_convolution(
@@ -77,34 +77,21 @@ def matmul_convolution(
         >>> y.shape
         (1, 5, 5, 8)
     """
-    numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
-    ones = (1,) * (lhs.ndim - 2)
-    strides, dilation = tuple(window_strides), tuple(rhs_dilation or ones)
-    covered = (
-        _channels_last(numbers, lhs.ndim)
-        and feature_group_count == batch_group_count == 1
-        and tuple(lhs_dilation or ones) == ones
-        and lhs.shape[-1] == rhs.shape[-2]
-        and lhs.dtype == rhs.dtype
-        and min(rhs.shape, default=0) > 0
-        and len(strides) == len(dilation) == len(ones) > 0
-        and min(*strides, *dilation) > 0
-        and (isinstance(padding, str) or len(padding) == len(ones))
+    window = window_of(
+        lhs,
+        rhs,
+        window_strides,
+        padding,
+        lhs_dilation,
+        rhs_dilation,
+        dimension_numbers,
+        feature_group_count * batch_group_count,
     )
-    reach = [(size - 1) * step + 1 for size, step in zip(rhs.shape[:-2], dilation, strict=False)]
-    if covered and isinstance(padding, str):
-        padding = lax.padtype_to_pads(lhs.shape[1:-1], reach, strides, padding)
-    # The last place that each offset may start at; anything impossible is for JAX's own message.
-    room = [
-        size + sum(pair) - length
-        for size, pair, length in zip(lhs.shape[1:-1], padding, reach, strict=False)
-        if not isinstance(pair, str)
-    ]
-    if not covered or len(room) != len(ones) or min(room) < 0:
+    if window is None:
         return lax.conv_general_dilated(
             lhs,
             rhs,
-            strides,
+            window_strides,
             padding,
             lhs_dilation=lhs_dilation,
             rhs_dilation=rhs_dilation,
@@ -114,27 +101,106 @@ def matmul_convolution(
             precision=precision,
             preferred_element_type=preferred_element_type,
         )
-    places = [left // stride + 1 for left, stride in zip(room, strides, strict=True)]
 
     def convolve(x: Array, kernel: Array) -> Array:
-        if any(low or high for low, high in padding):
-            pads = [(0, 0, 0), *((int(low), int(high), 0) for low, high in padding), (0, 0, 0)]
-            x = lax.pad(x, jnp.zeros((), x.dtype), pads)
-        patches = [
-            _read(x, [i * step for i, step in zip(offset, dilation, strict=True)], places, strides)
-            for offset in itertools.product(*map(range, kernel.shape[:-2]))
-        ]
-        rows = patches[0] if len(patches) == 1 else jnp.concatenate(patches, axis=-1)
         product = lax.dot(
-            rows.reshape(-1, rows.shape[-1]),
+            patches(x, kernel.shape[:-2], window),
             kernel.reshape(-1, kernel.shape[-1]),
             precision=precision,
             preferred_element_type=preferred_element_type,
         )
-        return product.reshape(len(x), *places, kernel.shape[-1])
+        return product.reshape(len(x), *window.places, kernel.shape[-1])
 
     # The patches of a 1x1 kernel are no larger than its input.
     return (jax.checkpoint(convolve) if math.prod(rhs.shape[:-2]) > 1 else convolve)(lhs, rhs)
+
+
+class Window(NamedTuple):
+    """What a plain convolution reads, channels last: an entry of each field for each spatial axis."""
+
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
+    """Of the kernel."""
+    padding: tuple[tuple[int, int], ...]
+    """Below and above; negative numbers cut."""
+    places: tuple[int, ...]
+    """Where the kernel is put: the size of the result."""
+
+
+def window_of(
+    lhs: Array,
+    rhs: Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None,
+    rhs_dilation: Sequence[int] | None,
+    dimension_numbers: Any,
+    groups: int,
+) -> Window | None:
+    """Returns the window of a convolution, None if grouped, transposed, impossible or not channels last.
+
+    Args:
+        lhs: input.
+        rhs: kernel.
+        window_strides: as in `jax.lax.conv_general_dilated`, and so are the next four.
+        padding: named or in pairs.
+        lhs_dilation: dilation of the input.
+        rhs_dilation: dilation of the kernel.
+        dimension_numbers: which axis is which.
+        groups: of channels or of the batch.
+    """
+    numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+    ones = (1,) * (lhs.ndim - 2)
+    strides, dilation = tuple(window_strides), tuple(rhs_dilation or ones)
+    covered = (
+        _channels_last(numbers, lhs.ndim)
+        and groups == 1
+        and tuple(lhs_dilation or ones) == ones
+        and lhs.shape[-1] == rhs.shape[-2]
+        and lhs.dtype == rhs.dtype
+        and min(rhs.shape, default=0) > 0
+        and len(strides) == len(dilation) == len(ones) > 0
+        and min(*strides, *dilation) > 0
+        and (isinstance(padding, str) or len(padding) == len(ones))
+    )
+    if not covered:
+        return None
+    reach = [(size - 1) * step + 1 for size, step in zip(rhs.shape[:-2], dilation, strict=True)]
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(lhs.shape[1:-1], reach, strides, padding)
+    # The last place that each offset may start at; anything impossible is for JAX's own message.
+    room = [
+        size + sum(pair) - length for size, pair, length in zip(lhs.shape[1:-1], padding, reach, strict=True)
+    ]
+    if min(room) < 0:
+        return None
+    pairs = tuple((int(low), int(high)) for low, high in padding)
+    places = tuple(left // stride + 1 for left, stride in zip(room, strides, strict=True))
+    return Window(strides, dilation, pairs, places)
+
+
+def patches(x: Array, sizes: Sequence[int], window: Window) -> Array:
+    """Returns what the kernel sees at every place, float `[b places, offsets c]`.
+
+    Args:
+        x: input, float `[b spatial... c]`.
+        sizes: of the kernel.
+        window: of the convolution.
+    """
+    if any(low or high for low, high in window.padding):
+        pads = [(0, 0, 0), *((low, high, 0) for low, high in window.padding), (0, 0, 0)]
+        x = lax.pad(x, jnp.zeros((), x.dtype), pads)
+    read = [
+        _read(
+            x,
+            [i * step for i, step in zip(offset, window.dilation, strict=True)],
+            window.places,
+            window.strides,
+        )
+        for offset in itertools.product(*map(range, sizes))
+    ]
+    rows = read[0] if len(read) == 1 else jnp.concatenate(read, axis=-1)
+    return rows.reshape(-1, rows.shape[-1])
 
 
 def _channels_last(numbers: Any, ndim: int) -> bool:

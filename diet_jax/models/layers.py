@@ -10,9 +10,15 @@ from jaxtyping import Float
 
 from diet_jax.errors import InputError
 from diet_jax.models.convolution import ConvolutionForm, matmul_convolution, resolve_form
+from diet_jax.models.cpu_convolution import cpu_convolution
 from diet_jax.models.unrolled import unrolled_convolution
 
-_FORMS = {"lax": None, "matmul": matmul_convolution, "unrolled": unrolled_convolution}
+_FORMS = {
+    "lax": None,
+    "matmul": matmul_convolution,
+    "cpu": cpu_convolution,
+    "unrolled": unrolled_convolution,
+}
 
 
 def conv(

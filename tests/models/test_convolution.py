@@ -186,7 +186,8 @@ def test_it_fits_flax(options):
 @pytest.mark.parametrize(
     ("name", "form", "train", "expected"),
     [
-        ("cpu", "auto", True, "matmul"),
+        ("cpu", "auto", True, "cpu"),
+        ("cpu", "cpu", False, "lax"),
         ("cpu", "auto", False, "lax"),
         ("gpu", "auto", True, "unrolled"),
         ("gpu", "auto", False, "lax"),
@@ -249,7 +250,8 @@ def test_both_forms_train_and_score_alike(train_split):
 
 def test_the_option_is_checked():
     with pytest.raises(
-        InputError, match=r"convolution: expected 'auto' or 'lax' or 'matmul' or 'unrolled', got 'fft'"
+        InputError,
+        match=r"convolution: expected 'auto' or 'lax' or 'matmul' or 'cpu' or 'unrolled', got 'fft'",
     ):
         dj.create_model("cnn", num_classes=3, convolution="fft")
     with pytest.raises(InputError, match=r"convolution: model 'mlp' has no such option"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import diet_jax as dj
+from diet_jax.errors import InputError
 from diet_jax.scores.dynamics import init_forgetting, update_forgetting
 from diet_jax.training.recipe import prepare_batch
 from diet_jax.training.step import batch_rows, init_state, run_keys, train_step
@@ -114,3 +115,22 @@ def test_a_training_counts_what_its_own_forward_passes_classify(pruned, conv_mod
     np.testing.assert_array_equal(trained.dynamics["forgetting"].events, replay.events)
     np.testing.assert_array_equal(trained.dynamics["forgetting"].ever_correct, replay.ever)
     np.testing.assert_allclose(history.accuracy, accuracy, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_matrix_of_presentations_counts_as_the_fold(seed):
+    correct = np.random.default_rng(seed).uniform(size=(9, NUM_ROWS)) < np.linspace(0, 1, NUM_ROWS)
+    rows = np.arange(NUM_ROWS)
+    state = folded((rows, now) for now in correct)
+    np.testing.assert_array_equal(dj.forgetting_scores(correct), dj.forgetting_scores(state))
+    assert np.isinf(dj.forgetting_scores(correct)).any()
+    expected = dj.forgetting_scores(state, never_learned=9.0, keep=rows % 2 == 0)
+    np.testing.assert_array_equal(
+        dj.forgetting_scores(correct, never_learned=9.0, keep=rows % 2 == 0), expected
+    )
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(3, bool), np.zeros((2, 3)), np.zeros((1, 2, 3), bool)])
+def test_what_is_no_matrix_of_presentations_is_refused(wrong, unchecked_types):
+    with pytest.raises(InputError, match="ForgettingState .* or a boolean matrix"):
+        dj.forgetting_scores(wrong)
