@@ -45,12 +45,9 @@ from .ensemble.shards import score_streamed as score_streamed
 from .errors import InputError as InputError
 from .models import create_model as create_model
 from .models.convolution import matmul_convolution as matmul_convolution
-<<<<<<< HEAD
+from .models.cpu_convolution import cpu_convolution as cpu_convolution
 from .models.equinox_modules import from_equinox as from_equinox
 from .models.functions import from_functions as from_functions
-=======
-from .models.cpu_convolution import cpu_convolution as cpu_convolution
->>>>>>> main
 from .models.linearized import linearize as linearize
 from .models.linen import from_linen as from_linen
 from .models.nnx_modules import from_nnx as from_nnx

@@ -132,5 +132,5 @@ def test_a_matrix_of_presentations_counts_as_the_fold(seed):
 
 @pytest.mark.parametrize("wrong", [np.zeros(3, bool), np.zeros((2, 3)), np.zeros((1, 2, 3), bool)])
 def test_what_is_no_matrix_of_presentations_is_refused(wrong, unchecked_types):
-    with pytest.raises(InputError, match="ForgettingState .* or a boolean matrix"):
+    with pytest.raises(InputError, match=r"ForgettingState .* or a boolean matrix"):
         dj.forgetting_scores(wrong)
