@@ -119,7 +119,8 @@ def counted(hlo: str) -> dict[str, Any]:
     others = re.sub(r"^ENTRY .*?^\}", "", hlo, flags=re.M | re.S)
     found = counts.counted(f"{others}\nENTRY %step () -> () {{\n{body}")
     targets = Counter(re.findall(r'custom_call_target="([^"]+)"', body))
-    grouped = [line for line in body.splitlines() if "__cudnn$conv" in line and "feature_group_count" in line]
+    calls = [line for line in body.splitlines() if "__cudnn$conv" in line and "BackwardFilter" not in line]
+    grouped = [line for line in calls if "feature_group_count" in line]
     return {
         "kernels": found["kernels"],
         "gb": 1e-9 * found["bytes"],

@@ -79,7 +79,11 @@ class Deadline:
 
     def time_for(self, steps: int) -> str:
         """Says how long so many training steps would take at the speed so far, all else included."""
-        if not steps or not self._steps:
+        if not steps:
+            return ""
+        if not self._steps:
+            return "; no step was trained in this slice: give it more minutes"
+        if steps > 50 * self._steps:  # Most of the slice was spent on beginning.
             return ""
         minutes = (self.clock() - self._begun) * steps / self._steps / 60
         time = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
@@ -87,7 +91,8 @@ class Deadline:
 
     def used(self) -> str:
         """Says how long the slice took."""
-        return f"{(self.clock() - self._begun) / 60:.1f} minutes"
+        seconds = self.clock() - self._begun
+        return f"{seconds / 60:.1f} minutes" if seconds > 90 else f"{seconds:.0f} s"
 
 
 NEVER = Deadline()

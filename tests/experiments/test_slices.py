@@ -342,13 +342,18 @@ def test_work_that_cannot_be_interrupted_is_begun_if_it_can_end():
 def test_time_for_what_is_left_is_told_from_the_speed_so_far():
     now = [0.0]
     deadline = Deadline(10, clock=lambda: now[0])
-    assert deadline.time_for(100) == ""
+    assert deadline.time_for(100) == "; no step was trained in this slice: give it more minutes"
     now[0] = 60
-    deadline.worked(100)
-    assert deadline.time_for(1000) == ", about 10 min at this speed"
-    assert deadline.time_for(100 * 150) == ", about 2.5 h at this speed"
+    deadline.worked(1000)
+    assert deadline.time_for(10_000) == ", about 10 min at this speed"
+    assert deadline.time_for(50_000) == ", about 50 min at this speed"
+    # A fiftieth of it and less says nothing: beginning took the time.
+    assert deadline.time_for(50_001) == ""
     assert deadline.time_for(0) == ""
-    assert deadline.used() == "1.0 minutes"
+    assert deadline.used() == "60 s"
+    now[0] = 4500
+    assert deadline.time_for(5000) == ", about 6.2 h at this speed"
+    assert deadline.used() == "75.0 minutes"
 
 
 def test_the_files_of_a_checkpoint_are_small_enough_to_travel(tmp_path):
@@ -378,8 +383,9 @@ def test_the_command_says_what_is_done_and_left(tmp_path, capsys):
     out, error = capsys.readouterr()
     assert "seeds train one by one" in error
     assert out.splitlines()[-1] == (
-        "stopped after 0.0 minutes: 0 of 1 networks have scored, 0 of 4 are retrained; left: 5 trainings; "
-        "the same command goes on, also from a copy of the folder elsewhere"
+        "stopped after 0 s: 0 of 1 networks have scored, 0 of 4 are retrained; left: 5 trainings; no step "
+        "was trained in this slice: give it more minutes; the same command goes on, also from a copy of the "
+        "folder elsewhere"
     )
     main(["run", *options, "--minutes", "100"])
     assert "stopped" not in capsys.readouterr().out
@@ -390,7 +396,7 @@ def test_the_command_says_which_figures_are_left(tmp_path, capsys):
     command = ["reproduce", "examples", "fig12-correlations", "--scale", "smoke", "--store", str(tmp_path)]
     main([*command, "--minutes", "1e-6"])
     assert capsys.readouterr().out.splitlines() == [
-        "stopped after 0.0 minutes: 0 of 2 figures are made, left: examples, fig12-correlations; the same "
+        "stopped after 0 s: 0 of 2 figures are made, left: examples, fig12-correlations; the same "
         f"command goes on, also from a copy of the folder elsewhere: {tmp_path}",
     ]
 
