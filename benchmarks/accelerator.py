@@ -25,10 +25,19 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
 PARTS = ("training", "scores", "flags", "torch", "layers", "rest", "run")
 
 
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 < minutes < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a finite number above 0, got {text}")
+    return minutes
+
+
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     """Returns the options; argparse, for the machine may have no other."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=8, help="how long, from the start of this process")
+    parser.add_argument(
+        "--minutes", type=_minutes, default=8, help="how long, from the start of this process"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for gpu.json, gpu.md and rows.jsonl")
     parser.add_argument(
         "--data-dir", type=Path, help="where a prepared CIFAR-10 is, for real trainings at the end"

@@ -139,6 +139,11 @@ def layer_table(rows: list[dict[str, Any]]) -> list[str]:
     return [*lines, f"| {' | '.join(cells)} |"]
 
 
+def plugin_is_there() -> bool:
+    """Returns whether XLA's compiler for GPUs is installed."""
+    return find_spec("jax_plugins") is not None and find_spec("jax_plugins.xla_cuda12") is not None
+
+
 def for_h100(fn: Callable[..., Any], *args: Any) -> Any:
     """Compiles a function for an H100 that need not be there.
 
@@ -245,7 +250,7 @@ def main(options: Options) -> None:
     layers = by_layer(options)
     lines = [f"{what}. GMAC: 1e9 multiply-adds.", "", *layer_table(layers), ""]
     numbers: dict[str, Any] = {"environment": environment(PACKAGES), "layers": layers}
-    if find_spec("jax_plugins.xla_cuda12") is None:
+    if not plugin_is_there():
         print("Programs are left out: jax-cuda12-plugin is not installed.")
     else:
         numbers["programs"] = programs(options)

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
@@ -76,7 +75,7 @@ def compiled(options: Options, many: bool, form: Any, gradient: Any) -> tuple[An
     model = dj.create_model(
         "resnet18", num_classes=10, dtype=options.dtype, convolution=form, width=options.width
     )
-    program, count, steps = Program(model, config, 100), 2000, 4
+    program, count, steps = Program(model, config, 100, side_by_side=many), 2000, 4
     shape = jax.ShapeDtypeStruct
     examples = dj.Examples(
         *(shape((count, 32, 32, 3), "uint8"), shape((count,), "int32")),
@@ -145,7 +144,7 @@ def table(options: Options, rows: list[dict[str, Any]]) -> list[str]:
 
 
 def main(options: Options) -> None:
-    if find_spec("jax_plugins.xla_cuda12") is None:
+    if not counts.plugin_is_there():
         print("Nothing is compiled: jax-cuda12-plugin is not installed; see counts.py.")
         return
     rows = []

@@ -327,7 +327,7 @@ ENTRY %main (x: f32[2]) -> f32[2] {
     options = counts_training.Options(table=tmp_path / "table.md")
     row = {"program": "one", **found, "temporary_mib": 3.0, "compile_s": 2.0}
     assert counts_training.table(options, [row])[-1].startswith(f"| one | {found['kernels']} | ")
-    monkeypatch.setattr(counts_training, "find_spec", lambda name: None)
+    monkeypatch.setattr(counts, "find_spec", lambda name: None)
     counts_training.main(options)
     assert "jax-cuda12-plugin is not installed" in capsys.readouterr().out
     assert not options.table.exists()

@@ -1,5 +1,6 @@
 """What is measured on: network, images and their numbers, and programs that several rows need."""
 
+import dataclasses
 import functools
 import inspect
 import typing
@@ -176,6 +177,7 @@ class Bench:
         """Returns the compiled program of a case and its arguments: the paper's recipe with augmentation."""
         recipe = dj.TrainConfig(epochs=200, batch_size=case.batch_size, augment="crop_flip")
         program = program_of(self.model(case.dtype, case.form), self.dataset, recipe)
+        program = dataclasses.replace(program, side_by_side=case.how == "vmap")
         fn = functools.partial(advance_in_one_program, num_updates=self.scale.steps, program=program)
         states = self._states[: case.trainings]
         if case.seeds is None:

@@ -1,5 +1,6 @@
 """Retraining an ensemble on what a selection keeps, and judging it on the test split."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,7 @@ def train_ensemble(
         )
     program = program_of(model, dataset, config, num_kept=len(kept[0]))
     chosen = resolve_how(how, model, dataset)
+    program = dataclasses.replace(program, side_by_side=chosen == "vmap")
     size = model_batch_size(prediction_function(model), model, test)
     examples = put_examples(dataset)
 

@@ -1,5 +1,6 @@
 """Scoring an ensemble: initialise, train to a step and score every example, for every seed."""
 
+import dataclasses
 import functools
 import itertools
 import operator
@@ -116,6 +117,7 @@ def score_ensemble(
     program = program_of(model, dataset, config, num_kept=len(kept), folds=all_folds(scores))
     steps = _checked_steps(step, program.num_steps)
     chosen = resolve_how(how, model, dataset)
+    program = dataclasses.replace(program, side_by_side=chosen == "vmap")
     sizes = score_batch_sizes(scores, model, dataset, batch_size)
     examples = put_examples(dataset)
 

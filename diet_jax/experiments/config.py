@@ -249,7 +249,7 @@ class RunConfig:
 LOCATIONS = {
     *(("run_dir",), ("data", "data_dir"), ("data", "workers"), ("mesh",)),
     *(("score", "how"), ("score", "batch_size"), ("retrain", "how")),
-    *(("train", "steps_per_call"), ("train", "compiler_options")),
+    *(("train", "steps_per_call"),),
 }
 # Where data comes from: of no matter where its contents are the same.
 SOURCES_OF_DATA = {("data", "name"), ("data", "labels"), ("data", "noise_matrix")}

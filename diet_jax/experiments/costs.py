@@ -1,5 +1,6 @@
 """What the functions of a run take, from their shapes alone, and how fast this machine is."""
 
+import dataclasses
 import functools
 import math
 import time
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diet_jax.devices.batching import peak_bytes
-from diet_jax.experiments.setup import Setup
+from diet_jax.experiments.setup import Setup, config_model
 from diet_jax.training.loop import steps_per_call
 from diet_jax.training.step import TrainState, init_state, train_on_batch
 from diet_jax.types import Examples
@@ -51,10 +52,17 @@ def cost_of(fn: Callable[..., Any], *shapes: Any) -> Cost:
     return Cost(_flops(traced.lower()), peak_bytes(traced.jaxpr.jaxpr))
 
 
-def step_cost(setup: Setup) -> Cost:
-    """Returns the cost of one training step on a full batch."""
-    step = functools.partial(train_on_batch, program=setup.program())
-    return cost_of(step, state_shapes(setup), *batch_shapes(setup, setup.config.train.batch_size))
+def step_cost(setup: Setup, size: int | None = None) -> Cost:
+    """Returns the cost of one training step on so many examples, by default a full batch."""
+    program = setup.program()
+    if setup.config.model.convolution is None and setup.config.model.name != "mlp":
+        # The form for CPUs has loops of its own, whose bodies would count once.
+        model = dataclasses.replace(setup.config.model, convolution="lax")
+        config = dataclasses.replace(setup.config, model=model)
+        counted = config_model(config, setup.splits.train.num_classes)
+        program = dataclasses.replace(program, model=counted)
+    step = functools.partial(train_on_batch, program=program)
+    return cost_of(step, state_shapes(setup), *batch_shapes(setup, size or setup.config.train.batch_size))
 
 
 def state_shapes(setup: Setup) -> TrainState:
@@ -111,8 +119,7 @@ def measured_rate(setup: Setup, step: Cost) -> Rate:
         return jnp.asarray(scale * rng.standard_normal(leaf.shape, np.float32), leaf.dtype)
 
     arguments = jax.tree.map(drawn, (state_shapes(setup), *batch_shapes(setup, size)))
-    lowered = jax.jit(steps).lower(*arguments, 1)
-    flops, compiled = _flops(lowered), lowered.compile()
+    flops, compiled = step_cost(setup, size).flops, jax.jit(steps).lower(*arguments, 1).compile()
     count = min(looped, max(1, int(_most_flops() / flops)))
     jax.block_until_ready(compiled(*arguments, count))  # Memory is taken for the first time.
     began, calls, seconds = time.monotonic(), 0, 0.0

@@ -42,7 +42,8 @@ def cpu_convolution(
     `dk = sum_t patch[t]^T g[t]`. The result is JAX's, and the gradients are but for rounding.
 
     It is meant as `nn.Conv(..., conv_general_dilated=diet_jax.cpu_convolution)` in networks that are trained.
-    Reverse mode only: `jax.jvp` refuses it. What `matmul_convolution` does not cover is JAX's convolution.
+    It can be differentiated once, in reverse mode: not by `jax.jvp`, nor can its gradient be differentiated
+    again. What `matmul_convolution` does not cover is JAX's convolution.
 
     Args:
         lhs: input, float `[b spatial... c]`.

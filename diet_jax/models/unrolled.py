@@ -33,7 +33,8 @@ def unrolled_convolution(
     Without `vmap`, or under `vmap` over inputs alone, it is JAX's convolution, and so are its gradients.
     Under `vmap` over kernels the forward pass and both gradients are as many plain convolutions as there are
     networks. It is meant as `nn.Conv(..., conv_general_dilated=diet_jax.unrolled_convolution)` in networks
-    that are trained many at a time on an accelerator (`how="vmap"`). Reverse mode only: `jax.jvp` refuses it.
+    that are trained many at a time on an accelerator (`how="vmap"`). It can be differentiated once, in
+    reverse mode: not by `jax.jvp`, nor can its gradient be differentiated again.
 
     Args:
         lhs: input, float.

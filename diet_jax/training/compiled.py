@@ -35,14 +35,24 @@ def _parsed(options: tuple[str, ...]) -> dict[str, Any]:
     parsed: dict[str, Any] = {}
     for option in options:
         name, _, text = option.partition("=")
-        value = {"true": True, "false": False}.get(text.lower(), text)
+        value = _value(text)
         try:
             jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
-        except jax.errors.JaxRuntimeError as error:
-            reason = str(error).removeprefix("INVALID_ARGUMENT: ")
+        except (jax.errors.JaxRuntimeError, TypeError) as error:
+            reason = str(error).removeprefix("INVALID_ARGUMENT: ").split("\n")[0]
             raise InputError(
                 f"compiler_options: the {jax.default_backend()} compiler refuses {option!r} ({reason}); "
                 f"give name=value as `jax.jit(compiler_options=...)` takes it"
             ) from error
         parsed[name] = value
     return parsed
+
+
+def _value(text: str) -> Any:
+    """Truth values and fractions as such; the compiler reads whole numbers and names from text."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return float(text) if "." in text else text
+    except ValueError:
+        return text

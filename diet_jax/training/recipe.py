@@ -77,6 +77,9 @@ class TrainConfig:
                 raise InputError(f"{name} must be at least 0 and below 1, got {value}")
         if not 0 <= self.weight_decay < math.inf:
             raise InputError(f"weight_decay must be a finite number of at least 0, got {self.weight_decay}")
+        names = [option.partition("=")[0] for option in self.compiler_options]
+        if len(set(names)) < len(names):
+            raise InputError(f"compiler_options must name each option once, got {self.compiler_options}")
         for option in self.compiler_options:
             name, equals, value = option.partition("=")
             if not (name.strip() == name != "" and equals and value):

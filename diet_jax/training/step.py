@@ -44,6 +44,9 @@ class Program:
     """Length of the whole training, which the learning-rate schedule needs."""
     folds: tuple[Fold, ...] = (FORGETTING_FOLD,)
     """What is remembered of every example for scores of training dynamics."""
+    side_by_side: bool = False
+    """Whether many networks train under `vmap`: their gradients are then taken by a rule of their own, which
+    cannot be differentiated again and takes no values of an outer `vmap` that a model closes over."""
 
     @functools.cached_property
     def optimizer(self) -> optax.GradientTransformation:
@@ -224,7 +227,8 @@ def train_on_batch(
         )
         return cross_entropy(logits, labels).mean(), (logits, new_model_state)
 
-    differentiated = value_and_grad(loss_fn)
+    rule = value_and_grad if program.side_by_side else functools.partial(jax.value_and_grad, has_aux=True)
+    differentiated = rule(loss_fn)
     (loss, (logits, model_state)), gradients = differentiated(params, model_state, inputs, labels, model_key)
     updates, opt_state = program.optimizer.update(gradients, state.opt_state, params)
     correct = jnp.argmax(logits, axis=-1) == labels

@@ -1,5 +1,6 @@
 """What `vmap` over networks makes of a gradient, of a loop over examples, and of what is written out."""
 
+import dataclasses
 import functools
 import re
 from collections import Counter
@@ -15,6 +16,7 @@ from diet_jax.devices.vmap_rules import in_turn, one_by_one, value_and_grad
 from diet_jax.ensemble.scoring import score_batch_sizes, score_program
 from diet_jax.scores.score import resolve_scores
 from diet_jax.training.loop import many_steps, program_of, put_examples, start
+from diet_jax.training.step import train_step
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 K, B = 3, 4
@@ -122,7 +124,7 @@ def scoring(train_split, conv_model, steps, form="lax"):
         put_examples(train_split),
         np.arange(len(train_split), dtype=np.int32),
         how="vmap",
-        program=program_of(model, train_split, config),
+        program=dataclasses.replace(program_of(model, train_split, config), side_by_side=True),
         steps=steps,
         batch_sizes=score_batch_sizes(scores, model, train_split),
     )
@@ -160,3 +162,46 @@ def test_the_compiler_knows_how_many_updates_a_call_does(train_split, conv_model
 @pytest.mark.parametrize(("steps", "length"), [((11,), 11), ((4, 8), 4), ((0, 6, 9), 3)])
 def test_the_compiler_knows_how_many_updates_lie_between_scorings(steps, length, train_split, conv_model):
     assert length in known_trip_counts(scoring(train_split, conv_model, steps).compile())
+
+
+def test_a_training_of_ones_own_is_batched_and_differentiated_as_any_function(conv_model, train_split):
+    """A hyperparameter that a model closes over, batched; and a gradient through an update."""
+
+    class Scaled:
+        def __init__(self, scale):
+            self.scale = scale
+
+        def init(self, key, image_shape):
+            return conv_model.init(key, image_shape)
+
+        def apply(self, variables, images, *, train):
+            logits, state = conv_model.apply(variables, images, train=train)
+            return self.scale * logits, state
+
+        def predict(self, variables, images):
+            return self.scale * conv_model.predict(variables, images)
+
+    config = dj.TrainConfig(steps=2, batch_size=8, augment="none")
+
+    def losses(key, scale):
+        return dj.train(key, Scaled(scale), train_split, config=config)[1].loss
+
+    keys, scales = dj.seed_keys(0, "score", 2), jnp.array([0.5, 2.0])
+    together = jax.jit(jax.vmap(losses))(keys, scales)
+    alone = [
+        dj.train(key, Scaled(s), train_split, config=config)[1].loss
+        for key, s in zip(keys, scales, strict=True)
+    ]
+    np.testing.assert_allclose(together, alone, rtol=1e-3)
+    program = program_of(conv_model, train_split, config)
+    state, examples = start(keys[0], train_split, program=program), put_examples(train_split)
+    rows = jnp.arange(8)
+
+    def size(mean):
+        after, _ = train_step(state, examples._replace(mean=mean), rows, program=program)
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(after.variables.params))
+
+    slope = jax.grad(size)(examples.mean)[0]
+    step = jnp.array([0.5, 0.0])
+    expected = float(size(examples.mean + step) - size(examples.mean - step))
+    assert float(slope) == pytest.approx(expected, rel=0.1, abs=1e-3)

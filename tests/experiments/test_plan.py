@@ -125,6 +125,16 @@ def test_the_rate_is_that_of_one_compiled_program(compiled_names):
     assert plan.rate.source.endswith("steps of training on 20 examples")
 
 
+def test_operations_do_not_depend_on_the_form_of_convolutions():
+    """The form that networks train with on CPUs loops over images: a loop's body is counted once."""
+    model = ModelConfig(name="resnet18", width=8)
+    setup = prepare(dataclasses.replace(SMALL, model=model))
+    explicit = prepare(dataclasses.replace(SMALL, model=dataclasses.replace(model, convolution="lax")))
+    assert step_cost(setup).flops == step_cost(explicit).flops
+    half = step_cost(setup, setup.config.train.batch_size // 2).flops
+    assert 0.45 < half / step_cost(setup).flops < 0.6
+
+
 def test_the_measured_step_is_bounded(monkeypatch, tmp_path):
     """ResNet18 on CIFAR-10: 128 examples a step take 430 GFLOP, so 16 of them are compiled and run."""
     data = DataConfig(name="cifar10", data_dir=str(tmp_path))

@@ -36,7 +36,10 @@ def test_the_options_reach_the_programs_of_the_training_alone(train_split, monke
         np.testing.assert_allclose(a, c, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("option", ["xla_no_such_option=1", "xla_backend_optimization_level=high"])
+@pytest.mark.parametrize(
+    "option",
+    ["xla_no_such_option=1", "xla_backend_optimization_level=high", "xla_backend_optimization_level=0.5"],
+)
 def test_the_compilers_refusal_is_one_message(option, train_split):
     config = dj.TrainConfig(steps=3, batch_size=8, compiler_options=(option,))
     model = dj.create_model("mlp", num_classes=3, widths=(4,))
@@ -48,3 +51,15 @@ def test_the_compilers_refusal_is_one_message(option, train_split):
 def test_the_form_is_checked(option):
     with pytest.raises(InputError, match="compiler_options must be of the form name=value"):
         dj.TrainConfig(compiler_options=(option,))
+
+
+def test_an_option_is_named_once():
+    with pytest.raises(InputError, match="must name each option once"):
+        dj.TrainConfig(compiler_options=("a=true", "a=false"))
+
+
+def test_fractions_are_numbers(train_split):
+    config = dj.TrainConfig(steps=1, batch_size=8, compiler_options=("exec_time_optimization_effort=0.5",))
+    model = dj.create_model("mlp", num_classes=3, widths=(4,))
+    state, _ = dj.train(jax.random.key(0), model, train_split, config=config)
+    assert int(state.step) == 1
