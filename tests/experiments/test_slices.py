@@ -134,6 +134,7 @@ def check_pairs(done):
     assert np.isnan(rows["el2n", 0.9]["minus_random_error"])
 
 
+@pytest.mark.slow
 def test_early_slices_hold_a_comparison(tmp_path):
     """All scores first, then two seeds of the first fraction by every selection, then seed by seed."""
     order, tables, checked = [], [], 0

@@ -94,7 +94,7 @@ def test_gradient_norms_are_exact_through_it(train_split):
     assert plans[0] == plans[1]
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet18"])
+@pytest.mark.parametrize("name", ["cnn", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_an_ensemble_in_one_program_equals_one_network_after_the_other(name, train_split):
     options = {"cnn": {"widths": (4,)}, "resnet18": {"width": 2}}[name]
     config = dj.TrainConfig(steps=3, batch_size=8, learning_rate=0.02)
