@@ -78,8 +78,8 @@ def from_functions(
     Example:
         >>> import jax, jax.numpy as jnp
         >>> def init(key, shape):
-        ...     return {"w": 0.1 * jax.random.normal(key, (*shape, 3)), "b": jnp.zeros(3)}
-        >>> model = from_functions(init, lambda params, x: x @ params["w"] + params["b"])
+        ...     return {"w": 0.1 * jax.random.normal(key, (*shape, 3))}
+        >>> model = from_functions(init, lambda params, x: x @ params["w"])
         >>> variables = model.init(jax.random.key(0), (5,))
         >>> model.predict(variables, jnp.ones((2, 5))).shape
         (2, 3)

@@ -157,7 +157,8 @@ def test_one_update_is_that_of_a_network_written_out():
         return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1))
 
     options = {"program": dj.Program(model, config, 10)}
-    fresh = jax.eval_shape(functools.partial(init_state, image_shape=SHAPE, num_examples=6, **options), KEY)
+    spec = jax.ShapeDtypeStruct(SHAPE, "float32")
+    fresh = jax.eval_shape(functools.partial(init_state, spec=spec, num_examples=6, **options), KEY)
     state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), fresh._replace(key=None))
     state = state._replace(key=KEY, variables=variables)
     zero, one = jnp.zeros(2), jnp.ones(2)

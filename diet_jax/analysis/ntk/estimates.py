@@ -28,7 +28,7 @@ class LogitGramEstimate(NamedTuple):
 
 
 def estimate_logit_gram(
-    key: PRNGKey, predict_fn: PredictFn, variables: Variables, inputs: Inputs, *, num_projections: int
+    key: PRNGKey, predict_fn: PredictFn, variables: Variables, images: Inputs, *, num_projections: int
 ) -> LogitGramEstimate:
     """Estimates the tangent kernel from the logits' derivatives in random directions.
 
@@ -38,16 +38,16 @@ def estimate_logit_gram(
 
     Args:
         key: of the directions.
-        predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
+        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
         variables: of one model; only `variables.params` is differentiated.
-        inputs: float `[e h w ch]`, normalised, not augmented.
+        images: float `[e h w ch]`, normalised, not augmented.
         num_projections: `r`, at least 2.
 
     Returns:
         The estimate, of rank at most `r`, and the standard error of each entry.
 
     Raises:
-        InputError: no inputs, or fewer than 2 projections.
+        InputError: no images, or fewer than 2 projections.
 
     Paper: not in it.
 
@@ -55,13 +55,13 @@ def estimate_logit_gram(
         >>> import jax, diet_jax as dj
         >>> model = dj.create_model("mlp", num_classes=3)
         >>> variables = model.init(jax.random.key(0), (8, 8, 1))
-        >>> inputs = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+        >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
         >>> key = jax.random.key(2)
-        >>> estimate = estimate_logit_gram(key, model.predict, variables, inputs, num_projections=4)
+        >>> estimate = estimate_logit_gram(key, model.predict, variables, images, num_projections=4)
         >>> estimate.standard_error.shape
         (15, 15)
     """
-    projections = _projections(key, predict_fn, variables, inputs, num_projections, least=2)
+    projections = _projections(key, predict_fn, variables, images, num_projections, least=2)
     products = functools.partial(contract, over=((0,), (0,)))
     gram = products(projections, projections) / num_projections
     squares = products(jnp.square(projections), jnp.square(projections)) / num_projections
@@ -82,7 +82,7 @@ def estimate_kernel_distance(
     predict_fn: PredictFn,
     variables: Variables,
     other_variables: Variables,
-    inputs: Inputs,
+    images: Inputs,
     *,
     num_projections: int,
 ) -> KernelDistanceEstimate:
@@ -95,17 +95,17 @@ def estimate_kernel_distance(
 
     Args:
         key: of the directions.
-        predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
+        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
         variables: of the earlier state; only `variables.params` is differentiated.
         other_variables: of the later state.
-        inputs: float `[e h w ch]`, normalised, not augmented.
+        images: float `[e h w ch]`, normalised, not augmented.
         num_projections: at least 4; each costs one forward-mode pass for each state.
 
     Returns:
         The estimate and its standard error.
 
     Raises:
-        InputError: no inputs, or fewer than 4 projections.
+        InputError: no images, or fewer than 4 projections.
 
     Paper: not in it.
 
@@ -113,12 +113,12 @@ def estimate_kernel_distance(
         >>> import jax, diet_jax as dj
         >>> model = dj.create_model("mlp", num_classes=3)
         >>> states = [model.init(jax.random.key(seed), (8, 8, 1)) for seed in (0, 0)]
-        >>> inputs, key = jax.numpy.ones((5, 8, 8, 1)), jax.random.key(2)
-        >>> float(estimate_kernel_distance(key, model.predict, *states, inputs, num_projections=4).distance)
+        >>> images, key = jax.numpy.ones((5, 8, 8, 1)), jax.random.key(2)
+        >>> float(estimate_kernel_distance(key, model.predict, *states, images, num_projections=4).distance)
         0.0
     """
     first, second = (
-        _projections(key, predict_fn, state, inputs, num_projections, least=4)
+        _projections(key, predict_fn, state, images, num_projections, least=4)
         for state in (variables, other_variables)
     )
     # Scaled, so that fourth powers of gradients neither overflow nor underflow.
@@ -135,41 +135,41 @@ def estimate_kernel_distance(
 
 
 def _projections(
-    key: PRNGKey, predict_fn: PredictFn, variables: Variables, inputs: Inputs, count: int, *, least: int
+    key: PRNGKey, predict_fn: PredictFn, variables: Variables, images: Inputs, count: int, *, least: int
 ) -> Float[Array, "r m"]:
     """Derivatives of all logits in `count` random directions, each from a key of its own."""
-    inputs = jnp.asarray(inputs)
-    num_classes = checked_num_classes(predict_fn, variables, inputs, inputs)
+    images = jnp.asarray(images)
+    num_classes = checked_num_classes(predict_fn, variables, images, images)
     if count < least:
         raise InputError(f"num_projections must be at least {least}, got {count}")
-    passes = Blocks(len(inputs), num_classes, min(len(inputs), MOST_IMAGES_PER_PASS), num_classes)
-    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((key, variables, inputs)))
+    passes = Blocks(len(images), num_classes, min(len(images), MOST_IMAGES_PER_PASS), num_classes)
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((key, variables, images)))
     if not traced:
-        key, variables, inputs = replicate((key, variables, inputs))
+        key, variables, images = replicate((key, variables, images))
 
     def body(index: Any, projections: Array) -> Array:
         example, _ = passes.start(index % passes.count)
         direction = index // passes.count
-        batch = lax.dynamic_slice_in_dim(inputs, example, passes.examples)
+        batch = lax.dynamic_slice_in_dim(images, example, passes.examples)
         along = _derivative(predict_fn, variables, batch, jax.random.fold_in(key, direction))
         return lax.dynamic_update_slice(projections, along[None], (direction, example * num_classes))
 
     loop = lax.fori_loop if traced else python_loop
-    empty = jnp.zeros((count, len(inputs) * num_classes), jnp.float32)
+    empty = jnp.zeros((count, len(images) * num_classes), jnp.float32)
     return loop(0, count * passes.count, body, empty)
 
 
 @functools.partial(jax.jit, static_argnames="predict_fn")
-def _derivative(predict_fn: PredictFn, variables: Variables, inputs: Inputs, key: PRNGKey) -> Array:
+def _derivative(predict_fn: PredictFn, variables: Variables, images: Inputs, key: PRNGKey) -> Array:
     """Derivative of all logits in a direction of random signs, flattened."""
     leaves, structure = jax.tree.flatten(variables.params)
     keys = jax.random.split(key, len(leaves))
     signs = [jax.random.rademacher(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
 
-    inputs = split_batch(inputs)
+    images = split_batch(images)
 
     def logits(params: Any) -> Array:
-        return predict_fn(variables._replace(params=params), inputs)
+        return predict_fn(variables._replace(params=params), images)
 
     _, along = jax.jvp(logits, (variables.params,), (jax.tree.unflatten(structure, signs),))
     return along.astype(jnp.float32).ravel()

@@ -20,7 +20,7 @@ from diet_jax.per_example.products import contract
 from diet_jax.types import AnyArray, Array, Inputs, PredictFn, Variables
 
 BLOCK_BYTES = 2**32
-# Enough to fill the matrix products; more inputs only cost memory for activations.
+# Enough to fill the matrix products; more images only cost memory for activations.
 MOST_IMAGES_PER_PIECE = 8
 
 _Leaves = list[Array]
@@ -29,12 +29,12 @@ _Leaves = list[Array]
 def logit_gram(
     predict_fn: PredictFn,
     variables: Variables,
-    inputs: Inputs,
+    images: Inputs,
     other: Shaped[AnyArray, "b2 h w ch"] | None = None,
     *,
     block_bytes: int = BLOCK_BYTES,
 ) -> Float[Array, "m m2"]:
-    """Returns the tangent kernel: the inner products of the gradients of all logits of all inputs.
+    """Returns the tangent kernel: the inner products of the gradients of all logits of all images.
 
     `K[i c + k, j c + l] = ∇f_k(x_i) · ∇f_l(x'_j)`, exact, over all parameters. The Jacobian is never whole: a
     block of its rows is kept while the others pass by in small pieces, so that time grows with
@@ -43,25 +43,25 @@ def logit_gram(
 
     Called with arrays it is a loop in Python over programs compiled once for each `predict_fn`: pass the same
     one again (a method of the same model). Inside `jit` it is a loop on the device, of the same compile time
-    for any number of inputs; on CPUs convolutions are several times slower there.
+    for any number of images; on CPUs convolutions are several times slower there.
 
     On a mesh whose axis "data" or "fsdp" has several devices (`make_mesh`), each computes and holds the rows
-    of its part of the inputs, in one program that loops on the device; the variables are whole on each.
+    of its part of the images, in one program that loops on the device; the variables are whole on each.
     Leaving `other` out does not halve the cost there.
 
     Args:
-        predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
+        predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
         variables: of one model; only `variables.params` is differentiated.
-        inputs: float `[e h w ch]`, normalised, not augmented.
-        other: float `[e2 h w ch]`, inputs of the columns; by default `inputs`, at half the cost.
+        images: float `[e h w ch]`, normalised, not augmented.
+        other: float `[e2 h w ch]`, images of the columns; by default `images`, at half the cost.
         block_bytes: bytes, on each device, for rows of the Jacobian, one of which has as many as the
-            parameters. Activations of `c` backward passes for each of at most 8 inputs come on top.
+            parameters. Activations of `c` backward passes for each of at most 8 images come on top.
 
     Returns:
         float32 `[e·c, e2·c]`; symmetric if `other` is left out.
 
     Raises:
-        InputError: no inputs, inputs of two shapes, or not even three rows fit into `block_bytes`.
+        InputError: no images, images of two shapes, or not even three rows fit into `block_bytes`.
 
     Paper: the kernel of section 5, at one state of the weights; 1000 rows of ResNet18 are 44.7 GB.
 
@@ -69,35 +69,35 @@ def logit_gram(
         >>> import jax, diet_jax as dj
         >>> model = dj.create_model("mlp", num_classes=3)
         >>> variables = model.init(jax.random.key(0), (8, 8, 1))
-        >>> inputs = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
-        >>> logit_gram(model.predict, variables, inputs).shape
+        >>> images = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+        >>> logit_gram(model.predict, variables, images).shape
         (15, 15)
     """
-    inputs = jnp.asarray(inputs)
-    columns = inputs if other is None else jnp.asarray(other)
-    num_classes = checked_num_classes(predict_fn, variables, inputs, columns)
-    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((variables, inputs, columns)))
+    images = jnp.asarray(images)
+    columns = images if other is None else jnp.asarray(other)
+    num_classes = checked_num_classes(predict_fn, variables, images, columns)
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((variables, images, columns)))
     if batch_parts() > 1:
-        arrays = (variables, inputs, columns)
+        arrays = (variables, images, columns)
         gram = _rows_over_devices(
             *(arrays if traced else replicate(arrays)), predict_fn=predict_fn, block_bytes=block_bytes
         )
         return gram if other is not None else _mirrored(gram)
-    block, piece = _block_sizes(variables.params, len(inputs), len(columns), num_classes, block_bytes)
+    block, piece = _block_sizes(variables.params, len(images), len(columns), num_classes, block_bytes)
     loop = lax.fori_loop if traced else python_loop
 
-    row_blocks = Blocks(len(inputs), num_classes, *block)
+    row_blocks = Blocks(len(images), num_classes, *block)
     column_blocks = Blocks(len(columns), num_classes, *piece)
     pieces_of_block = Blocks(block[0], block[1], *piece)
 
-    def jacobian(inputs: Array, example: Any, first_class: Any) -> _Leaves:
-        batch = lax.dynamic_slice_in_dim(inputs, example, piece[0])
+    def jacobian(images: Array, example: Any, first_class: Any) -> _Leaves:
+        batch = lax.dynamic_slice_in_dim(images, example, piece[0])
         return _jacobian(predict_fn, variables, batch, first_class, num_classes, piece[1])
 
     def fill(kept: _Leaves, example: Any, first_class: Any) -> _Leaves:
         def body(index: Any, kept: _Leaves) -> _Leaves:
             offset, class_offset = pieces_of_block.start(index)
-            rows = jacobian(inputs, example + offset, first_class + class_offset)
+            rows = jacobian(images, example + offset, first_class + class_offset)
             return _store(kept, rows, offset * block[1] + class_offset)
 
         return loop(0, pieces_of_block.count, body, kept)
@@ -119,7 +119,7 @@ def logit_gram(
         first = 0 if other is not None else (index + 1) * pieces_of_block.count
         return loop(first, column_blocks.count, one_piece, gram), kept
 
-    gram = jnp.zeros((len(inputs) * num_classes, len(columns) * num_classes), jnp.float32)
+    gram = jnp.zeros((len(images) * num_classes, len(columns) * num_classes), jnp.float32)
     size = block[0] * block[1]
     kept = [jnp.zeros((size, leaf.size), leaf.dtype) for leaf in jax.tree.leaves(variables.params)]
     gram, _ = loop(0, row_blocks.count, one_block, (gram, kept))
@@ -128,16 +128,16 @@ def logit_gram(
 
 @functools.partial(jax.jit, static_argnames=("predict_fn", "block_bytes"))
 def _rows_over_devices(
-    variables: Variables, inputs: Array, columns: Array, *, predict_fn: PredictFn, block_bytes: int
+    variables: Variables, images: Array, columns: Array, *, predict_fn: PredictFn, block_bytes: int
 ) -> Array:
-    """Each device computes the rows of its inputs."""
+    """Each device computes the rows of its images."""
 
-    def rows(shared: tuple[Variables, Array], inputs: Array) -> Array:
+    def rows(shared: tuple[Variables, Array], images: Array) -> Array:
         variables, columns = shared
-        gram = logit_gram(predict_fn, variables, inputs, columns, block_bytes=block_bytes)
-        return gram.reshape(len(inputs), -1, gram.shape[1])
+        gram = logit_gram(predict_fn, variables, images, columns, block_bytes=block_bytes)
+        return gram.reshape(len(images), -1, gram.shape[1])
 
-    gram = over_parts(rows, (variables, columns), inputs)
+    gram = over_parts(rows, (variables, columns), images)
     return gram.reshape(-1, gram.shape[2])
 
 
@@ -147,7 +147,7 @@ def _mirrored(gram: Array) -> Array:
 
 
 class Blocks(NamedTuple):
-    """Cuts `length` inputs of `num_classes` classes into equal blocks; the last ones may overlap others."""
+    """Cuts `length` images of `num_classes` classes into equal blocks; the last ones may overlap others."""
 
     length: int
     num_classes: int
@@ -184,16 +184,16 @@ def _block_sizes(
         )
     if fits < 3 * num_classes:
         return (1, fits // 3), (1, fits // 3)
-    inputs = fits // num_classes
-    piece = min(max(inputs // 8, 1), MOST_IMAGES_PER_PIECE, rows, columns)
+    images = fits // num_classes
+    piece = min(max(images // 8, 1), MOST_IMAGES_PER_PIECE, rows, columns)
     # A piece takes twice its size while it is computed. A block is a whole number of pieces, or everything.
-    block = min((inputs - 2 * piece) // piece * piece, rows)
+    block = min((images - 2 * piece) // piece * piece, rows)
     return (block, num_classes), (piece, num_classes)
 
 
 @functools.partial(jax.jit, static_argnames=("predict_fn", "num_classes", "size"))
 def _jacobian(
-    predict_fn: PredictFn, variables: Variables, inputs: Inputs, first_class: Any, num_classes: int, size: int
+    predict_fn: PredictFn, variables: Variables, images: Inputs, first_class: Any, num_classes: int, size: int
 ) -> _Leaves:
     """Gradients of `size` logits of each image, `[rows parameters]` for each leaf."""
     chosen = jax.nn.one_hot(first_class + jnp.arange(size), num_classes)
@@ -204,8 +204,8 @@ def _jacobian(
         )
         return jax.vmap(lambda one_hot: pullback(one_hot)[0])(chosen)
 
-    leaves = jax.tree.leaves(jax.vmap(of_one)(inputs))
-    return [leaf.reshape(len(inputs) * size, -1) for leaf in leaves]
+    leaves = jax.tree.leaves(jax.vmap(of_one)(images))
+    return [leaf.reshape(len(images) * size, -1) for leaf in leaves]
 
 
 @functools.partial(jax.jit, donate_argnums=0)
@@ -227,11 +227,11 @@ def python_loop(first: int, last: int, body: Callable[[Any, Any], Any], state: A
     return state
 
 
-def checked_num_classes(predict_fn: PredictFn, variables: Variables, inputs: Array, columns: Array) -> int:
-    """Returns the number of logits after checking that both sets of inputs can be compared."""
-    if inputs.shape[1:] != columns.shape[1:] or not len(inputs) or not len(columns):
+def checked_num_classes(predict_fn: PredictFn, variables: Variables, images: Array, columns: Array) -> int:
+    """Returns the number of logits after checking that both sets of images can be compared."""
+    if images.shape[1:] != columns.shape[1:] or not len(images) or not len(columns):
         raise InputError(
-            f"inputs and other must be at least one image each, of one shape; got {inputs.shape} and "
+            f"images and other must be at least one image each, of one shape; got {images.shape} and "
             f"{columns.shape}"
         )
-    return jax.eval_shape(predict_fn, variables, inputs[:1]).shape[1]
+    return jax.eval_shape(predict_fn, variables, images[:1]).shape[1]
