@@ -55,14 +55,10 @@ class Dataset:
         return len(self.labels)
 
     def __repr__(self) -> str:
-        size = "x".join(map(str, self.shape))
-        return f"<{self.name}/{self.split}: {len(self):,} {size} {self.about}; {self.num_classes} classes>"
-
-    @property
-    def about(self) -> str:
-        """What the examples are and how they are normalised, in words."""
-        what, _, how = WORDS[self.kind].partition(", ")
-        return f"{what}, {how if self.normalization.mean else 'not normalised'}"
+        what, how = WORDS[self.kind]
+        examples = f"{len(self):,} {what.format('x'.join(map(str, self.shape)))}"
+        how = how if self.normalization.mean else "not normalised"
+        return f"<{self.name}/{self.split}: {examples}, {how}; {self.num_classes} classes>"
 
     @property
     def shape(self) -> tuple[int, ...]:

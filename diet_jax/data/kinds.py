@@ -9,12 +9,13 @@ from diet_jax.errors import InputError
 Kind = Literal["images", "table", "signals", "tokens"]
 """What an example is; see `Dataset.from_arrays`."""
 
-WORDS = {
-    "images": "images, normalised for each channel",
-    "table": "rows of a table, normalised for each feature",
-    "signals": "signals, normalised for each channel",
-    "tokens": "tokens, not normalised",
+WORDS: dict[Kind, tuple[str, str]] = {
+    "images": ("images of {}", "normalised for each channel"),
+    "table": ("rows of a table with {} features", "normalised for each feature"),
+    "signals": ("signals of {}", "normalised for each channel"),
+    "tokens": ("rows of {} tokens", "not normalised"),
 }
+"""What examples of a shape are called, and how they are normalised by default."""
 
 
 class Normalization(NamedTuple):

@@ -1,5 +1,7 @@
 """Examples that are no pictures, as a table of their rows: the hardest, and the easiest."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -34,14 +36,19 @@ def draw_rows(dataset: Dataset, file: ScoreFile, title: str) -> Figure:
         identity = shorten(str(dataset.ids[row]), 14, keep_end=True)
         end_word = {0: "hardest", end: "easiest"}.get(place, "")
         cells.append([end_word, f"{file.scores[row]:.4g}", identity, f"{row:,}", name, *numbers])
-    height = 0.9 + 0.24 * (len(cells) + 1)
+    lines = 0.24 * (len(cells) + 1)
+    height = lines + 0.9
     figure = Figure(figsize=(10, height))
-    axes = figure.add_axes((0.01, 0.4 / height, 0.98, 1 - 0.9 / height))
+    axes = figure.add_axes((0.01, 0.4 / height, 0.98, lines / height))
     axes.set_axis_off()
-    table = axes.table(cells, colLabels=headings, loc="center", cellLoc="right", edges="horizontal")
+    widths = [0.08, 0.09, 0.17, 0.08, 0.16, *[0.42 / VALUES] * VALUES]
+    options: Any = {"cellLoc": "right", "colLoc": "right", "edges": "horizontal", "bbox": (0, 0, 1, 1)}
+    table = axes.table(cells, colLabels=headings, colWidths=widths, **options)
     table.auto_set_font_size(False)
     table.set_fontsize(9)
-    table.scale(1, 1.1)
+    for cell in table.get_celld().values():
+        cell.set(edgecolor="#cccccc", linewidth=0.5)
+        cell.get_text().set_parse_math(False)
     figure.text(0.01, 1 - 0.3 / height, title, fontsize=10.5, parse_math=False)
     size = int(np.prod(dataset.shape))
     note = f"The first {min(VALUES, size)} of {size:,} values, as stored."
