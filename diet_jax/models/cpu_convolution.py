@@ -10,12 +10,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from diet_jax.devices.vmap_rules import one_by_one
 from diet_jax.models.convolution import Window, matmul_convolution, patches, window_of
+from diet_jax.models.unrolled import written_out
 
 MOST_PATCHES = 2**20
 """How many numbers of patches are made at a time: they stay in a cache. 2^17 to 2^19 are no faster."""
@@ -142,15 +141,4 @@ def _convolve(lhs: Array, rhs: Array, window: Window, chunk: int, precision: Any
             total += part(x[-rest:], cotangent[-rest:])
         return total.T.reshape(kernel.shape).astype(kernel.dtype)
 
-    @jax.custom_vjp
-    def convolution(kernel: Array, x: Array) -> Array:
-        return one_by_one(forward)(kernel, x)
-
-    def run(kernel: Array, x: Array) -> tuple[Array, tuple[Array, Array]]:
-        return convolution(kernel, x), (kernel, x)
-
-    def back(kept: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-        return one_by_one(to_kernel)(*kept, cotangent), one_by_one(to_input)(*kept, cotangent)
-
-    convolution.defvjp(run, back)
-    return convolution(rhs, lhs)
+    return written_out(forward, to_kernel, to_input)(rhs, lhs)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from diet_jax.errors import InputError
-from diet_jax.models.functions import checked_logits
+from diet_jax.models.functions import Adapted, checked_logits
 from diet_jax.models.pytrees import by_path, like
 from diet_jax.types import Inputs, Logits, PRNGKey, Variables
 
@@ -19,7 +19,7 @@ BATCH = "batch"
 
 
 @dataclass(frozen=True)
-class EquinoxModel:
+class EquinoxModel(Adapted):
     """What makes Equinox modules, as a model; equal to another of the same constructor. By `from_equinox`."""
 
     constructor: Callable[..., Any]
@@ -48,16 +48,9 @@ class EquinoxModel:
         logits = checked_logits(logits, "module")
         return logits, _variables(module, state).model_state if train else variables.model_state
 
-    def predict(self, variables: Variables, inputs: Inputs) -> Logits:
-        """Returns logits in eval mode."""
-        return self.apply(variables, inputs, train=False)[0]
-
-    @property
-    def features(self) -> Callable[..., Any]:
-        """`(variables, inputs) -> (logits, features [b d], has_bias)`, if it was given."""
-        if self.features_fn is None:
-            raise AttributeError("features were not given to from_equinox")
-        return lambda variables, inputs: self.features_fn(*self._module(variables, False), inputs)  # type: ignore[misc]
+    def evaluated(self, variables: Variables) -> tuple[Any, ...]:
+        """Returns the module in eval mode, and its state."""
+        return self._module(variables, False)
 
     def _module(self, variables: Variables, train: bool) -> tuple[Any, Any]:
         import equinox as eqx

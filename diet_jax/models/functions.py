@@ -1,6 +1,7 @@
 """The bridge from two functions of your own to the three pure functions of `diet_jax.types.Model`."""
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,35 @@ from diet_jax.errors import InputError
 from diet_jax.types import Inputs, Logits, PRNGKey, Variables
 
 
+class Adapted(ABC):
+    """What models that were made of something else share."""
+
+    features_fn: Callable[..., Any] | None
+
+    @abstractmethod
+    def apply(
+        self, variables: Variables, inputs: Inputs, *, train: bool, key: PRNGKey | None = None
+    ) -> tuple[Logits, Any]:
+        """Returns logits and the new model state; the key is for what is random in train mode."""
+
+    def predict(self, variables: Variables, inputs: Inputs) -> Logits:
+        """Returns logits in eval mode."""
+        return self.apply(variables, inputs, train=False)[0]
+
+    def evaluated(self, variables: Variables) -> tuple[Any, ...]:
+        """Returns what `features_fn` is given before the inputs."""
+        return (variables,)
+
+    @property
+    def features(self) -> Callable[..., Any]:
+        """`(variables, inputs) -> (logits, features [b d], has_bias)`, if it was given."""
+        if (fn := self.features_fn) is None:
+            raise AttributeError("the model was made without features")
+        return lambda variables, inputs: fn(*self.evaluated(variables), inputs)
+
+
 @dataclass(frozen=True)
-class FunctionModel:
+class FunctionModel(Adapted):
     """Two functions as a model; equal to another of the same functions. Made by `from_functions`."""
 
     init_fn: Callable[..., Any]
@@ -27,7 +55,6 @@ class FunctionModel:
     def apply(
         self, variables: Variables, inputs: Inputs, *, train: bool, key: PRNGKey | None = None
     ) -> tuple[Logits, Any]:
-        """Returns logits and the new model state; the key is for what is random in train mode."""
         accepted = inspect.signature(self.apply_fn).parameters
         if "train" not in accepted:
             return checked_logits(self.apply_fn(variables.params, inputs)), variables.model_state
@@ -39,17 +66,6 @@ class FunctionModel:
                 f"{type(returned).__name__}; return both, {{}} for no state, or leave `train` out"
             )
         return checked_logits(returned[0]), returned[1] if train else variables.model_state
-
-    def predict(self, variables: Variables, inputs: Inputs) -> Logits:
-        """Returns logits in eval mode."""
-        return self.apply(variables, inputs, train=False)[0]
-
-    @property
-    def features(self) -> Callable[..., Any]:
-        """`(variables, inputs) -> (logits, features [b d], has_bias)`, if it was given."""
-        if self.features_fn is None:
-            raise AttributeError("features were not given to from_functions")
-        return self.features_fn
 
 
 def from_functions(

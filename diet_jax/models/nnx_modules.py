@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from diet_jax.errors import InputError
-from diet_jax.models.functions import checked_logits
+from diet_jax.models.functions import Adapted, checked_logits
 from diet_jax.models.pytrees import by_path, like
 from diet_jax.types import Inputs, Logits, PRNGKey, Variables
 
 
 @dataclass(frozen=True)
-class NnxModel:
+class NnxModel(Adapted):
     """What makes NNX modules, as a model; equal to another of the same constructor. Made by `from_nnx`."""
 
     constructor: Callable[..., Any]
@@ -36,22 +36,11 @@ class NnxModel:
         logits = checked_logits(module(inputs), "module")
         return logits, _variables(module).model_state if train else variables.model_state
 
-    def predict(self, variables: Variables, inputs: Inputs) -> Logits:
-        """Returns logits in eval mode."""
-        return self.apply(variables, inputs, train=False)[0]
-
-    @property
-    def features(self) -> Callable[..., Any]:
-        """`(variables, inputs) -> (logits, features [b d], has_bias)`, if it was given."""
-        if self.features_fn is None:
-            raise AttributeError("features were not given to from_nnx")
-        return self._features
-
-    def _features(self, variables: Variables, inputs: Inputs) -> Any:
+    def evaluated(self, variables: Variables) -> tuple[Any, ...]:
+        """Returns the module in eval mode."""
         module = self._module(variables, None)
         module.eval()
-        assert self.features_fn is not None
-        return self.features_fn(module, inputs)
+        return (module,)
 
     def _module(self, variables: Variables, key: PRNGKey | None) -> Any:
         from flax import nnx

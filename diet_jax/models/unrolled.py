@@ -6,7 +6,7 @@ lies between convolutions stays batched.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,13 +20,7 @@ def unrolled_convolution(
     rhs: Array,
     window_strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
-    lhs_dilation: Sequence[int] | None = None,
-    rhs_dilation: Sequence[int] | None = None,
-    dimension_numbers: Any = None,
-    feature_group_count: int = 1,
-    batch_group_count: int = 1,
-    precision: Any = None,
-    preferred_element_type: Any = None,
+    **options: Any,
 ) -> Array:
     """Computes `jax.lax.conv_general_dilated`; under `vmap` over kernels, one network after the other.
 
@@ -41,13 +35,7 @@ def unrolled_convolution(
         rhs: kernel, float.
         window_strides: one for each spatial axis.
         padding: "SAME", "VALID", "SAME_LOWER" or a pair (low, high) for each spatial axis.
-        lhs_dilation: dilation of the input.
-        rhs_dilation: dilation of the kernel.
-        dimension_numbers: as in JAX.
-        feature_group_count: groups of channels.
-        batch_group_count: groups of the batch.
-        precision: as in JAX.
-        preferred_element_type: dtype of the result, as in JAX.
+        **options: the others of `jax.lax.conv_general_dilated`.
 
     Returns:
         float, as `jax.lax.conv_general_dilated` returns it.
@@ -60,16 +48,7 @@ def unrolled_convolution(
         (1, 9, 9, 8)
     """
     convolve = functools.partial(
-        lax.conv_general_dilated,
-        window_strides=window_strides,
-        padding=padding,
-        lhs_dilation=lhs_dilation,
-        rhs_dilation=rhs_dilation,
-        dimension_numbers=dimension_numbers,
-        feature_group_count=feature_group_count,
-        batch_group_count=batch_group_count,
-        precision=precision,
-        preferred_element_type=preferred_element_type,
+        lax.conv_general_dilated, window_strides=window_strides, padding=padding, **options
     )
 
     def forward(kernel: Array, x: Array) -> Array:
@@ -80,6 +59,20 @@ def unrolled_convolution(
 
     def to_input(kernel: Array, x: Array, cotangent: Array) -> Array:
         return jax.linear_transpose(lambda x: convolve(x, kernel), x)(cotangent)[0]
+
+    return written_out(forward, to_kernel, to_input)(rhs, lhs)
+
+
+def written_out(
+    forward: Callable[..., Array], to_kernel: Callable[..., Array], to_input: Callable[..., Array]
+) -> Callable[[Array, Array], Array]:
+    """Returns a convolution with its gradients, each written out for every network under `vmap` over kernels.
+
+    Args:
+        forward: `(kernel, x) -> result`.
+        to_kernel: `(kernel, x, cotangent) -> gradient of the kernel`.
+        to_input: `(kernel, x, cotangent) -> gradient of x`.
+    """
 
     @jax.custom_vjp
     def convolution(kernel: Array, x: Array) -> Array:
@@ -92,4 +85,4 @@ def unrolled_convolution(
         return one_by_one(to_kernel)(*kept, cotangent), one_by_one(to_input)(*kept, cotangent)
 
     convolution.defvjp(run, back)
-    return convolution(rhs, lhs)
+    return convolution
