@@ -61,7 +61,7 @@ def cpu_convolution(
         float `[b spatial... f]`.
 
     Example:
-        >>> import flax.linen as nn
+        >>> import flax.linen as nn, jax
         >>> layer = nn.Conv(8, (3, 3), conv_general_dilated=cpu_convolution)
         >>> y, _ = layer.init_with_output(jax.random.key(0), jnp.ones((1, 9, 9, 3)))
         >>> y.shape
