@@ -15,6 +15,7 @@ import diet_jax as dj
 from diet_jax.devices.vmap_rules import in_turn, one_by_one, value_and_grad
 from diet_jax.ensemble.scoring import score_batch_sizes, score_program
 from diet_jax.scores.score import resolve_scores
+from diet_jax.training import step
 from diet_jax.training.loop import many_steps, program_of, put_examples, start
 from diet_jax.training.step import train_step
 
@@ -105,11 +106,11 @@ def test_one_by_one_writes_out_what_its_first_argument_decides():
 
 
 def test_in_turn_is_a_loop_over_the_networks():
-    step = in_turn(lambda w, x: {"y": jnp.tanh(x @ w)})
+    layer = in_turn(lambda w, x: {"y": jnp.tanh(x @ w)})
     w, x = jnp.ones((3, 2, 2)), jnp.ones((4, 2))
-    program = jax.make_jaxpr(jax.vmap(step, in_axes=(0, None)))(w, x)
+    program = jax.make_jaxpr(jax.vmap(layer, in_axes=(0, None)))(w, x)
     assert [equation.primitive.name for equation in program.eqns] == ["scan"]
-    np.testing.assert_allclose(jax.vmap(step, in_axes=(0, None))(w, x)["y"][2], step(w[2], x)["y"])
+    np.testing.assert_allclose(jax.vmap(layer, in_axes=(0, None))(w, x)["y"][2], layer(w[2], x)["y"])
 
 
 # The programs of the library.
@@ -139,6 +140,20 @@ def test_no_convolution_of_an_ensemble_is_grouped_when_it_is_written_out(conv_mo
     assert {key for key in lax_form if key != (1, 1)} == {(1, K), (K, 1)}
     per_step = lax_form[1, K] + lax_form[K, 1]
     assert unrolled[1, 1] == lax_form[1, 1] + K * per_step
+
+
+@pytest.mark.parametrize("how", ["vmap", "map", "loop"])
+def test_only_networks_side_by_side_take_the_rule(how, conv_model, train_split, test_split, monkeypatch):
+    taken = []
+    real = step.value_and_grad
+    monkeypatch.setattr(step, "value_and_grad", lambda fn: taken.append(how) or real(fn))
+    # A batch size of their own: no program of another test is found again.
+    config = dj.TrainConfig(steps=1, batch_size=9 + ["vmap", "map", "loop"].index(how), augment="none")
+    keys = dj.seed_keys(0, "score", 2)
+    dj.score_ensemble(keys, conv_model, train_split, config=config, step=1, how=how, names=("el2n",))
+    scored = len(taken)
+    dj.train_ensemble(keys, conv_model, train_split, test_split, config=config, how=how)
+    assert (scored > 0, len(taken) > scored) == (how == "vmap",) * 2
 
 
 def known_trip_counts(compiled) -> list[int]:
@@ -202,6 +217,6 @@ def test_a_training_of_ones_own_is_batched_and_differentiated_as_any_function(co
         return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(after.variables.params))
 
     slope = jax.grad(size)(examples.mean)[0]
-    step = jnp.array([0.5, 0.0])
-    expected = float(size(examples.mean + step) - size(examples.mean - step))
+    half = jnp.array([0.5, 0.0])
+    expected = float(size(examples.mean + half) - size(examples.mean - half))
     assert float(slope) == pytest.approx(expected, rel=0.1, abs=1e-3)

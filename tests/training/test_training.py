@@ -1,6 +1,7 @@
 """The training loop: its batches, its subsets, and its numbers against a loop written without it."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 import diet_jax as dj
 from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
-from diet_jax.training.loop import start, train_between
+from diet_jax.training.loop import call_lengths, start, train_between
 from diet_jax.training.step import batch_rows, run_keys
 
 KEY = jax.random.key(5)
@@ -135,6 +136,27 @@ def test_num_updates_stops_on_the_way_of_the_same_schedule(conv_model, train_spl
     for bad in (-1, 13):
         with pytest.raises(InputError, match="num_updates must lie between 0 and the 12 steps"):
             dj.train(KEY, conv_model, train_split, config=CONFIG, num_updates=bad)
+
+
+def test_the_calls_of_a_stretch_add_up_and_are_of_two_lengths_at_most():
+    for num_updates, most in itertools.product(range(230), (1, 2, 7, 100)):
+        lengths = call_lengths(num_updates, most)
+        assert sum(lengths) == num_updates
+        assert all(0 < length <= most for length in lengths)
+        assert len(set(lengths)) <= 2
+        # Twice the fewest calls, and one: no more than that for equal lengths.
+        assert len(lengths) <= 2 * -(-num_updates // most) + 1
+
+
+def test_a_last_call_of_another_length_is_done_too(conv_model, train_split):
+    """11 updates have no equal calls of at most 4."""
+    config = dj.TrainConfig(steps=11, batch_size=8, steps_per_call=4)
+    state, history = dj.train(KEY, conv_model, train_split, config=config)
+    single = dj.TrainConfig(steps=11, batch_size=8, steps_per_call=1)
+    assert (int(state.step), len(history.loss)) == (11, 11)
+    assert_close(
+        (state, history), dj.train(KEY, conv_model, train_split, config=single), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 7])
