@@ -92,7 +92,7 @@ def compiled(options: Options, many: bool, form: Any, gradient: Any) -> tuple[An
 
     backend = mock.patch.object(jax, "default_backend", return_value="gpu")
     with backend, mock.patch.object(training, "value_and_grad", gradient):
-        like = partial(init_state, jax.random.key(0), (32, 32, 3), count, program=program)
+        like = partial(init_state, jax.random.key(0), examples.spec, count, program=program)
         state, rows = jax.eval_shape(lambda: bare(like())), shape((steps, options.batch_size), jnp.int32)
         if many:
             state, rows = jax.tree.map(lambda a: shape((options.seeds, *a.shape), a.dtype), (state, rows))

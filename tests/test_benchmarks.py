@@ -333,6 +333,16 @@ ENTRY %main (x: f32[2]) -> f32[2] {
     assert not options.table.exists()
 
 
+@pytest.mark.parametrize(("case", "grouped"), [("vmap, lax", True), ("vmap, unrolled", False)])
+def test_the_step_that_is_counted_is_the_librarys(case, grouped, monkeypatch):
+    """Lowered here in place of compiled for a GPU: three networks of one program."""
+    monkeypatch.setattr(counts, "for_h100", lambda fn, *args: jax.jit(fn).lower(*args))
+    options = counts_training.Options(seeds=3, width=2, batch_size=4)
+    lowered, seconds = counts_training.compiled(options, *counts_training.CASES[case])
+    assert ("feature_group_count = 3" in lowered.as_text()) == grouped
+    assert seconds > 0
+
+
 def test_layers_are_counted_for_both_backends(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(counts, "find_spec", lambda name: None)
     path = tmp_path / "counts.json"
