@@ -1,5 +1,6 @@
 """What an experiment of the paper is: it runs in a store, and its outcome is drawn."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Experiment:
+class Experiment(ABC):
     """A frozen dataclass of settings that knows how to run; its name and settings stand in the result.
 
     A new figure of the paper is one of these in a file of its own, and a config that says its settings at one
@@ -27,6 +28,7 @@ class Experiment:
         task = getattr(self, "task", None)
         return () if task is None else (task,)
 
+    @abstractmethod
     def run(self, store: Store, published: Published | None) -> Outcome:
         """Trains and scores what the store lacks, and returns what was found.
 
@@ -34,7 +36,6 @@ class Experiment:
             store: of trainings, scores and predictions.
             published: the paper's points, if they are known.
         """
-        raise NotImplementedError
 
     def draw(self, store: Store, result: Mapping[str, Any]) -> "Figure":
         """Returns the picture of a result; by default of its chart.
