@@ -10,6 +10,7 @@ import enum
 import functools
 import hashlib
 import inspect
+import linecache
 import sys
 import textwrap
 import types
@@ -197,6 +198,9 @@ def _names(code: types.CodeType) -> set[str]:
 def _source(function: Callable[..., Any]) -> str:
     code = function.__code__
     try:
+        # Of a function without a file, inspect takes lines of another one.
+        if not Path(code.co_filename).is_file() and code.co_filename not in linecache.cache:
+            raise OSError(code.co_filename)
         text = _plain(inspect.getsource(function))
     except (OSError, TypeError):
         return f"{function.__qualname__} {code.co_code.hex()} {_constants(code)}"
