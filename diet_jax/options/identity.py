@@ -64,7 +64,8 @@ def _is_in_package(module: str) -> bool:
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names or top == __name__.partition(".")[0]:
         return True
-    file = getattr(sys.modules.get(module), "__file__", None)
+    # The module of what was started may stand in a package, such as a debugger's, and hold code of one's own.
+    file = None if module == "__main__" else getattr(sys.modules.get(module), "__file__", None)
     return file is not None and bool({"site-packages", "dist-packages"} & set(Path(file).parts))
 
 
