@@ -109,8 +109,8 @@ class SelectConfig:
     """Options that single rules have, by rule name: an object like `Rule.options`, or a dict."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.method, tuple):
-            object.__setattr__(self, "method", (self.method,))
+        given = self.method if isinstance(self.method, tuple | list) else (self.method,)
+        object.__setattr__(self, "method", tuple(given))
         take_options(self, "method", RULES)
         if not self.method or len(set(self.method)) < len(self.method):
             raise InputError(f"select.method must name at least one rule, each once; got {self.method}")
