@@ -193,7 +193,9 @@ def draw(folder: Path, setup: Setup, files: list[ScoreFile], rows: list[dict[str
 
 def _title(setup: Setup) -> str:
     config = setup.config
-    text = f"{setup.splits.train.name}, {config.model.name}, scored at epoch {config.score.epoch:g}"
+    text = f"{setup.splits.train.name}, {config.model.name}"
+    # Scores that were made elsewhere have epochs of their own.
+    text += f", scored at epoch {config.score.epoch:g}" if setup.scores else ""
     return "".join([text, *(f", {fact}" for fact in _unusual(setup))])
 
 
