@@ -72,13 +72,9 @@ def keep_some_of_each(
         [True, True, False, False, True, False]
     """
     labels = np.asarray(labels)
+    check_minimum(labels, count, minimum)
     there = np.bincount(labels)
     wanted = np.minimum(there, minimum)
-    if wanted.sum() > count:
-        raise InputError(
-            f"min_per_class {minimum} asks for {wanted.sum()} examples of {np.count_nonzero(there)} classes, "
-            f"the keep fraction keeps {count}; lower it to {count // np.count_nonzero(there)} or keep more"
-        )
     guarded = np.zeros(len(there), bool)
     chosen = np.zeros(len(labels), bool)
     while True:
@@ -97,6 +93,17 @@ def keep_some_of_each(
             rows = np.flatnonzero(labels == label)
             chosen[rows[choose(rows, int(wanted[label]))]] = True
             guarded[label] = True
+
+
+def check_minimum(labels: Any, count: int, minimum: int) -> None:
+    """Raises InputError where `minimum` examples of each class, or all that it has, are more than `count`."""
+    there = np.bincount(labels)
+    wanted = int(np.minimum(there, minimum).sum())
+    if wanted > count:
+        raise InputError(
+            f"min_per_class {minimum} asks for {wanted} examples of {np.count_nonzero(there)} classes, the keep "
+            f"fraction keeps {count}; lower it to {count // np.count_nonzero(there)} or keep more"
+        )
 
 
 def balance_notes(keep: Any, labels: Any, class_names: Sequence[str]) -> list[str]:
