@@ -106,7 +106,7 @@ class SelectConfig:
     fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.7)
     """Keep fractions."""
     min_per_class: int = 0
-    """Keep at least so many examples of every class, or all that it has, chosen by the same rule within it."""
+    """Keep at least so many examples of every class, or all that it has, by the same rule within it."""
     options: Annotated[dict[str, Any], tyro.conf.arg(name="")] = field(default_factory=dict)
     """Options that single rules have, by rule name: an object like `Rule.options`, or a dict."""
 

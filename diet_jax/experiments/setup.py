@@ -304,7 +304,7 @@ def prepare(
         if empty:
             some = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
             say(
-                f"{len(empty)} of {split.num_classes} classes have no example in the {split.split} split ({some}): "
-                f"{so}"
+                f"{len(empty)} of {split.num_classes} classes have no example in the {split.split} split "
+                f"({some}): {so}"
             )
     return setup

@@ -101,8 +101,8 @@ def check_minimum(labels: Any, count: int, minimum: int) -> None:
     wanted = int(np.minimum(there, minimum).sum())
     if wanted > count:
         raise InputError(
-            f"min_per_class {minimum} asks for {wanted} examples of {np.count_nonzero(there)} classes, the keep "
-            f"fraction keeps {count}; lower it to {count // np.count_nonzero(there)} or keep more"
+            f"min_per_class {minimum} asks for {wanted} examples of {np.count_nonzero(there)} classes, the "
+            f"keep fraction keeps {count}; lower it to {count // np.count_nonzero(there)} or keep more"
         )
 
 
