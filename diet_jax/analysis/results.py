@@ -1,7 +1,5 @@
 """The result of a run as rows: final test accuracies against training on everything and on random."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from diet_jax.analysis.statistics import Comparison, Summary
+from diet_jax.files.tables import csv_text
 
 FULL = "everything"
 RANDOM = "random"
@@ -97,11 +96,7 @@ def to_rows(results: list[Result], *, of_seeds: int | None = None) -> list[dict[
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
     """Writes rows as CSV, full precision, empty where there is nothing."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text({name: [row[name] for row in rows] for name in rows[0]})
 
 
 HEADINGS = ("kept by", "keep", "examples", "accuracy", "16–84 %", "− everything", "− random", "worst class")

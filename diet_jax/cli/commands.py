@@ -30,8 +30,9 @@ from diet_jax.experiments.selecting import mask_of
 from diet_jax.experiments.setup import prepare as prepare_setup
 from diet_jax.experiments.setup import save_noise
 from diet_jax.experiments.train_one import trained_network
-from diet_jax.files.arrays import write_atomically
-from diet_jax.scores.file import ScoreFile
+from diet_jax.files.arrays import write_together
+from diet_jax.files.tables import csv_text
+from diet_jax.scores.file import ScoreFile, score_columns
 from diet_jax.scores.score import SCORES
 from diet_jax.selection.file import KeepFile
 from diet_jax.training.loop import check_keep
@@ -123,13 +124,14 @@ def score_from_run(command: "options.Score") -> None:
 
 
 def select(command: "options.Select") -> None:
-    """Turns a score file into a mask file and a list of kept ids."""
-    ids_path = command.out.with_suffix(".kept_ids.txt")
-    if command.out.suffix != ".npz":
-        raise InputError(f"--out must end in .npz, got {command.out}")
-    for path in (command.out, ids_path):
-        if path.exists():
-            raise InputError(f"{path} exists already; choose another --out")
+    """Turns score files into a mask file, a list of kept ids and, if wanted, a table of all examples."""
+    ids_path, csv_path = command.out.with_suffix(".kept_ids.txt"), command.csv
+    for option, path, suffix in (("--out", command.out, ".npz"), ("--csv", csv_path, ".csv")):
+        if path is not None and path.suffix != suffix:
+            raise InputError(f"{option} must end in {suffix}, got {path}")
+    for option, path in (("--out", command.out), ("--out", ids_path), ("--csv", csv_path)):
+        if path is not None and path.exists():
+            raise InputError(f"{path} exists already; choose another {option}")
     if not command.scores:
         raise InputError("select needs a score file, such as runs/digits-mlp/scores/el2n.npz")
     files = [ScoreFile.load(path) for path in command.scores]
@@ -144,9 +146,13 @@ def select(command: "options.Select") -> None:
     key = seed_keys(command.seed, "tie_break", 1)[0]
     keep, facts = mask_of(files, rule, command.fraction, key=key)
     facts |= {"score_files": [path.name for path in command.scores], "tie_break_seed": command.seed}
-    KeepFile(keep, file.ids, file.dataset, file.fingerprint, facts).save(command.out)
-    write_atomically(ids_path, "".join(f"{i}\n" for i in file.ids[keep]))
-    print(f"kept {int(keep.sum()):,} of {len(keep):,} examples of {file.dataset}: {command.out}, {ids_path}")
+    mask = KeepFile(keep, file.ids, file.dataset, file.fingerprint, facts)
+    contents = {command.out: mask.packed(), ids_path: "".join(f"{i}\n" for i in mask.kept_ids)}
+    if csv_path is not None:
+        contents[csv_path] = csv_text(score_columns(files) | {"kept": keep.tolist()})
+    write_together(contents)
+    written = ", ".join(map(str, contents))
+    print(f"kept {int(keep.sum()):,} of {len(keep):,} examples of {file.dataset}: {written}")
 
 
 def train(command: "options.Train") -> None:
