@@ -100,6 +100,8 @@ def to_csv(rows: list[dict[str, Any]]) -> str:
 
 
 HEADINGS = ("kept by", "keep", "examples", "accuracy", "16–84 %", "− everything", "− random", "worst class")
+# What a table does without where there is too little room, first things first.
+SPARE = ("16–84 %", "worst class", "examples")
 
 
 def headings(rows: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -123,6 +125,22 @@ def to_cells(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
         )
         for row in rows
     ]
+
+
+def to_columns(rows: list[dict[str, Any]], room: float, between: int) -> dict[str, list[str]]:
+    """Writes rows as columns of text by heading, without those of `SPARE` for which there is no room.
+
+    Args:
+        rows: what `to_rows` returns.
+        room: how many characters wide the columns may be.
+        between: how many of them each column needs beside its text.
+    """
+    cells = zip(*to_cells(rows), strict=True)
+    columns = {name: list(texts) for name, texts in zip(headings(rows), cells, strict=True)}
+    for spare in SPARE:
+        if sum(max(map(len, (name, *texts))) + between for name, texts in columns.items()) > room:
+            del columns[spare]
+    return columns
 
 
 def to_markdown(rows: list[dict[str, Any]]) -> str:

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import difflib
 import hashlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from diet_jax.analysis.results import FULL, headings, to_cells
+from diet_jax.analysis.results import FULL, headings, to_columns
 from diet_jax.data.sources import prepare_dataset
 from diet_jax.devices.deadline import Deadline, OutOfTime
 from diet_jax.devices.processes import is_alone, is_writer, together
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 # Tables go to a file or a pipe in full.
 WIDTH_WITHOUT_TERMINAL = 120
+# A line and two blanks.
+BETWEEN_COLUMNS = 3
 
 ELSEWHERE = "also from a copy of the folder elsewhere"
 
@@ -61,17 +64,31 @@ def run(command: "options.Run") -> None:
     folder, rows, unfinished = run_prune(command.config, deadline=deadline)
     if not is_writer():
         return
-    title = "final test accuracy, %" + (", unfinished" if unfinished else "")
-    table = Table(title=title, caption="± is the standard error of the paired difference")
     if rows:
-        for column, heading in enumerate(headings(rows)):
-            table.add_column(heading, justify="right" if column else "left", no_wrap=True)
-        for cells in to_cells(rows):
-            table.add_row(*cells)
-        _console().print(table)
+        _print_result(rows, "final test accuracy, %" + (", unfinished" if unfinished else ""))
     print(f"run folder: {folder.path}")
     if unfinished:
         print(f"stopped after {deadline.used()}: {unfinished}; the same command goes on, {ELSEWHERE}")
+
+
+def _print_result(rows: list[dict[str, Any]], title: str) -> None:
+    """Prints the table, of which a narrow terminal gets fewer columns: no number is cut."""
+    console = _console()
+    room = console.width - 1 if console.is_terminal else math.inf
+    columns = to_columns(rows, room, BETWEEN_COLUMNS)
+    caption = "± is the standard error of the paired difference"
+    if missing := [name for name in headings(rows) if name not in columns]:
+        caption += f"\nno room for {', '.join(missing)}: see table.md"
+    table = Table(title=title, caption=caption)
+    # Only names may break into lines; in a window narrower still, lines do.
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="right" if place else "left", no_wrap=place > 0, overflow="fold")
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
+    numbers = list(columns.items())[1:]
+    least = sum(max(map(len, (name, *texts))) + BETWEEN_COLUMNS for name, texts in numbers)
+    console.width = max(console.width, least + len("everything") + BETWEEN_COLUMNS + 1)
+    console.print(table)
 
 
 def _console() -> Console:
