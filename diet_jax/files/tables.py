@@ -3,7 +3,6 @@
 import csv
 import os
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 from diet_jax.devices.processes import from_writer
@@ -15,13 +14,18 @@ def csv_text(columns: Mapping[str, Sequence[Any]]) -> str:
 
     Infinite numbers are inf and -inf, NaN is nan; a line ends in a line feed.
     """
-    lines: list[str] = []
-    # Before Python 3.13 a carriage return inside of text is quoted only where it is part of the line's end.
-    take = SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n"))
-    writer = csv.writer(take, lineterminator="\r\n")
+    lines = _Lines()
+    writer = csv.writer(lines, lineterminator="\r\n")
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
     return "".join(lines)
+
+
+class _Lines(list[str]):
+    """Before Python 3.13 a carriage return inside of text is quoted only where it is part of a line's end."""
+
+    def write(self, line: str) -> None:
+        self.append(line.removesuffix("\r\n") + "\n")
 
 
 def give_csv(columns: Mapping[str, Sequence[Any]], path: str | os.PathLike[str] | None) -> str | None:

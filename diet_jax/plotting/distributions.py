@@ -1,6 +1,6 @@
 """Panels of histograms over common bins, and panels of bars."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np

@@ -14,7 +14,8 @@ from diet_jax.plotting.style import MAX_CLASSES, shorten, styles_of
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import SCORES
 
-# Most scores lie near 0 where their median is below this share of the largest; a log axis goes down to the largest by the ratio.
+# Most scores lie near 0 where their median is below this share of the largest; a log axis reaches from the
+# largest down by this ratio.
 NEAR_0, RATIO = 0.05, 1e6
 
 

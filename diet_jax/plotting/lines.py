@@ -125,7 +125,9 @@ def _columns(item: Mapping[str, Any], key: str, count: int | None = None) -> tup
     return middle, *(column(item, end, "series", len(middle), optional=True) for end in ("low", "high"))
 
 
-def _draw_one(ax: Axes, arrays: tuple[np.ndarray, ...], look: Look, offset: float, hollow: bool, drawn: Any) -> None:
+def _draw_one(
+    ax: Axes, arrays: tuple[np.ndarray, ...], look: Look, offset: float, hollow: bool, drawn: Any
+) -> None:
     """Draws one series with its band; single points, and two of them, have bars in place of a band."""
     x, mean, low, high = arrays
     known = np.isfinite(x) & np.isfinite(mean)
@@ -143,7 +145,12 @@ def _draw_one(ax: Axes, arrays: tuple[np.ndarray, ...], look: Look, offset: floa
         ax.vlines(x[bars] + offset, low[bars], high[bars], linewidth=2.5, alpha=0.45, **look_of_band)
     step = math.ceil(known.sum() / (MAX_MARKERS / 2)) if known.sum() > MAX_MARKERS else 1
     marked = np.union1d(np.flatnonzero(alone), np.flatnonzero(known)[::step])
-    style = {"linestyle": "" if few else look.dash, "zorder": order + 0.5, "markevery": marked.tolist(), **drawn}
+    style = {
+        "linestyle": "" if few else look.dash,
+        "zorder": order + 0.5,
+        "markevery": marked.tolist(),
+        **drawn,
+    }
     ax.plot(x + offset, mean, linewidth=1.6, **style, **_marker(look, hollow))
     # What is shifted on the paper does not count for the limits by itself.
     ends = np.concatenate([np.stack([x, y], axis=1) for y in (mean, low, high)])

@@ -314,10 +314,22 @@ def without_glyph_warnings() -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure, path: Any) -> None:
-    """Writes a figure as PNG without a date or version: the same figure gives the same bytes."""
+class ShownFigure(Figure):
+    """A figure that notebooks show whether or not they use pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return png_of(self)
+
+
+def png_of(figure: Figure) -> bytes:
+    """Returns a figure as PNG without a date or version: the same figure gives the same bytes."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     with without_glyph_warnings():
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, path: Any) -> None:
+    """Writes a figure as PNG, whole or not at all."""
+    write_atomically(path, png_of(figure))

@@ -168,8 +168,8 @@ class ScoreFile:
 def score_columns(files: Sequence[ScoreFile]) -> dict[str, list[Any]]:
     """Returns "row", "id", "class" and the scores of files of one dataset, as lists.
 
-    The column of a single file is called "score", those of several by the names of their scores; a name that is
-    taken gets a number.
+    The column of a single file is called "score", those of several by the names of their scores; a name
+    that is taken gets a number.
     """
     first = files[0]
     names, labels = first.provenance.get("class_names"), first.labels.tolist()
