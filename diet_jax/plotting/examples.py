@@ -29,7 +29,6 @@ from diet_jax.selection.masks import checked_scores
 PER_SIDE, PER_LINE = 5, 10
 # Of more pictures than these, one figure would be larger than programs show.
 MAX_EXAMPLES = 1000
-HARDEST_LAST = "hardest (highest score), the last is hardest"
 
 
 class _Block(NamedTuple):
@@ -187,7 +186,8 @@ def _by_class(dataset: Dataset, scores: np.ndarray) -> tuple[_Block, bool]:
         (shorten(dataset.class_names[c], 16), easiest_and_hardest(scores, dataset.labels, int(c)))
         for c in classes[sizes[classes] > 0]
     ]
-    return _Block(("easiest (lowest score)", HARDEST_LAST), lines, PER_SIDE), len(lines) < dataset.num_classes
+    headings = ("easiest (lowest score)", "hardest (highest score), the last is hardest")
+    return _Block(headings, lines, PER_SIDE), len(lines) < dataset.num_classes
 
 
 def _in_lines(heading: str, rows: np.ndarray) -> _Block:
