@@ -73,7 +73,6 @@ def draw_examples(
         >>> figure = dj.draw_examples(dataset, np.arange(6.0), hardest=4, easiest=1)
         >>> len(figure.axes[0].images)
         5
-        >>> figure.savefig("hardest.png")  # doctest: +SKIP
     """
     file = scores if isinstance(scores, ScoreFile) else None
     values = _scores_of(dataset, scores)
