@@ -201,7 +201,8 @@ def draw(folder: Path, setup: Setup, files: list[ScoreFile], rows: list[dict[str
     save_figure(draw_accuracy(rows, title=_title(setup)), folder / "accuracy.png")
     for file in files:
         save_figure(draw_histogram(file, train.class_names), folder / f"scores_{file.name}.png")
-        save_figure(draw_examples(train, file), folder / f"examples_{file.name}.png")
+        examples = draw_examples(train, file, clean_labels=setup.clean_labels)
+        save_figure(examples, folder / f"examples_{file.name}.png")
 
 
 def _title(setup: Setup) -> str:
