@@ -23,8 +23,9 @@ class Result:
         num_kept: examples trained on.
         steps: optimiser updates of each network.
         accuracy: float64 `[s]`, final test accuracy of each seed.
-        class_accuracy: float64 `[s c]`, the same for each class.
+        class_accuracy: float64 `[s c]`, the same for each class; NaN for one without test examples.
         seeds: int `[s]`, which seeds they are.
+        least_kept: examples trained on of the class with the fewest, if that is known.
     """
 
     kept_by: str
@@ -34,6 +35,7 @@ class Result:
     accuracy: np.ndarray
     class_accuracy: np.ndarray
     seeds: np.ndarray
+    least_kept: int | None = None
 
     @classmethod
     def from_predictions(
@@ -46,14 +48,16 @@ class Result:
         labels: Any,
         *,
         seeds: Sequence[int] | None = None,
+        least_kept: int | None = None,
     ) -> "Result":
         """Judges predicted classes int `[s m]` by labels int `[m]`; by default of the first `s` seeds."""
-        correct = np.asarray(predicted) == np.asarray(labels)[None]
-        classes = [correct[:, labels == c].mean(axis=1) for c in range(int(np.max(labels)) + 1)]
+        labels = np.asarray(labels)
+        correct = np.asarray(predicted) == labels[None]
+        classes = np.full((len(correct), int(labels.max()) + 1), np.nan)
+        for label in np.unique(labels):
+            classes[:, label] = correct[:, labels == label].mean(axis=1)
         numbers = np.arange(len(correct)) if seeds is None else np.asarray(seeds)
-        return cls(
-            kept_by, fraction, num_kept, steps, correct.mean(axis=1), np.stack(classes, axis=1), numbers
-        )
+        return cls(kept_by, fraction, num_kept, steps, correct.mean(axis=1), classes, numbers, least_kept)
 
     def minus(self, other: "Result") -> Comparison | None:
         """Compares with another result by the seeds that both have; None without any."""
@@ -90,7 +94,8 @@ def to_rows(results: list[Result], *, of_seeds: int | None = None) -> list[dict[
         for name, other in (("everything", full), ("random", random.get(result.fraction))):
             gain = None if other is None or other is result else result.minus(other)
             row |= {f"minus_{name}": gain and gain.mean, f"minus_{name}_error": gain and gain.error}
-        rows.append({**row, "worst_class_accuracy": float(result.class_accuracy.mean(axis=0).min())})
+        worst = float(np.nanmin(result.class_accuracy.mean(axis=0)))
+        rows.append({**row, "worst_class_accuracy": worst, "least_kept_of_a_class": result.least_kept})
     return rows
 
 
@@ -99,9 +104,12 @@ def to_csv(rows: list[dict[str, Any]]) -> str:
     return csv_text({name: [row[name] for row in rows] for name in rows[0]})
 
 
-HEADINGS = ("kept by", "keep", "examples", "accuracy", "16–84 %", "− everything", "− random", "worst class")
+HEADINGS = (
+    *("kept by", "keep", "examples", "accuracy", "16–84 %", "− everything", "− random", "worst class"),
+    "least kept",
+)
 # What a table does without where there is too little room, first things first.
-SPARE = ("16–84 %", "worst class", "examples")
+SPARE = ("16–84 %", "least kept", "worst class", "examples")
 
 
 def headings(rows: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -121,6 +129,7 @@ def to_cells(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
             _difference(row, "minus_everything"),
             _difference(row, "minus_random"),
             f"{100 * row['worst_class_accuracy']:.2f}",
+            "" if row["least_kept_of_a_class"] is None else f"{row['least_kept_of_a_class']:,}",
             *((f"{row['seeds']} of {row['of_seeds']}",) if "of_seeds" in row else ()),
         )
         for row in rows

@@ -36,6 +36,8 @@ from diet_jax.files.tables import csv_text
 from diet_jax.scores.file import ScoreFile, score_columns
 from diet_jax.scores.score import SCORES
 from diet_jax.selection.file import KeepFile
+from diet_jax.selection.masks import num_kept
+from diet_jax.selection.per_class import balance_notes, check_minimum
 from diet_jax.training.loop import check_keep
 from diet_jax.training.seeds import seed_keys
 
@@ -68,6 +70,8 @@ def run(command: "options.Run") -> None:
         return
     if rows:
         _print_result(rows, "final test accuracy, %" + (", unfinished" if unfinished else ""))
+    for note in result.notes:
+        print(f"note: {note}")
     print(f"run folder: {result.path}")
     if unfinished:
         print(f"stopped after {deadline.used()}: {unfinished}; the same command goes on, {ELSEWHERE}")
@@ -165,13 +169,18 @@ def select(command: "options.Select") -> None:
     if len(files) != rule.num_scores:
         raise InputError(f"the rule {rule.name} reads {rule.num_scores} score files, got {len(files)}")
     key = seed_keys(command.seed, "tie_break", 1)[0]
-    keep, facts = mask_of(files, rule, command.fraction, key=key)
+    check_minimum(file.labels, num_kept(len(file.ids), command.fraction), command.min_per_class)
+    minimum = command.min_per_class
+    keep, facts = mask_of(files, rule, command.fraction, key=key, min_per_class=minimum)
     facts |= {"score_files": [path.name for path in command.scores], "tie_break_seed": command.seed}
     mask = KeepFile(keep, file.ids, file.dataset, file.fingerprint, facts)
     contents = {command.out: mask.packed(), ids_path: "".join(f"{i}\n" for i in mask.kept_ids)}
     if csv_path is not None:
         contents[csv_path] = csv_text(score_columns(files) | {"kept": keep.tolist()})
     write_together(contents)
+    names = file.provenance.get("class_names") or [str(c) for c in range(int(file.labels.max()) + 1)]
+    for note in balance_notes(keep, file.labels, names):
+        say(f"{note} (--min-per-class keeps some of each)")
     written = ", ".join(map(str, contents))
     print(f"kept {int(keep.sum()):,} of {len(keep):,} examples of {file.dataset}: {written}")
 

@@ -139,6 +139,8 @@ class Select:
     """Selection rule."""
     options: Annotated[dict[str, Any], tyro.conf.arg(name="")] = field(default_factory=options_of(RULES))
     """Options that single rules have, by rule name."""
+    min_per_class: int = 0
+    """Keep at least so many examples of every class, or all that it has, by the same rule within it."""
     seed: int = 0
     """Decides between equal scores."""
 

@@ -80,7 +80,7 @@ def keep_some_of_each(
     while True:
         free = np.flatnonzero(~guarded[labels])
         keep = chosen.copy()
-        left = count - np.count_nonzero(chosen)
+        left = count - int(np.count_nonzero(chosen))
         for rows in (free, np.flatnonzero(guarded[labels] & ~chosen)):
             taken = min(left, len(rows))
             if taken:
@@ -132,11 +132,11 @@ def balance_notes(keep: Any, labels: Any, class_names: Sequence[str]) -> list[st
     seeds = f" in {int(lost.any(axis=1).sum())} of {len(masks)} selections" if len(masks) > 1 else ""
     notes = []
     if lost.any():
-        names = [class_names[c] for c in np.flatnonzero(lost.any(axis=0))]
+        names = [class_names[c] for c in np.flatnonzero(lost.any(axis=0)).tolist()]
         notes.append(f"no example of {_some(names, len(class_names))} is kept{seeds}: {_list(names)}")
     if few.any():
-        classes = np.flatnonzero(few.any(axis=0))
-        seed = few.any(axis=1).argmax()
+        classes = np.flatnonzero(few.any(axis=0)).tolist()
+        seed = int(few.any(axis=1).argmax())
         names = [f"{class_names[c]} ({counts[seed, c]}, at its share {due[seed, c]:.0f})" for c in classes]
         notes.append(f"far below their share are {_some(names, len(class_names))}: {_list(names)}")
     return notes

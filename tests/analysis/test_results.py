@@ -68,6 +68,15 @@ def test_worst_class_is_the_lowest_mean_over_seeds(rows):
     assert rows[1]["worst_class_accuracy"] == pytest.approx(min(per_class))
 
 
+def test_a_class_without_test_examples_has_no_accuracy_and_is_not_the_worst():
+    # Class 1 of 4 is never a label, and always predicted wrongly for another.
+    judged = Result.from_predictions("el2n", 0.5, 5, 10, [[0, 2, 1, 3]], [0, 2, 3, 3], least_kept=0)
+    np.testing.assert_array_equal(judged.class_accuracy, [[1, np.nan, 1, 0.5]])
+    row = to_rows([judged])[0]
+    assert (row["worst_class_accuracy"], row["least_kept_of_a_class"]) == (0.5, 0)
+    assert to_cells([row])[0][-1] == "0"
+
+
 def test_one_seed_has_no_standard_error():
     rows = to_rows([result(FULL, 1.0, 0, 1), result("el2n", 0.5, 1, 1), result(RANDOM, 0.5, 2, 1)])
     assert math.isnan(rows[1]["minus_random_error"])

@@ -307,7 +307,7 @@ def test_a_result_of_another_selection_is_refused(finished, capsys):
         file.write_bytes(own)
 
 
-def test_a_selection_that_empties_a_class_is_refused_before_retraining(capsys, tmp_path):
+def test_a_selection_that_empties_a_class_has_its_row_and_says_so(capsys, tmp_path):
     folder = image_folder(tmp_path / "images")
     run = tmp_path / "run"
     # One class is the same image over and over: all its examples rank above, or all below, the others.
@@ -315,10 +315,16 @@ def test_a_selection_that_empties_a_class_is_refused_before_retraining(capsys, t
         Image.new("RGB", (8, 8), (255, 255, 255)).save(path)
     options = ["--data.name", f"folder:{folder}", "--train.batch-size", "4", *TINY, "--score.epoch", "2"]
     options += ["--train.epochs", "8", "--select.fractions", "0.1", "--train.learning-rate", "0.02"]
-    message = refused(capsys, "run", *options, "--run-dir", run)
-    assert "1 of 2 classes have no example to train on (" in message
-    assert (run / "scores" / "el2n.npz").is_file()
-    assert not (run / "retrain").exists()
+    main(["run", *options, "--run-dir", str(run)])
+    said = capsys.readouterr()
+    assert "no example of 1 of 2 classes is kept: " in said.err
+    assert "--select.min-per-class keeps some of each" in said.err
+    assert "el2n, keep 0.1: no example of 1 of 2 classes is kept: " in (run / "table.md").read_text()
+    rows = [line.split(",") for line in (run / "table.csv").read_text().splitlines()]
+    least = {row[0]: row[rows[0].index("least_kept_of_a_class")] for row in rows[1:]}
+    assert least["el2n"] == "0"
+    main(["run", *options, "--select.min-per-class", "1", "--run-dir", str(tmp_path / "guarded")])
+    assert "no example of" not in capsys.readouterr().err
 
 
 def test_figures_that_cannot_be_written(finished, capsys):
