@@ -18,7 +18,7 @@ from diet_jax.devices.memory import BatchPlan, fit_batch, halving, resident_byte
 from diet_jax.devices.mesh import batch_parts, fetch, over_parts, replicate, replicated_shape
 from diet_jax.devices.vmap_rules import in_turn
 from diet_jax.errors import InputError
-from diet_jax.types import Examples, Model, ScoreFn, Variables, init_variables
+from diet_jax.types import AnyVariables, Examples, Model, ScoreFn, init_variables
 
 BatchSize = int | Literal["auto"]
 
@@ -29,7 +29,7 @@ SMALLER_CHUNKS = "choose a smaller model, or free memory that other processes ho
 
 
 def score_dataset(
-    score_fn: ScoreFn, variables: Variables, dataset: Dataset, *, batch_size: BatchSize = "auto"
+    score_fn: ScoreFn, variables: AnyVariables, dataset: Dataset, *, batch_size: BatchSize = "auto"
 ) -> np.ndarray:
     """Scores every example of a dataset on un-augmented, normalised images.
 
@@ -64,7 +64,7 @@ def score_dataset(
 
 
 def map_dataset(
-    fn: Callable[..., Any], variables: Variables, dataset: Dataset, *, batch_size: BatchSize = "auto"
+    fn: Callable[..., Any], variables: AnyVariables, dataset: Dataset, *, batch_size: BatchSize = "auto"
 ) -> Any:
     """Applies `fn(variables, images, labels)` to normalised batches and joins the results as NumPy arrays."""
     return next(map_ranges(fn, variables, dataset, [(0, len(dataset))], batch_size=batch_size))
@@ -72,7 +72,7 @@ def map_dataset(
 
 def map_ranges(
     fn: Callable[..., Any],
-    variables: Variables,
+    variables: AnyVariables,
     dataset: Dataset,
     ranges: Sequence[tuple[int, int]],
     *,
@@ -140,7 +140,7 @@ def map_ranges(
 
 
 def chunk_plan(
-    fn: Callable[..., Any], variables: Variables, dataset: Dataset, *, longest: int | None = None
+    fn: Callable[..., Any], variables: AnyVariables, dataset: Dataset, *, longest: int | None = None
 ) -> BatchPlan:
     """Returns how many examples `map_ranges` takes at a time: the most within budget whose program fits.
 
@@ -215,7 +215,7 @@ def _stats(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def map_examples_of(
-    fn: Callable[..., Any], variables: Variables, examples: Examples, *, batch_size: int
+    fn: Callable[..., Any], variables: AnyVariables, examples: Examples, *, batch_size: int
 ) -> Any:
     """Applies `fn(variables, images, labels)` to all examples inside one program: `map_dataset` traced.
 
@@ -226,7 +226,7 @@ def map_examples_of(
         variables, mean, std = shared
         return fn(variables, normalize(images, mean, std), labels)
 
-    def whole(variables: Variables, examples: Examples) -> Any:
+    def whole(variables: AnyVariables, examples: Examples) -> Any:
         def batch(images: jax.Array, labels: jax.Array) -> Any:
             return over_parts(on_one_device, (variables, examples.mean, examples.std), images, labels)
 
