@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import numbers
 import operator
 from collections.abc import Sequence
 from pathlib import Path
@@ -321,7 +322,7 @@ def _asked_steps(step: Any, epoch: Any, dataset: Dataset, program: Program) -> t
         return _checked_steps(step, program.num_steps)
     per_epoch = steps_per_epoch(len(dataset), program.config.batch_size)
     asked = epoch if isinstance(epoch, tuple) else (epoch,)
-    if not all(isinstance(one, (int, float)) for one in asked):
+    if not all(isinstance(one, numbers.Real) for one in asked):
         raise InputError(f"epoch must be a number, or a tuple of them, got {epoch!r}")
     try:
         return _checked_steps(tuple(epoch_to_step(one, per_epoch) for one in asked), program.num_steps)
