@@ -8,20 +8,31 @@ from collections.abc import Collection
 from typing import Any
 
 from diet_jax.errors import InputError
+from diet_jax.options.identity import identify
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """Returns a config dataclass as plain JSON values."""
-    return plain(dataclasses.asdict(config))
+    """Returns a config dataclass as plain JSON values; functions and objects of one's own by `identify`."""
+    return {field.name: plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
 def plain(value: Any) -> Any:
-    """Returns nested dicts, lists and tuples as JSON knows them; infinite and NaN numbers become text."""
+    """Returns nested dicts, lists, tuples and dataclasses as JSON knows them.
+
+    Infinite and NaN numbers become text, and so do functions and tuples of functions: a name and a digest of
+    the source.
+    """
     if isinstance(value, dict):
         return {name: plain(v) for name, v in value.items()}
-    if isinstance(value, (list, tuple)):
+    # A named tuple of functions, such as an Optax transformation, is one thing.
+    if isinstance(value, (list, tuple)) and not (value and all(map(callable, value))):
         return [plain(v) for v in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_json(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    is_code = callable(value) or isinstance(value, tuple)
+    return identify(value) if is_code else value
 
 
 def from_json(cls: Any, values: Any, path: str = "config") -> Any:
