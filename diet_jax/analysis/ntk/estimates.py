@@ -40,7 +40,7 @@ def estimate_logit_gram(
         key: of the directions.
         predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
         variables: of one model: the params of `dj.Variables` are differentiated, of anything else all.
-        images: float `[e h w ch]`, normalised, not augmented.
+        images: float `[e ...]`, inputs of any kind, normalised, not augmented.
         num_projections: `r`, at least 2.
 
     Returns:
@@ -98,7 +98,7 @@ def estimate_kernel_distance(
         predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
         variables: of the earlier state; see `logit_gram` for what is differentiated.
         other_variables: of the later state.
-        images: float `[e h w ch]`, normalised, not augmented.
+        images: float `[e ...]`, inputs of any kind, normalised, not augmented.
         num_projections: at least 4; each costs one forward-mode pass for each state.
 
     Returns:

@@ -30,7 +30,7 @@ def logit_gram(
     predict_fn: PredictFn,
     variables: AnyVariables,
     images: Inputs,
-    other: Shaped[AnyArray, "b2 h w ch"] | None = None,
+    other: Shaped[AnyArray, "b2 ..."] | None = None,
     *,
     block_bytes: int = BLOCK_BYTES,
 ) -> Float[Array, "m m2"]:
@@ -52,8 +52,8 @@ def logit_gram(
     Args:
         predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
         variables: of one model: the params of `dj.Variables` are differentiated, of anything else all.
-        images: float `[e h w ch]`, normalised, not augmented.
-        other: float `[e2 h w ch]`, images of the columns; by default `images`, at half the cost.
+        images: float `[e ...]`, inputs of any kind, normalised, not augmented.
+        other: float `[e2 ...]`, those of the columns; by default `images`, at half the cost.
         block_bytes: bytes, on each device, for rows of the Jacobian, one of which has as many as the
             parameters. Activations of `c` backward passes for each of at most 8 images come on top.
 
