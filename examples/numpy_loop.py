@@ -48,8 +48,9 @@ if __name__ == "__main__":
         file = dj.ScoreFile.from_seeds(name, np.stack(of_seeds), TRAIN, step=STEPS)
         file.save(f"{name}.npz")
         keep = dj.keep_highest(file.scores, 0.4)
-        dj.KeepFile.from_mask(keep, TRAIN, provenance={"method": "highest"}).save(f"{name}_keep.npz")
-        kept[name] = np.flatnonzero(keep)  # Arrays are indexed by rows; the files carry ids as well.
+        mask = dj.KeepFile.from_mask(keep, TRAIN, provenance={"method": "highest"})
+        mask.save(f"{name}_keep.npz")
+        kept[name] = mask.rows  # What indexes arrays; mask.kept_ids names the examples outside.
     for name, rows in kept.items():  # Never the seeds that scored.
         networks = [fit(seed, rows)[0] for seed in range(100, 103)]
         accuracy = np.mean([predict(params, TEST_X).argmax(axis=1) == TEST.labels for params in networks])

@@ -100,7 +100,7 @@ def select_stage(setup: Setup, folder: RunFolder, files: list[ScoreFile]) -> lis
                     check_keep(train, each, config.train)
                 except InputError as error:
                     raise InputError(f"{name}, keep {fraction:g}: {error}") from error
-            mask = KeepFile(keep, train.ids, f"{train.name}/{train.split}", train.fingerprint, provenance)
+            mask = KeepFile.from_mask(keep, train, provenance=provenance)
             mask.save(folder.path / "masks" / f"{selection.name}.npz")
             selections.append(selection)
     return selections
