@@ -25,7 +25,7 @@ from diet_jax.training.loop import program_of
 from diet_jax.training.recipe import (
     decay_boundaries,
     epoch_to_step,
-    make_schedule,
+    make_optimizer,
     steps_per_epoch,
     total_steps,
 )
@@ -113,7 +113,7 @@ class Setup:
             "steps": self.num_steps,
             "score_step": epoch_to_step(config.score.epoch, self.per_epoch),
             "checkpoint_steps": list(self.checkpoint_steps),
-            "decay_after_steps": list(boundaries) if config.train.schedule == "piecewise" else None,
+            "decay_after_steps": None if boundaries is None else list(boundaries),
             "kept_examples": kept,
             "score_how": self.how(config.score.how),
             "retrain_how": self.how(config.retrain.how),
@@ -206,12 +206,12 @@ def prepare(
     model = config_model(config, train.num_classes)
     setup = Setup(config, splits, model, clean_labels, deadline)
     setup.resolved()
-    make_schedule(config.train, setup.num_steps)
+    make_optimizer(config.train, setup.num_steps)
     if scores:
         _ = setup.score_step
     for fraction in config.select.fractions if prunes else ():
         steps = total_steps(config.train, len(train), num_kept(len(train), fraction))
-        make_schedule(config.train, steps)
+        make_optimizer(config.train, steps)
     for split in splits:
         counts = np.bincount(split.labels, minlength=split.num_classes)
         if not counts.all():

@@ -10,7 +10,7 @@ import pytest
 
 import diet_jax as dj
 from diet_jax.errors import InputError
-from diet_jax.training.optimizers import piecewise_schedule, sgd, warmup_schedule
+from diet_jax.training.optimizers import sgd
 from diet_jax.training.recipe import (
     decay_boundaries,
     epoch_to_step,
@@ -18,6 +18,7 @@ from diet_jax.training.recipe import (
     steps_per_epoch,
     total_steps,
 )
+from diet_jax.training.schedules import warmup_schedule
 
 PAPER = dj.TrainConfig()
 
