@@ -10,6 +10,7 @@ import enum
 import functools
 import hashlib
 import inspect
+import linecache
 import sys
 import textwrap
 import types
@@ -63,7 +64,8 @@ def _is_in_package(module: str) -> bool:
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names or top == __name__.partition(".")[0]:
         return True
-    file = getattr(sys.modules.get(module), "__file__", None)
+    # The module of what was started may stand in a package, such as a debugger's, and hold code of one's own.
+    file = None if module == "__main__" else getattr(sys.modules.get(module), "__file__", None)
     return file is not None and bool({"site-packages", "dist-packages"} & set(Path(file).parts))
 
 
@@ -197,6 +199,9 @@ def _names(code: types.CodeType) -> set[str]:
 def _source(function: Callable[..., Any]) -> str:
     code = function.__code__
     try:
+        # Of a function without a file, inspect takes lines of another one.
+        if not Path(code.co_filename).is_file() and code.co_filename not in linecache.cache:
+            raise OSError(code.co_filename)
         text = _plain(inspect.getsource(function))
     except (OSError, TypeError):
         return f"{function.__qualname__} {code.co_code.hex()} {_constants(code)}"
