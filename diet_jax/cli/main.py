@@ -13,6 +13,7 @@ from typing import Any
 import tyro
 
 from diet_jax.cli.config_file import load_config, run_file
+from diet_jax.cli.objects import REGISTRY
 from diet_jax.cli.options import COMMANDS, Compiling, Prepare, Reproduce, Run, Score, Select, Train
 from diet_jax.data.sources.source import SOURCES, Source, describe_sources
 from diet_jax.errors import InputError
@@ -147,7 +148,7 @@ def _parse(arguments: list[str]) -> Any:
         run_file(rest.pop(0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return tyro.cli(command, args=rest, prog=f"diet-jax {name}", **default)
+        return tyro.cli(command, args=rest, prog=f"diet-jax {name}", registry=REGISTRY, **default)
 
 
 def _with_sources(command: type, sources: Iterable[Source]) -> str:

@@ -165,7 +165,8 @@ def call_schedule(schedule: Rate) -> Callable[[Array], Array]:
     """
 
     def rate(t: Array) -> Array:
-        return jnp.asarray(schedule(t - 1), jnp.float32)
+        with jax.numpy_dtype_promotion("standard"):
+            return jnp.asarray(schedule(t - 1), jnp.float32)
 
     try:
         shape = jax.eval_shape(rate, jax.ShapeDtypeStruct((), jnp.int32)).shape
@@ -177,6 +178,22 @@ def call_schedule(schedule: Rate) -> Callable[[Array], Array]:
     if shape != ():
         raise InputError(f"schedule {_shown(schedule)} must return one number, got shape {shape}")
     return rate
+
+
+def with_standard_promotion(
+    optimizer: optax.GradientTransformationExtraArgs,
+) -> optax.GradientTransformationExtraArgs:
+    """Returns it for programs with JAX's strict promotion too, in which most of Optax fails."""
+
+    def init(params: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return optimizer.init(params)
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return optimizer.update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _check_choice(

@@ -22,6 +22,7 @@ from diet_jax.training.optimizers import (
     check_choices,
     check_unread,
     has_own_rate,
+    with_standard_promotion,
 )
 from diet_jax.training.schedules import Schedule, piecewise_schedule, warmup_schedule
 from diet_jax.types import Array, PRNGKey
@@ -250,7 +251,7 @@ def make_optimizer(config: TrainConfig, num_steps: int) -> optax.GradientTransfo
 
         named = isinstance(chosen, str)
         chosen = OPTIMIZERS[chosen].build(config, rate) if named else call_optimizer(chosen, rate)
-    return optax.with_extra_args_support(chosen)
+    return with_standard_promotion(optax.with_extra_args_support(chosen))
 
 
 def check_augment(config: TrainConfig, kind: str) -> None:
