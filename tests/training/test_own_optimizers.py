@@ -21,6 +21,11 @@ from diet_jax.training.step import Program, init_state, train_step
 KEY = jax.random.key(0)
 
 
+@pytest.fixture(scope="module")
+def model():
+    return dj.create_model("mlp", num_classes=3, widths=(8,))
+
+
 def matrices(params):
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
@@ -29,22 +34,22 @@ def kinds(params):
     return jax.tree.map(lambda leaf: "matrix" if leaf.ndim > 1 else "rest", params)
 
 
-def masked_decay(rate):
+def chained(rate):
+    """Its state has masked nodes, a dict of numbers, and what it is told of the loss."""
     decay = optax.masked(optax.add_decayed_weights(0.1), matrices)
-    return optax.chain(optax.scale_by_adam(), decay, optax.scale_by_learning_rate(rate))
+    plateau = optax.contrib.reduce_on_plateau(factor=0.5, patience=1)
+    return optax.chain(decay, optax.inject_hyperparams(optax.adam)(rate), plateau)
 
 
-# States with numbers, masked nodes, named tuples, dicts, a key, and arrays of two dtypes.
-OWN = {
-    "adamw": "adamw",
-    "masked": masked_decay,
-    "injected": optax.inject_hyperparams(optax.adam),
-    "partitioned": optax.partition({"matrix": optax.adam(1e-2), "rest": optax.sgd(0.1, momentum=0.9)}, kinds),
-    "plateau": optax.chain(optax.adam(1e-2), optax.contrib.reduce_on_plateau(factor=0.5, patience=1)),
-    "noise": optax.chain(
-        optax.add_noise(0.01, 0.5, key=jax.random.key(7)), optax.adam(1e-2, mu_dtype="bfloat16")
-    ),
-}
+# Its state has a dict of masked states, a key, and arrays of two dtypes.
+PARTITIONED = optax.partition(
+    {
+        "matrix": optax.adam(1e-2, mu_dtype=jnp.bfloat16),
+        "rest": optax.chain(optax.add_noise(0.01, 0.5, key=jax.random.key(7)), optax.sgd(0.1, momentum=0.9)),
+    },
+    kinds,
+)
+OWN = {"adamw": "adamw", "chained": chained, "partitioned": PARTITIONED}
 
 
 def config_of(optimizer, **options):
@@ -89,14 +94,14 @@ def test_adamw_equals_the_published_update(decay):
         np.testing.assert_allclose(params, weights, rtol=2e-5, atol=1e-6)
 
 
-def test_the_name_is_the_function_of_optax(conv_model, train_split):
+def test_the_name_is_the_function_of_optax(model, train_split):
     by_name, by_function = (
-        dj.train(KEY, conv_model, train_split, config=config_of(chosen)) for chosen in ("adamw", optax.adamw)
+        dj.train(KEY, model, train_split, config=config_of(chosen)) for chosen in ("adamw", optax.adamw)
     )
     assert_equal(by_name, by_function)
 
 
-def test_a_function_is_given_the_rate_of_the_config(conv_model, train_split):
+def test_a_function_is_given_the_rate_of_the_config(model, train_split):
     """The paper's SGD as a function of the rate, against the name, whose options are in other fields."""
 
     def own(rate):
@@ -104,7 +109,7 @@ def test_a_function_is_given_the_rate_of_the_config(conv_model, train_split):
 
     options = {"steps": 12, "batch_size": 8, "schedule": "linear", "warmup": 0.3}
     named, owned = (
-        dj.train(KEY, conv_model, train_split, config=dj.TrainConfig(optimizer=optimizer, **options))
+        dj.train(KEY, model, train_split, config=dj.TrainConfig(optimizer=optimizer, **options))
         for optimizer in ("sgd", own)
     )
     assert_equal((named[0].variables, named[1]), (owned[0].variables, owned[1]))
@@ -140,9 +145,9 @@ def test_a_schedule_of_optax_gives_its_own_rates():
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_side_by_side_equals_one_by_one(name, conv_model, train_split, test_split):
+def test_side_by_side_equals_one_by_one(name, model, train_split, test_split):
     keys = dj.seed_keys(0, "retrain", 2)
-    run = functools.partial(dj.train_ensemble, keys, conv_model, train_split, test_split)
+    run = functools.partial(dj.train_ensemble, keys, model, train_split, test_split)
     together, alone = (run(config=config_of(OWN[name]), how=how) for how in ("vmap", "loop"))
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=2e-4), together.history, alone.history
@@ -151,8 +156,8 @@ def test_side_by_side_equals_one_by_one(name, conv_model, train_split, test_spli
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_a_stopped_training_goes_on_to_the_same_digits(name, conv_model, train_split, tmp_path):
-    program = Program(conv_model, config_of(OWN[name], steps_per_call=3), 12)
+def test_a_stopped_training_goes_on_to_the_same_digits(name, model, train_split, tmp_path):
+    program = Program(model, config_of(OWN[name], steps_per_call=3), 12)
     fresh = functools.partial(start, KEY, train_split, program=program)
     examples, kept = train_split.examples(), np.arange(50, dtype=np.int32)
     # The types of all leaves stay as they are: one program does all updates.
@@ -173,9 +178,9 @@ def test_a_stopped_training_goes_on_to_the_same_digits(name, conv_model, train_s
     assert_equal((resumed, tail), (whole, history))
 
 
-def test_a_checkpoint_of_another_optimiser_is_refused(conv_model, train_split, tmp_path):
+def test_a_checkpoint_of_another_optimiser_is_refused(model, train_split, tmp_path):
     sgd, adamw = (
-        start(KEY, train_split, program=Program(conv_model, config_of(name), 12)) for name in ("sgd", "adamw")
+        start(KEY, train_split, program=Program(model, config_of(name), 12)) for name in ("sgd", "adamw")
     )
     store = Checkpoints(tmp_path / "seed")
     store.save(sgd)
@@ -183,7 +188,7 @@ def test_a_checkpoint_of_another_optimiser_is_refused(conv_model, train_split, t
         store.restore(0, adamw)
 
 
-def test_transformations_are_told_of_the_loss(conv_model, train_split):
+def test_transformations_are_told_of_the_loss(model, train_split):
     """Loss, gradient and loss function of the step's own batch, at the parameters before the update."""
 
     def init(params):
@@ -197,18 +202,18 @@ def test_transformations_are_told_of_the_loss(conv_model, train_split):
 
     watching = optax.chain(optax.GradientTransformationExtraArgs(init, update), optax.sgd(0.1))
     config = config_of(watching)
-    state, history = dj.train(KEY, conv_model, train_split, config=config, num_updates=4)
+    state, history = dj.train(KEY, model, train_split, config=config, num_updates=4)
     seen = state.opt_state[0]
     np.testing.assert_array_equal(seen["value"], history.loss[-1])
     np.testing.assert_allclose(seen["again"], history.loss[-1], rtol=1e-5)
     assert float(seen["gap"]) < 1e-5
 
 
-def test_a_plateau_lowers_the_rate_that_was_given(conv_model, train_split):
+def test_a_plateau_lowers_the_rate_that_was_given(model, train_split):
     """With a tolerance that no loss meets the scale halves after every update but the first."""
     plateau = optax.contrib.reduce_on_plateau(factor=0.5, patience=1, rtol=0.0, atol=1e6)
     state, _ = dj.train(
-        KEY, conv_model, train_split, config=config_of(optax.chain(optax.sgd(0.1), plateau)), num_updates=5
+        KEY, model, train_split, config=config_of(optax.chain(optax.sgd(0.1), plateau)), num_updates=5
     )
     assert 0 < float(state.opt_state[1].scale) <= 0.5**4
 
@@ -262,9 +267,9 @@ def test_what_is_no_schedule_is_refused(schedule, unchecked_types):
         (lambda rate: optax.adam, "must return an optax.GradientTransformation.*got <function adam"),
     ],
 )
-def test_a_function_that_makes_no_optimiser_is_refused(function, message, conv_model, train_split):
+def test_a_function_that_makes_no_optimiser_is_refused(function, message, model, train_split):
     with pytest.raises(InputError, match=message):
-        dj.train(KEY, conv_model, train_split, config=config_of(function))
+        dj.train(KEY, model, train_split, config=config_of(function))
 
 
 @pytest.mark.parametrize(
