@@ -49,13 +49,14 @@ class TrainConfig:
     `schedule` is a name or an Optax schedule of your own: a function, written with `jax.numpy`, from the
     number of updates done before, which counts from 0, to the rate. Transformations are told loss, gradient
     and loss function of the batch as `value`, `grad` and `value_fn`, as `optax.contrib.reduce_on_plateau`
-    and line searches want them. Options that nothing reads are refused.
+    and line searches want them. What another optimiser reads is refused where it is set, and so are the
+    options of a rate that nothing asks for.
 
     Configs are equal if their objects are: `optax.adam(1e-3)` made twice is two, which compile twice. An
     object is written to a run folder as a name and a digest of its source; it cannot be read back from there.
 
     Raises:
-        InputError: a value is out of its range, of another type, not hashable, or read by nothing.
+        InputError: a value is out of its range, of another type, not hashable, or read by another optimiser.
 
     Example:
         >>> import functools, optax, diet_jax as dj
