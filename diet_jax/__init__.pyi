@@ -43,6 +43,14 @@ from .ensemble.scoring import EnsembleScores as EnsembleScores
 from .ensemble.scoring import score_ensemble as score_ensemble
 from .ensemble.shards import score_streamed as score_streamed
 from .errors import InputError as InputError
+from .experiments.config import DataConfig as DataConfig
+from .experiments.config import ModelConfig as ModelConfig
+from .experiments.config import RetrainConfig as RetrainConfig
+from .experiments.config import RunConfig as RunConfig
+from .experiments.config import ScoreConfig as ScoreConfig
+from .experiments.config import SelectConfig as SelectConfig
+from .experiments.prune import run as run
+from .experiments.run_result import RunResult as RunResult
 from .models import create_model as create_model
 from .models.convolution import matmul_convolution as matmul_convolution
 from .models.cpu_convolution import cpu_convolution as cpu_convolution

@@ -25,7 +25,7 @@ from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.retraining import PREDICTIONS
 from diet_jax.experiments.run_folder import RunFolder, open_run
-from diet_jax.experiments.scoring import score_checkpoints, score_stage, shards_beside
+from diet_jax.experiments.scoring import detection_stage, score_checkpoints, score_stage, shards_beside
 from diet_jax.experiments.selecting import mask_of
 from diet_jax.experiments.setup import prepare as prepare_setup
 from diet_jax.experiments.setup import save_noise
@@ -52,12 +52,14 @@ def run(command: "options.Run") -> None:
         from diet_jax.experiments.plan import plan_run
         from diet_jax.experiments.plan_table import plan_tables
 
-        tables = plan_tables(plan_run(command.config, tflops=command.plan_tflops), command.config)
+        plan = plan_run(command.config, command.own, tflops=command.plan_tflops)
+        tables = plan_tables(plan, command.own.named(command.config))
         if is_writer():
             _console().print(tables)
         return
     deadline = Deadline(command.minutes)
-    folder, rows, unfinished = run_prune(command.config, deadline=deadline)
+    result = run_prune(command.config, command.own, deadline=deadline)
+    rows, unfinished = result.rows, result.unfinished
     if not is_writer():
         return
     title = "final test accuracy, %" + (", unfinished" if unfinished else "")
@@ -68,7 +70,7 @@ def run(command: "options.Run") -> None:
         for cells in to_cells(rows):
             table.add_row(*cells)
         _console().print(table)
-    print(f"run folder: {folder.path}")
+    print(f"run folder: {result.path}")
     if unfinished:
         print(f"stopped after {deadline.used()}: {unfinished}; the same command goes on, {ELSEWHERE}")
 
@@ -85,10 +87,12 @@ def score(command: "options.Score") -> None:
         return
     if command.step is not None or command.names:
         raise InputError("--step and --names need --from-run; without it use --score.epoch and --score.names")
-    setup = together(lambda: prepare_setup(command.config, prunes=False))
-    with config_mesh(command.config), open_run(command.config, setup.resolved()) as folder:
+    setup = together(lambda: prepare_setup(command.config, command.own, prunes=False))
+    with config_mesh(setup.config), open_run(setup.config, setup.resolved()) as folder:
         save_noise(setup, folder)
-        for file in score_stage(setup, folder):
+        files = score_stage(setup, folder)
+        detection_stage(setup, folder, files)
+        for file in files:
             _print(folder.path / "scores" / f"{file.name}.npz")
 
 
@@ -112,11 +116,11 @@ def score_from_run(command: "options.Score") -> None:
         )
     if command.step is None:
         raise InputError("--from-run needs --step, the step of the checkpoints to score")
-    config = RunFolder(command.from_run).config()
+    config = RunFolder(command.from_run).config(command.own.recipe)
     data = dataclasses.replace(config.data, data_dir=data_dir or config.data.data_dir)
     config = dataclasses.replace(config, run_dir=str(command.from_run), data=data)
     scores = [chosen(SCORES, name, config.score.options) for name in command.names or config.score.names]
-    setup = prepare_setup(config, scores=False, prunes=False)
+    setup = prepare_setup(config, command.own, scores=False, prunes=False)
     with open_run(config, setup.resolved()) as folder:
         for path in score_checkpoints(setup, folder, command.step, scores):
             print(path)
@@ -153,7 +157,7 @@ def train(command: "options.Train") -> None:
     """Trains networks with checkpoints and prints the final test accuracy of each."""
     if command.num_seeds < 1:
         raise InputError(f"--num-seeds must be at least 1, got {command.num_seeds}")
-    setup = together(lambda: prepare_setup(command.config, scores=False, prunes=False))
+    setup = together(lambda: prepare_setup(command.config, command.own, scores=False, prunes=False))
     config, (dataset, test) = setup.config, setup.splits
     keep, label = None, FULL
     if command.keep is not None:

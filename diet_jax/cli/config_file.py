@@ -1,4 +1,4 @@
-"""Config files: Python that defines CONFIG, or registers scores, rules and sources of one's own."""
+"""Config files: Python that defines CONFIG, and brings scores, rules, data and models of one's own."""
 
 import importlib.util
 import sys
@@ -8,6 +8,7 @@ from typing import Any
 import diet_jax
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import RunConfig
+from diet_jax.experiments.own import Own
 
 # Beside the package, or where an installation puts them.
 PLACES = (Path(diet_jax.__file__).parents[1] / "configs", Path(sys.prefix) / "share/diet_jax/configs")
@@ -55,8 +56,25 @@ def load_config(path: str, kind: type = RunConfig) -> Any:
     Raises:
         InputError: there is no such file, it fails, or CONFIG is missing.
     """
-    module = run_file(path)
+    return config_of(run_file(path), path, kind)
+
+
+def config_of(module: Any, path: str, kind: type = RunConfig) -> Any:
+    """Returns the CONFIG of a config file that has run."""
     config = getattr(module, "CONFIG", None)
     if not isinstance(config, kind):
         raise InputError(f"config file {path} must define CONFIG, a {kind.__module__}.{kind.__name__}")
     return config
+
+
+def own_of(module: Any, path: str) -> Own:
+    """Returns what a config file that has run brings beside CONFIG: TRAIN and TEST, MODEL.
+
+    Raises:
+        InputError: one of them is something else.
+    """
+    train, test, model = (getattr(module, name, None) for name in ("TRAIN", "TEST", "MODEL"))
+    try:
+        return Own(train, test, model)
+    except InputError as error:
+        raise InputError(f"TRAIN, TEST or MODEL of config file {path}: {error}") from error

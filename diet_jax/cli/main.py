@@ -1,5 +1,6 @@
 """The command `diet-jax`. Bad input ends in one clear message and exit code 2."""
 
+import dataclasses
 import difflib
 import inspect
 import io
@@ -12,12 +13,23 @@ from typing import Any
 
 import tyro
 
-from diet_jax.cli.config_file import load_config, run_file
+from diet_jax.cli.config_file import config_of, own_of, run_file
 from diet_jax.cli.objects import REGISTRY
-from diet_jax.cli.options import COMMANDS, Compiling, Prepare, Reproduce, Run, Score, Select, Train
+from diet_jax.cli.options import (
+    COMMANDS,
+    Compiling,
+    Experiment,
+    Prepare,
+    Reproduce,
+    Run,
+    Score,
+    Select,
+    Train,
+)
 from diet_jax.data.sources.source import SOURCES, Source, describe_sources
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import RunConfig
+from diet_jax.experiments.own import NOTHING
 
 # Exit code of a process that Ctrl-C stopped.
 STOPPED = 130
@@ -67,8 +79,8 @@ def _act(command: Any) -> None:
         }
         if getattr(command, "distributed", False):
             processes.start(command.coordinator, command.num_processes, command.process_id)
-            own = ("config", "process_id")
-            processes.agree({n: str(v) for n, v in vars(command).items() if n not in own}, "option")
+            each = ("config", "own", "process_id")
+            processes.agree({n: str(v) for n, v in vars(command).items() if n not in each}, "option")
         if isinstance(command, Compiling):
             keep_programs(wanted=not command.no_compilation_cache)
         actions[type(command)](command)
@@ -134,14 +146,18 @@ def _parse(arguments: list[str]) -> Any:
         raise InputError(f"unknown command {name!r}{hint}\n{usage}")
     command: Any = COMMANDS[name]
     default: Any = {}
-    if "config" in command.__annotations__:
-        has_file = bool(rest) and not rest[0].startswith("-")
-        # With --from-run a file only brings the scores that it registers: the config is that of the run.
-        of_another = command is Score and "--from-run" in rest
-        load = run_file if of_another else load_config
-        config = load(rest.pop(0)) if has_file else RunConfig()
-        config = RunConfig() if of_another else config
-        default = {"default": command(config=config), "description": _with_sources(command, SOURCES)}
+    if issubclass(command, Experiment):
+        config, own = RunConfig(), NOTHING
+        if rest and not rest[0].startswith("-"):
+            path = rest.pop(0)
+            module = run_file(path)
+            own = own_of(module, path)
+            # With --from-run the config is that of the run; the file brings what that cannot hold.
+            if not (command is Score and "--from-run" in rest):
+                config = config_of(module, path)
+            elif isinstance(config_file := getattr(module, "CONFIG", None), RunConfig):
+                own = dataclasses.replace(own, recipe=config_file.train)
+        default = {"default": command(config=config, own=own), "description": _with_sources(command, SOURCES)}
     elif command is Prepare:
         default = {"description": _with_sources(command, [s for s in SOURCES if s.prepare is not None])}
     elif command is Select and rest and rest[0].endswith(".py"):

@@ -10,6 +10,7 @@ import tyro
 from diet_jax.errors import InputError
 from diet_jax.experiments.choices import choices_of, chosen, options_of, take_options
 from diet_jax.experiments.config import RunConfig
+from diet_jax.experiments.own import NOTHING
 from diet_jax.scores.score import SCORES
 from diet_jax.selection.rule import RULES, Rule
 
@@ -44,6 +45,14 @@ class Processes(Compiling):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Experiment(Processes):
+    """A command with a config; what its file brings beside it has no option."""
+
+    config: Config
+    own: Annotated[Any, tyro.conf.Fixed, tyro.conf.Suppress] = NOTHING
+
+
+@dataclass(frozen=True, kw_only=True)
 class Slice:
     """A long command in slices of some minutes each."""
 
@@ -58,13 +67,13 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class Run(Slice, Processes):
+class Run(Slice, Experiment):
     """Score an ensemble early in training, prune, retrain on what is kept, and compare.
 
-    A config file (.py), if any, comes before the options; they change it.
+    A config file (.py), if any, comes before the options; they change it. It may also bring examples of one's
+    own as TRAIN and TEST, a network as MODEL, and scores and rules.
     """
 
-    config: Config
     plan: tyro.conf.FlagCreatePairsOff[bool] = False
     """Run nothing: show operations, cost and estimated time of each stage, programs, memory and disk."""
     plan_tflops: float | None = None
@@ -84,13 +93,12 @@ class Run(Slice, Processes):
 
 
 @dataclass(frozen=True)
-class Score(Processes):
+class Score(Experiment):
     """Score every example with an ensemble, and write a score file for each score.
 
     Trains the ensemble of the config, or, with --from-run, scores the saved checkpoints of a run.
     """
 
-    config: Config
     from_run: Path | None = None
     """Score the checkpoints that `diet-jax train --purpose score` (or run) saved in this run folder; data,
     model and seeds are those of that run."""
@@ -101,10 +109,9 @@ class Score(Processes):
 
 
 @dataclass(frozen=True)
-class Train(Processes):
+class Train(Experiment):
     """Train networks with checkpoints; a stopped command goes on where it was when it is called again."""
 
-    config: Config
     keep: Path | None = None
     """Mask file of `diet-jax select`: train on what it keeps; by default on everything."""
     num_seeds: int = 1

@@ -37,6 +37,7 @@ def take_options(section: Any, field: str, registry: Registry[Any]) -> None:
         InputError: something unknown is named, or options are not what they should be.
     """
     given, options = getattr(section, field), dict(section.options)
+    given = tuple(given) if isinstance(given, list) else given
     items = given if isinstance(given, tuple) else (given,)
     for item in items:
         if not isinstance(item, str):

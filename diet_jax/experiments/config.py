@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from diet_jax.analysis.results import FULL, RANDOM
 from diet_jax.ensemble.over_seeds import AnyHow
 from diet_jax.ensemble.passes import BatchSize
 from diet_jax.errors import InputError
@@ -74,6 +73,8 @@ class ScoreConfig:
         "grand",
     )
     """Which scores; in Python also Score objects of your own."""
+    files: tuple[str, ...] = ()
+    """Score files (.npz) that were made elsewhere: their scores take part as well."""
     epoch: float = 5.0
     """Score after this epoch of training (0 is at initialisation)."""
     num_seeds: int = 10
@@ -87,7 +88,8 @@ class ScoreConfig:
 
     def __post_init__(self) -> None:
         take_options(self, "names", SCORES)
-        resolve_scores(self.names)
+        if self.names:
+            resolve_scores(self.names)
 
     @property
     def scores(self) -> tuple[Score, ...]:
@@ -99,20 +101,24 @@ class ScoreConfig:
 class SelectConfig:
     """What is kept."""
 
-    method: Annotated[Any, tyro.conf.arg(constructor_factory=choices_of(RULES))] = "highest"
-    """Selection rule; in Python also a Rule object of your own."""
+    method: Annotated[Any, tyro.conf.arg(constructor_factory=choices_of(RULES, several=True))] = ("highest",)
+    """Selection rules, one or several to compare; in Python also Rule objects of your own."""
     fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.7)
     """Keep fractions."""
     options: Annotated[dict[str, Any], tyro.conf.arg(name="")] = field(default_factory=dict)
     """Options that single rules have, by rule name: an object like `Rule.options`, or a dict."""
 
     def __post_init__(self) -> None:
+        given = self.method if isinstance(self.method, tuple | list) else (self.method,)
+        object.__setattr__(self, "method", tuple(given))
         take_options(self, "method", RULES)
+        if not self.method or len(set(self.method)) < len(self.method):
+            raise InputError(f"select.method must name at least one rule, each once; got {self.method}")
 
     @property
-    def rule(self) -> Rule:
-        """The rule with its options."""
-        return chosen(RULES, self.method, self.options)
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules with their options."""
+        return tuple(chosen(RULES, name, self.options) for name in self.method)
 
 
 @dataclass(frozen=True)
@@ -171,17 +177,6 @@ class RunConfig:
                 raise InputError(f"{name} must be at least 1, got {value}")
         check_seed(self.seed)
         self._check_data()
-        taken = {FULL, RANDOM} & set(self.score.names)
-        if taken:
-            raise InputError(
-                f"score.names: {taken.pop()!r} is part of every comparison as it is; leave it out"
-            )
-        rule = self.select.rule
-        if rule.num_scores not in (1, len(self.score.names)):
-            raise InputError(
-                f"the rule {rule.name} reads {rule.num_scores} scores, score.names has "
-                f"{len(self.score.names)}"
-            )
         if not 0 <= self.score.epoch < math.inf:
             raise InputError(f"score.epoch must be a finite number of at least 0, got {self.score.epoch}")
         fractions = self.select.fractions
@@ -189,7 +184,8 @@ class RunConfig:
             raise InputError(f"select.fractions must hold at least one fraction, each once; got {fractions}")
         for fraction in fractions:
             num_kept(10**9, fraction)
-            rule.check_fraction(fraction)
+            for rule in self.select.rules:
+                rule.check_fraction(fraction)
         if any(not 0 <= epoch < math.inf for epoch in self.checkpoint_epochs):
             raise InputError(f"checkpoint_epochs must be finite and at least 0, got {self.checkpoint_epochs}")
         for name, how in {"score.how": self.score.how, "retrain.how": self.retrain.how}.items():
@@ -238,7 +234,7 @@ class RunConfig:
     def facts(self) -> dict[str, Any]:
         """Returns the config as JSON values; options of scores and rules that take no part are left out."""
         values = to_json(self)
-        for section, used in (("score", self.score.names), ("select", (self.select.method,))):
+        for section, used in (("score", self.score.names), ("select", self.select.method)):
             options = values[section]["options"]
             values[section]["options"] = {name: options[name] for name in used if name in options}
         return values
@@ -248,7 +244,7 @@ class RunConfig:
 # run, with the same numbers to rounding.
 LOCATIONS = {
     *(("run_dir",), ("data", "data_dir"), ("data", "workers"), ("mesh",)),
-    *(("score", "how"), ("score", "batch_size"), ("retrain", "how")),
+    *(("score", "how"), ("score", "batch_size"), ("score", "files"), ("retrain", "how")),
     *(("train", "steps_per_call"),),
 }
 # Where data comes from: of no matter where its contents are the same.

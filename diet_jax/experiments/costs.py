@@ -55,7 +55,8 @@ def cost_of(fn: Callable[..., Any], *shapes: Any) -> Cost:
 def step_cost(setup: Setup, size: int | None = None) -> Cost:
     """Returns the cost of one training step on so many examples, by default a full batch."""
     program = setup.program()
-    if setup.config.model.convolution is None and setup.config.model.name != "mlp":
+    named = setup.own.model is None and setup.config.model.name != "mlp"
+    if named and setup.config.model.convolution is None:
         # The form for CPUs has loops of its own, whose bodies would count once.
         model = dataclasses.replace(setup.config.model, convolution="lax")
         config = dataclasses.replace(setup.config, model=model)

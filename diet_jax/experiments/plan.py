@@ -22,6 +22,7 @@ from diet_jax.errors import NotOnDiskError
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.costs import Cost, Rate, cost_of, measured_rate, nbytes, state_shapes, step_cost
 from diet_jax.experiments.devices import config_mesh
+from diet_jax.experiments.own import NOTHING, Own
 from diet_jax.experiments.setup import Setup, prepare
 from diet_jax.selection.masks import num_kept
 from diet_jax.training.recipe import total_steps
@@ -69,11 +70,12 @@ class RunPlan(NamedTuple):
         return sum(stage.seconds for stage in self.stages)
 
 
-def plan_run(config: RunConfig, *, tflops: float | None = None) -> RunPlan:
+def plan_run(config: RunConfig, own: Own = NOTHING, *, tflops: float | None = None) -> RunPlan:
     """Plans a run of `diet-jax run` without doing or writing any of it.
 
     Args:
         config: of the run.
+        own: what takes part in place of what the config would name.
         tflops: 10^12 floating-point operations per second that each device is taken to do; by default a short
             training step is compiled here and timed. If given, nothing is compiled or run.
 
@@ -83,7 +85,8 @@ def plan_run(config: RunConfig, *, tflops: float | None = None) -> RunPlan:
     Raises:
         InputError: what `run_prune` would refuse in config or data.
     """
-    setup, notes = together(lambda: setup_to_plan(config))
+    setup, notes = together(lambda: setup_to_plan(config, own))
+    config = setup.config
     step, state = step_cost(setup), state_shapes(setup)
     if tflops is None:
         say("planning: compiling and timing a training step")
@@ -117,13 +120,13 @@ def plan_run(config: RunConfig, *, tflops: float | None = None) -> RunPlan:
         )
 
 
-def setup_to_plan(config: RunConfig) -> tuple[Setup, list[str]]:
+def setup_to_plan(config: RunConfig, own: Own = NOTHING) -> tuple[Setup, list[str]]:
     """Returns data and model of a config, zeros for data that is not on disk but of known size, and notes."""
     notes = []
     if config.data.streaming:
         notes.append("images are read from disk while training and scoring; the times are without reading")
     try:
-        return prepare(config), notes
+        return prepare(config, own), notes
     except NotOnDiskError:
         if config.data.name not in PUBLISHED:
             raise
@@ -149,15 +152,15 @@ def setup_to_plan(config: RunConfig) -> tuple[Setup, list[str]]:
     train = zeros("train", min(sizes.train, config.data.num_train or sizes.train))
     splits = Splits(train, zeros(sizes.test_split, sizes.test))
     notes.append(f"{name} is not on disk; sizes as published, zeros in place of its images")
-    return prepare(config, splits=splits), notes
+    return prepare(config, own, splits=splits), notes
 
 
 def trainings(setup: Setup) -> Iterator[tuple[str, int, int, int]]:
     """Yields (name, networks, examples kept, steps) of each group of retrainings."""
     config, count = setup.config, len(setup.splits.train)
     yield "everything", config.retrain.num_seeds, count, setup.num_steps
-    # By each score, or by all together, and at random.
-    selections = 1 + (len(setup.scores) if config.select.rule.num_scores == 1 else 1)
+    # By each rule and score, or by all together, and at random.
+    selections = 1 + len(setup.groups)
     for fraction in sorted(config.select.fractions):
         kept = num_kept(count, fraction)
         networks = config.retrain.num_seeds * selections

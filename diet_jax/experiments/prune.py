@@ -1,51 +1,119 @@
 """The main job: score an ensemble early in training, prune, retrain on what is kept, compare."""
 
+import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from diet_jax.analysis.results import to_csv, to_markdown, to_rows
+from diet_jax.data.dataset import Dataset
 from diet_jax.devices.deadline import NEVER, Deadline, OutOfTime
 from diet_jax.devices.processes import from_writer, together
 from diet_jax.devices.progress import say
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.devices import config_mesh
+from diet_jax.experiments.own import NOTHING, Own
 from diet_jax.experiments.plan import trainings
 from diet_jax.experiments.retraining import judge, missing_networks, retrain_stage, steps_of
 from diet_jax.experiments.run_folder import RunFolder, open_run
-from diet_jax.experiments.scoring import per_seed_paths, score_stage
+from diet_jax.experiments.run_result import RunResult
+from diet_jax.experiments.scoring import detection_stage, per_seed_paths, score_stage
 from diet_jax.experiments.selecting import Selection, select_stage
 from diet_jax.experiments.setup import Setup, prepare, save_noise
 from diet_jax.files.arrays import write_atomically
 from diet_jax.scores.file import ScoreFile
+from diet_jax.selection.detection import DetectionQuality, detection_table
+from diet_jax.types import Model
 
 
-class PruneResult(NamedTuple):
-    """What `run_prune` made."""
+def run(
+    config: RunConfig | None = None,
+    *,
+    train: Dataset | None = None,
+    test: Dataset | None = None,
+    model: Model | None = None,
+    scores: Any = None,
+    rules: Any = None,
+    minutes: float | None = None,
+) -> RunResult:
+    """Runs or continues the whole experiment: scores, prunes, retrains, compares, in a run folder.
 
-    folder: RunFolder
-    rows: list[dict[str, Any]]
-    """Of the table, as far as it goes."""
-    unfinished: str
-    """What is done and what is left, in words, where the deadline came; else empty."""
+    What `diet-jax run` does, with objects in place of names: each takes its place in the table with the
+    random baseline and paired errors, in the figures, in the files and in resuming. The same call goes on
+    where it was stopped; with other code, data or options the folder is refused.
+
+    Args:
+        config: all that is to be different from the defaults; for the command's defaults `RunConfig()`.
+        train: examples of one's own in place of `config.data.name`; `config.data` may still cut them to size
+            and change labels.
+        test: goes with `train`: the same classes, shape and `normalization`.
+        model: in place of `config.model`, made by `from_linen`, `from_nnx`, `from_equinox` or
+            `from_functions`.
+        scores: in place of `config.score.names`: names, `Score` and `ScoreFile` objects, one or a tuple.
+        rules: in place of `config.select.method`: names and `Rule` objects, one or a tuple.
+        minutes: stop after so many with all that is finished on disk; by default at the end.
+
+    Returns:
+        The table, the figures, and where everything is.
+
+    Raises:
+        InputError: something in config, objects or folder does not fit. Nothing was changed then.
+
+    Paper: section 3, Figure 1.
+
+    Example:
+        >>> import tempfile, diet_jax as dj
+        >>> train, test = dj.load_dataset("digits")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = dj.run(
+        ...         dj.RunConfig(
+        ...             train=dj.TrainConfig(steps=20, batch_size=32, augment="none"),
+        ...             score=dj.ScoreConfig(epoch=0.5, num_seeds=1),
+        ...             select=dj.SelectConfig(fractions=(0.5,)),
+        ...             retrain=dj.RetrainConfig(num_seeds=2),
+        ...             run_dir=folder,
+        ...         ),
+        ...         train=train,
+        ...         test=test,
+        ...         model=dj.create_model("mlp", num_classes=10),
+        ...         scores="el2n",
+        ...     )
+        >>> [row["kept_by"] for row in result.rows]
+        ['everything', 'el2n', 'random']
+    """
+    config = RunConfig() if config is None else config
+    files: tuple[ScoreFile, ...] = ()
+    if scores is not None:
+        given = tuple(scores) if isinstance(scores, tuple | list) else (scores,)
+        files = tuple(score for score in given if isinstance(score, ScoreFile))
+        names = tuple(score for score in given if not isinstance(score, ScoreFile))
+        config = dataclasses.replace(config, score=dataclasses.replace(config.score, names=names))
+    if rules is not None:
+        select = dataclasses.replace(
+            config.select, method=tuple(rules) if isinstance(rules, tuple | list) else (rules,)
+        )
+        config = dataclasses.replace(config, select=select)
+    return run_prune(config, Own(train, test, model, files), deadline=Deadline(minutes))
 
 
-def run_prune(config: RunConfig, *, deadline: Deadline = NEVER) -> PruneResult:
+def run_prune(config: RunConfig, own: Own = NOTHING, *, deadline: Deadline = NEVER) -> RunResult:
     """Runs or continues the whole experiment, up to a deadline if there is one.
 
     Args:
         config: of the run.
+        own: what takes part in place of what the config would name.
         deadline: when to stop, with all that is finished in the folder, and the table as far as it goes.
 
     Returns:
-        The run folder, the rows of its table, and what is left to do, if anything.
+        The table, where everything is, and what is left to do, if anything.
 
     Raises:
         InputError: something in config, data or folder does not fit.
     """
-    setup = together(lambda: prepare(config, deadline=deadline))
+    setup = together(lambda: prepare(config, own, deadline=deadline))
+    config = setup.config
     hows = [setup.how(section.how) for section in (config.score, config.retrain)]
     one_by_one = hows == ["loop", "loop"]
     if deadline.comes:
@@ -60,6 +128,7 @@ def run_prune(config: RunConfig, *, deadline: Deadline = NEVER) -> PruneResult:
         try:
             with _timed(folder, "scoring"):
                 files = score_stage(setup, folder)
+            found = detection_stage(setup, folder, files)
             selections = select_stage(setup, folder, files)
             with _timed(folder, "retraining"):
                 retrain_stage(setup, folder, selections)
@@ -69,11 +138,11 @@ def run_prune(config: RunConfig, *, deadline: Deadline = NEVER) -> PruneResult:
             if rows:
                 note = f"**Unfinished**: {unfinished}. The same command goes on."
                 from_writer(lambda: _write_table(folder, setup, rows, note))
-            return PruneResult(folder, rows, unfinished)
+            return RunResult(folder.path, rows, unfinished)
         rows = to_rows(judge(setup, folder, selections))
-        from_writer(lambda: _write_table(folder, setup, rows))
+        from_writer(lambda: _write_table(folder, setup, rows, found=found))
         from_writer(lambda: draw(folder.path / "figures", setup, files, rows))
-    return PruneResult(folder, rows, "")
+    return RunResult(folder.path, rows)
 
 
 def what_is_left(setup: Setup, folder: RunFolder, selections: Sequence[Selection]) -> str:
@@ -96,10 +165,17 @@ def what_is_left(setup: Setup, folder: RunFolder, selections: Sequence[Selection
     )
 
 
-def _write_table(folder: RunFolder, setup: Setup, rows: list[dict[str, Any]], note: str = "") -> None:
+def _write_table(
+    folder: RunFolder,
+    setup: Setup,
+    rows: list[dict[str, Any]],
+    note: str = "",
+    found: dict[str, DetectionQuality] | None = None,
+) -> None:
     write_atomically(folder.path / "table.csv", to_csv(rows))
     about = "".join(f"{fact}\n" for fact in (*([note] if note else []), *_unusual(setup)))
-    write_atomically(folder.path / "table.md", about + ("\n" if about else "") + to_markdown(rows))
+    below = f"\n{detection_table(found)}" if found else ""
+    write_atomically(folder.path / "table.md", about + ("\n" if about else "") + to_markdown(rows) + below)
 
 
 def draw(folder: Path, setup: Setup, files: list[ScoreFile], rows: list[dict[str, Any]]) -> None:
@@ -123,7 +199,8 @@ def _title(setup: Setup) -> str:
 
 def _unusual(setup: Setup) -> list[str]:
     """What a reader of the result must know beside data and model."""
-    facts = [setup.config.select.rule.describe()]
+    rules = setup.config.select.rules
+    facts = [rules[0].describe() if len(rules) == 1 else f"kept by {', '.join(rule.name for rule in rules)}"]
     if setup.changed.any():
         facts.append(f"{setup.changed.mean():.1%} of the train labels changed")
     return [fact for fact in facts if fact]

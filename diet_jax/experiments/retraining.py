@@ -30,6 +30,9 @@ def retrain_stage(setup: Setup, folder: RunFolder, selections: Sequence[Selectio
     how, count = setup.how(setup.config.retrain.how), setup.config.retrain.num_seeds
     missing = missing_networks(setup, folder, selections)
     work = sum(steps_of(setup, selection) for selection, _ in missing)
+    networks = count * len(selections)
+    if len(missing) < networks:
+        say(f"{networks - len(missing)} of {networks} networks are retrained already and are used again")
     if missing:
         say(f"retraining {count} networks on each of {len(selections)} selections ({how})")
     with Progress("retraining", total=work, quiet=not work) as progress:

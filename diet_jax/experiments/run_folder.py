@@ -3,30 +3,27 @@
 import json
 import math
 import os
-import platform
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import filelock
-import jax
 import numpy as np
 
-import diet_jax
 from diet_jax.devices.mesh import fetch
 from diet_jax.devices.processes import agree, from_writer, is_writer
 from diet_jax.ensemble.over_seeds import take_seed
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import LOCATIONS, SOURCES_OF_DATA, RunConfig
+from diet_jax.experiments.environment import environment, versions_of_code
 from diet_jax.files.arrays import load_checked, save_arrays, write_atomically
-from diet_jax.options.plain import differences, from_json, plain
+from diet_jax.options.plain import differences, from_json, plain, to_json
+from diet_jax.training.recipe import TrainConfig
 
-FORMAT = "diet_jax run 2"
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+FORMAT = "diet_jax run 3"
+EARLIER = ("diet_jax run 1", "diet_jax run 2")
 
 
 class RunFolder:
@@ -49,10 +46,10 @@ class RunFolder:
             raise InputError(f"{self.path} is not a run folder: it has no config.json")
         try:
             header = json.loads(file.read_text())
-            if header["format"] == "diet_jax run 1":
+            if header["format"] in EARLIER:
                 raise InputError(
-                    f"{self.path} was begun by a diet_jax whose scores and rules had no options yet, "
-                    f"and can be continued by that version only; choose another folder with --run-dir"
+                    f"{self.path} was begun by an earlier diet_jax whose configs had other options, and can "
+                    f"be continued by that version only; choose another folder with --run-dir"
                 )
             if header["format"] != FORMAT:
                 raise KeyError(header["format"])
@@ -64,9 +61,20 @@ class RunFolder:
             raise InputError(f"{file} is damaged or of another version ({error})") from error
         return header
 
-    def config(self) -> RunConfig:
-        """Returns the config that the run was started with."""
-        return from_json(RunConfig, self.header()["config"])
+    def config(self, recipe: TrainConfig | None = None) -> RunConfig:
+        """Returns the config that the run was started with.
+
+        Args:
+            recipe: where the functions are that a config may hold, of which the folder has the names only.
+
+        Raises:
+            InputError: there is no such folder, or it needs functions that `recipe` does not have.
+        """
+        values = self.header()["config"]
+        for name, value in ({} if recipe is None else to_json(recipe)).items():
+            if values["train"].get(name) == value:
+                values["train"][name] = getattr(recipe, name)
+        return from_json(RunConfig, values)
 
     def missing(self, names: Sequence[str]) -> list[int]:
         """Returns the places in a list of those files, by paths in the folder, that are not there."""
@@ -191,29 +199,10 @@ def _take(
             write_atomically(path / "config.json", json.dumps(header, indent=2) + "\n")
         else:
             _check_same(folder, config, resolved)
-        _append(path / "starts.jsonl", [json.dumps(environment())])
+        _append(path / "starts.jsonl", [json.dumps({**environment(), "code": versions_of_code()})])
     except BaseException:
         lock.release()
         raise
-
-
-def environment() -> dict[str, Any]:
-    """Returns when, how and on what this process runs: command line, versions, devices."""
-    versions: dict[str, str | None] = {"diet_jax": diet_jax.__version__}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "python": platform.python_version(),
-        "versions": versions,
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "processes": jax.process_count(),
-        "devices": [d.device_kind for d in jax.devices()],
-    }
 
 
 def epoch_means(history: Any, first_step: int, per_epoch: int) -> Iterator[dict[str, float]]:
@@ -264,6 +253,12 @@ def _check_same(folder: RunFolder, config: RunConfig, resolved: dict[str, Any]) 
         raise InputError(
             f"run folder {folder.path} belongs to another config ({'; '.join(changed)}); choose another "
             f"folder with --run-dir, or repeat the old options to continue it"
+        )
+    code = (of["resolved"].get("code", {}) for of in (header, {"resolved": resolved}))
+    if changed := differences(*code):
+        raise InputError(
+            f"run folder {folder.path} was begun with other code or scores of one's own "
+            f"({'; '.join(changed)}); choose another folder with --run-dir, or bring back what was there"
         )
     if not same_data:
         raise InputError(

@@ -14,12 +14,13 @@ from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.scoring import score_batch_sizes, score_ensemble, score_state
 from diet_jax.ensemble.shards import remove_shards
 from diet_jax.errors import InputError
-from diet_jax.experiments.run_folder import RunFolder, environment
+from diet_jax.experiments.environment import environment
+from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup
 from diet_jax.experiments.train_one import trained_network
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import Score
-from diet_jax.selection.detection import detection_quality
+from diet_jax.selection.detection import DetectionQuality, detection_quality
 from diet_jax.training.checkpoints import Checkpoints
 from diet_jax.training.loop import start
 from diet_jax.training.seeds import seed_keys
@@ -28,7 +29,25 @@ KIND = "scores of one seed"
 
 
 def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
-    """Scores every seed that is not scored yet and writes one score file per score, scores/NAME.npz."""
+    """Scores every seed that is not scored yet and writes one score file per score, scores/NAME.npz.
+
+    Returns:
+        The config's scores, then those that were made elsewhere.
+    """
+    brought = [_keep_brought(file, folder, setup) for file in setup.files]
+    return [*_computed(setup, folder), *brought] if setup.scores else brought
+
+
+def _keep_brought(file: ScoreFile, folder: RunFolder, setup: Setup) -> ScoreFile:
+    """Writes a copy of a score file that was made elsewhere, as the run's own are."""
+    say(f"{file.name}: {len(file.per_seed)} seeds at step {file.step:,}, from a score file")
+    file.save(folder.path / "scores" / f"{file.name}.npz")
+    _say_what_is_not_finite(file, "made elsewhere")
+    return file
+
+
+def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
+    """Scores by the config's scores."""
     config, train, scores = setup.config, setup.splits.train, setup.scores
     count, names = config.score.num_seeds, tuple(score.name for score in setup.scores)
     paths = per_seed_paths(setup)
@@ -41,6 +60,8 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
     def save(seed: int, found: dict[str, np.ndarray]) -> None:
         folder.save(paths[seed], KIND, {name: found[name] for name in names}, {**facts, "seed": seed})
 
+    if len(missing) < count:
+        say(f"scores of {count - len(missing)} of {count} networks are there already and are used again")
     if missing:
         say(f"scoring {len(train):,} examples with {count} networks at step {setup.score_step:,} ({how})")
         _say_batch_sizes(setup)
@@ -85,15 +106,28 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
             "versions": environment()["versions"],
         }
         file = _save(folder.path / "scores", score, per_seed, train, setup.score_step, provenance)
-        if 0 < setup.changed.sum() < len(train):
-            quality = detection_quality(file.scores, setup.changed)
+        files.append(file)
+    return files
+
+
+def detection_stage(
+    setup: Setup, folder: RunFolder, files: Sequence[ScoreFile]
+) -> dict[str, DetectionQuality]:
+    """Says and logs how well each score finds the labels that were changed, if some were.
+
+    Returns:
+        The quality by score name; empty where no label was changed, or all were.
+    """
+    found = {}
+    if 0 < setup.changed.sum() < len(setup.changed):
+        for file in (file for file in files if not np.isnan(file.scores).any()):
+            found[file.name] = quality = detection_quality(file.scores, setup.changed)
             say(
                 f"{file.name} finds the changed labels with ROC AUC {quality.roc_auc:.3f}, precision "
                 f"{quality.precision_at_share:.3f} among as many examples as were changed"
             )
             folder.log(f"changed_labels/{file.name}", **quality._asdict())
-        files.append(file)
-    return files
+    return found
 
 
 def per_seed_paths(setup: Setup) -> list[str]:
@@ -158,9 +192,15 @@ def shards_beside(path: Path, dataset: Dataset) -> Path | None:
 def _save(
     folder: Path, score: Score, per_seed: np.ndarray, train: Dataset, step: int, provenance: dict[str, Any]
 ) -> ScoreFile:
-    """Writes the score file of all seeds; says how many examples have an infinite mean, if any."""
+    """Writes the score file of all seeds."""
     file = ScoreFile.from_seeds(score, per_seed, train, step=step, provenance=provenance)
     file.save(folder / f"{score.name}.npz")
+    _say_what_is_not_finite(file, score.infinite_means)
+    return file
+
+
+def _say_what_is_not_finite(file: ScoreFile, infinite_means: str) -> None:
+    """Says how many examples have an infinite mean or none, if any."""
     undefined = int(np.isnan(file.scores).sum())
     if undefined:
         say(
@@ -171,10 +211,9 @@ def _save(
         seeds = int(np.isinf(file.per_seed).sum())
         say(
             f"{file.name}: {file.num_infinite:,} of {len(file.scores):,} examples have an infinite mean "
-            f"({seeds:,} of {file.per_seed.size:,} single scores are: {score.infinite_means} by that seed); "
+            f"({seeds:,} of {file.per_seed.size:,} single scores are: {infinite_means} by that seed); "
             f"they rank highest, tied"
         )
-    return file
 
 
 def _say_batch_sizes(setup: Setup) -> None:

@@ -34,7 +34,7 @@ class Selection:
     @property
     def name(self) -> str:
         """Name of its files."""
-        return FULL if self.keep is None else f"{self.kept_by}_keep{self.fraction:.15g}"
+        return FULL if self.keep is None else f"{self.kept_by.replace(' ', '_')}_keep{self.fraction:.15g}"
 
     def mask(self, seed: int) -> np.ndarray | None:
         """The mask bool `[n]` of one seed; None for everything."""
@@ -60,7 +60,7 @@ def mask_of(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Returns the mask bool `[n]` that a rule keeps of its scores, and how it came about; says ties."""
     keep = rule(*(file.scores for file in files), fraction=fraction, key=key)
-    name = kept_by(files)
+    name = "+".join(file.name for file in files)
     facts: dict[str, Any] = {"score": name, "method": rule.name, "options": plain(rule.chosen)}
     facts |= {"keep_fraction": fraction, "num_kept": int(keep.sum())}
     if len(files) == 1:
@@ -74,20 +74,22 @@ def mask_of(
     return keep, facts
 
 
-def kept_by(files: Sequence[ScoreFile]) -> str:
-    """Returns the names of the scores that a selection is made by."""
-    return "+".join(file.name for file in files)
-
-
 def select_stage(setup: Setup, folder: RunFolder, files: list[ScoreFile]) -> list[Selection]:
     """Makes the masks of every score and of the random baselines, masks/NAME_keepFRACTION.npz."""
-    config, train, rule = setup.config, setup.splits.train, setup.config.select.rule
+    config, train = setup.config, setup.splits.train
     tie_key = seed_keys(config.seed, "tie_break", 1)[0]
     random_keys = seed_keys(config.seed, "random_subset", config.retrain.num_seeds)
-    groups = [[file] for file in files] if rule.num_scores == 1 else [files]
+    by_name = {file.name: file for file in files}
+    # One rule goes without saying.
+    several = len(config.select.rules) > 1
     selections = [Selection(FULL, 1.0, None)]
     for fraction in sorted(config.select.fractions):
-        masks = {kept_by(group): mask_of(group, rule, fraction, key=tie_key) for group in groups}
+        masks = {
+            "+".join(names) + f" {rule.name}" * several: mask_of(
+                [by_name[name] for name in names], rule, fraction, key=tie_key
+            )
+            for rule, names in setup.groups
+        }
         random = np.stack([keep_random(key, len(train), fraction) for key in random_keys])
         facts = {"method": RANDOM, "keep_fraction": fraction, "num_kept": num_kept(len(train), fraction)}
         masks[RANDOM] = (random, {**facts, "seeds": "one mask per retraining seed"})

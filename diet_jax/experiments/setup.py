@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from diet_jax.analysis.results import FULL, RANDOM
 from diet_jax.data.dataset import Splits, first_examples
 from diet_jax.data.labels import read_labels, read_matrix
 from diet_jax.data.noise import flip_labels, replace_labels
@@ -17,11 +18,14 @@ from diet_jax.ensemble.over_seeds import AnyHow, resolve_how
 from diet_jax.ensemble.scoring import all_folds
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import RunConfig
+from diet_jax.experiments.own import NOTHING, Own, code_of
 from diet_jax.experiments.run_folder import RunFolder
-from diet_jax.models import create_model
+from diet_jax.models import MODEL_NAMES, create_model
+from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import Score
 from diet_jax.selection.masks import num_kept
-from diet_jax.training.loop import program_of
+from diet_jax.selection.rule import Rule
+from diet_jax.training.loop import check_classes, program_of
 from diet_jax.training.recipe import (
     decay_boundaries,
     epoch_to_step,
@@ -43,6 +47,10 @@ class Setup:
     model: Model
     clean_labels: np.ndarray | None = None
     """int32 `[n]`, the labels as they came, where the config replaces some; else None."""
+    own: Own = NOTHING
+    """What was brought in place of what the config would name."""
+    files: tuple[ScoreFile, ...] = ()
+    """Scores of the train examples that were made elsewhere."""
     deadline: Deadline = NEVER
     """When this process must stop."""
 
@@ -78,6 +86,16 @@ class Setup:
         """What examples are scored by."""
         return self.config.score.scores
 
+    @functools.cached_property
+    def groups(self) -> list[tuple[Rule, tuple[str, ...]]]:
+        """Each rule with the names of scores that it reads: once for each selection at a keep fraction."""
+        names = [*self.config.score.names, *(file.name for file in self.files)]
+        return [
+            (rule, group)
+            for rule in self.config.select.rules
+            for group in ([(name,) for name in names] if rule.num_scores == 1 else [tuple(names)])
+        ]
+
     def program(self, num_kept: int | None = None) -> Program:
         """Returns the program of a training on so many of the train examples, by default all."""
         return program_of(
@@ -102,6 +120,7 @@ class Setup:
         boundaries = decay_boundaries(config.train, self.num_steps)
         return {
             "dataset": self.splits.train.name,
+            "code": code_of(config, self.own, self.files),
             "fingerprint": [split.fingerprint for split in self.splits],
             "ids": self.splits.train.id_source,
             "train_examples": count,
@@ -129,6 +148,30 @@ class Setup:
         return step
 
 
+# What both splits have in common, and how to see to it with arrays of one's own.
+SHARED = {
+    "class_names": "; give both the same num_classes or class_names",
+    "kind": "",
+    "shape": "",
+    "normalization": "; make the test split with normalization=train.normalization",
+}
+
+
+def _check_scores(setup: Setup, prunes: bool) -> None:
+    """Raises InputError unless there are scores, and as many as the rules read."""
+    names = [*setup.config.score.names, *(file.name for file in setup.files)]
+    if not names:
+        raise InputError("there is no score: choose some with score.names, or bring files with score.files")
+    if taken := {FULL, RANDOM} & set(names):
+        raise InputError(f"{taken.pop()!r} is part of every comparison as it is; leave that score out")
+    for rule in setup.config.select.rules if prunes else ():
+        if rule.num_scores not in (1, len(names)):
+            raise InputError(
+                f"the rule {rule.name} reads {rule.num_scores} scores, there are {len(names)}: "
+                f"{', '.join(names)}"
+            )
+
+
 def save_noise(setup: Setup, folder: RunFolder) -> None:
     """Writes clean labels, labels and which of them differ, with ids; nothing where no label was replaced."""
     if setup.clean_labels is None:
@@ -144,14 +187,20 @@ def save_noise(setup: Setup, folder: RunFolder) -> None:
     folder.save("noise.npz", "label noise", arrays, facts)
 
 
-def load_splits(config: RunConfig) -> tuple[Splits, np.ndarray | None]:
+def load_splits(config: RunConfig, own: Splits | None = None) -> tuple[Splits, np.ndarray | None]:
     """Loads the config's data: cut to size, then with the labels to train on in the train split.
+
+    Args:
+        config: of the run.
+        own: what to begin with instead of what the config names.
 
     Returns:
         The splits, and the clean train labels int32 `[n]` if they were replaced, else None.
     """
     data = config.data
-    if data.streaming:
+    if own is not None:
+        train, test = own
+    elif data.streaming:
         options: Any = {"image_size": data.image_size, "workers": data.workers}
         train, test = load_streamed(data.name, data_dir=data.data_dir, **options)
     else:
@@ -171,14 +220,25 @@ def load_splits(config: RunConfig) -> tuple[Splits, np.ndarray | None]:
 
 
 def config_model(config: RunConfig, num_classes: int) -> Model:
-    """Returns the config's network for a number of classes."""
+    """Returns the config's network for a number of classes.
+
+    Raises:
+        InputError: it is none of the library's.
+    """
     options = {name: getattr(config.model, name) for name in ("widths", "width", "stem", "convolution")}
     given = {name: value for name, value in options.items() if value is not None}
-    return create_model(config.model.name, num_classes=num_classes, dtype=config.model.dtype, **given)
+    try:
+        return create_model(config.model.name, num_classes=num_classes, dtype=config.model.dtype, **given)
+    except InputError as error:
+        if config.model.name in MODEL_NAMES:
+            raise
+        own = "A model of one's own comes with a config file that has it as MODEL."
+        raise InputError(f"{error} {own}") from error
 
 
 def prepare(
     config: RunConfig,
+    own: Own = NOTHING,
     *,
     splits: Splits | None = None,
     scores: bool = True,
@@ -189,6 +249,7 @@ def prepare(
 
     Args:
         config: of the run.
+        own: what takes part in place of what the config would name.
         splits: data in place of the config's own, with its labels as they are.
         scores: whether examples will be scored at the config's epoch, which must then exist.
         prunes: whether trainings on the config's fractions follow, which must then fill a batch.
@@ -197,15 +258,22 @@ def prepare(
     Raises:
         InputError: the data, the model or a number does not fit. Nothing was written.
     """
-    splits, clean_labels = load_splits(config) if splits is None else (splits, None)
+    config = own.named(config)
+    splits, clean_labels = load_splits(config, own.splits) if splits is None else (splits, None)
     train = splits.train
-    for name in ("class_names", "kind", "shape", "normalization"):
+    for name, remedy in SHARED.items():
         here, there = getattr(splits.test, name), getattr(train, name)
         if here != there:
-            raise InputError(f"{train.name}: {name} is {there} in the train and {here} in the test split")
-    model = config_model(config, train.num_classes)
-    setup = Setup(config, splits, model, clean_labels, deadline)
+            raise InputError(
+                f"{train.name}: {name} is {there} in the train and {here} in the test split{remedy}"
+            )
+    model = config_model(config, train.num_classes) if own.model is None else own.model
+    check_classes(model, train.spec, train.num_classes)
+    files = own.score_files(config, train)
+    setup = Setup(config, splits, model, clean_labels, own, files, deadline)
     setup.resolved()
+    if scores:
+        _check_scores(setup, prunes)
     make_optimizer(config.train, setup.num_steps)
     if scores:
         _ = setup.score_step

@@ -20,6 +20,12 @@ def check_model(model: Any) -> None:
         raise InputError(f"model: expected a diet_jax model. {remedy_for(model)}")
 
 
+def model_name(model: Model) -> str:
+    """Returns what a model is called in tables and folders: its `name`, or that of its class."""
+    name = getattr(model, "name", None)
+    return name if isinstance(name, str) else type(model).__name__
+
+
 def remedy_for(given: Any) -> str:
     """Returns what to write instead of an object that is no model, in a sentence or two."""
     kind = given if isinstance(given, type) else type(given)

@@ -25,6 +25,11 @@ class EquinoxModel(Adapted):
     constructor: Callable[..., Any]
     features_fn: Callable[..., Any] | None = None
 
+    @property
+    def name(self) -> str:
+        """Of the module's class."""
+        return _template(self.constructor)[-1]
+
     def init(self, key: PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Variables:
         """Returns fresh variables; an Equinox module knows the shape of its inputs itself."""
         return _variables(*_pair(self.constructor(key)))
@@ -55,7 +60,7 @@ class EquinoxModel(Adapted):
     def _module(self, variables: Variables, train: bool) -> tuple[Any, Any]:
         import equinox as eqx
 
-        params, constants, state, static = _template(self.constructor)
+        params, constants, state, static, _ = _template(self.constructor)
         module = eqx.combine(
             like(params, variables.params), like(constants, variables.model_state["constants"]), static
         )
@@ -108,8 +113,8 @@ def from_equinox(
 
 
 @functools.lru_cache(maxsize=64)
-def _template(constructor: Callable[..., Any]) -> tuple[Any, Any, Any, Any]:
-    """Parameters, other arrays and state as shapes, and what is no array."""
+def _template(constructor: Callable[..., Any]) -> tuple[Any, Any, Any, Any, str]:
+    """Parameters, other arrays and state as shapes, what is no array, and the name of the class."""
     import equinox as eqx
 
     module, state = _pair(eqx.filter_eval_shape(constructor, jax.random.key(0)))
@@ -117,7 +122,7 @@ def _template(constructor: Callable[..., Any]) -> tuple[Any, Any, Any, Any]:
         raise InputError(f"constructor: expected it to make an equinox.Module, got {type(module).__name__}")
     arrays, static = eqx.partition(module, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
     params, constants = eqx.partition(arrays, _is_float)
-    return params, constants, state, static
+    return params, constants, state, static, type(module).__name__
 
 
 def _pair(made: Any) -> tuple[Any, Any]:

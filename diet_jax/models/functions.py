@@ -1,5 +1,6 @@
 """The bridge from two functions of your own to the three pure functions of `diet_jax.types.Model`."""
 
+import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -46,6 +47,12 @@ class FunctionModel(Adapted):
     init_fn: Callable[..., Any]
     apply_fn: Callable[..., Any]
     features_fn: Callable[..., Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the function that applies it."""
+        fn = self.apply_fn.func if isinstance(self.apply_fn, functools.partial) else self.apply_fn
+        return getattr(fn, "__name__", type(fn).__name__).strip("<>")
 
     def init(self, key: PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Variables:
         """Returns fresh variables for inputs of a shape."""

@@ -44,6 +44,11 @@ class LinenModel:
 
     module: nn.Module
 
+    @property
+    def name(self) -> str:
+        """Of the module's class."""
+        return type(self.module).__name__
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LinenModel):
             return NotImplemented

@@ -21,6 +21,11 @@ class NnxModel(Adapted):
     constructor: Callable[..., Any]
     features_fn: Callable[..., Any] | None = None
 
+    @property
+    def name(self) -> str:
+        """Of the module's class."""
+        return _template(self.constructor)[-1]
+
     def init(self, key: PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Variables:
         """Returns fresh variables; an NNX module knows the shape of its inputs itself."""
         from flax import nnx
@@ -45,7 +50,7 @@ class NnxModel(Adapted):
     def _module(self, variables: Variables, key: PRNGKey | None) -> Any:
         from flax import nnx
 
-        graph, params, random, rest = _template(self.constructor)
+        graph, params, random, rest, _ = _template(self.constructor)
         key = jax.random.key(0) if key is None else key
         leaves = [_fresh(jax.random.fold_in(key, i), leaf) for i, leaf in enumerate(jax.tree.leaves(random))]
         return nnx.merge(
@@ -94,15 +99,15 @@ def from_nnx(constructor: Callable[..., Any], *, features: Callable[..., Any] | 
 
 
 @functools.lru_cache(maxsize=64)
-def _template(constructor: Callable[..., Any]) -> tuple[Any, Any, Any, Any]:
-    """Graph, parameters, random state and the rest of a module, as shapes."""
+def _template(constructor: Callable[..., Any]) -> tuple[Any, Any, Any, Any, str]:
+    """Graph, parameters, random state and the rest of a module, as shapes, and the name of its class."""
     from flax import nnx
 
     module = nnx.eval_shape(lambda: constructor(nnx.Rngs(0)))
     if not isinstance(module, nnx.Module):
         raise InputError(f"constructor: expected it to make an nnx.Module, got {type(module).__name__}")
     graph, params, random, rest = nnx.split(module, nnx.Param, nnx.RngState, ...)
-    return graph, params, random, rest
+    return graph, params, random, rest, type(module).__name__
 
 
 def _variables(module: Any) -> Variables:

@@ -56,7 +56,9 @@ def identify(thing: Any) -> str:
 
 
 def is_of_package(thing: Any) -> bool:
-    """Returns whether a function or class stands in an installed package, this one or Python itself."""
+    """Returns whether a thing's code stands in an installed package, this one or Python itself."""
+    while isinstance(thing, functools.partial | types.MethodType):
+        thing = thing.func if isinstance(thing, functools.partial) else thing.__func__
     return _is_in_package(str(getattr(thing, "__module__", None) or "builtins"))
 
 

@@ -1,5 +1,6 @@
 """How well a score finds the examples whose labels were changed."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,20 @@ class DetectionQuality(NamedTuple):
     examples with equal scores at the edge each is among the m equally likely: the expected share."""
     share: float
     """Share of changed examples: what guessing gives as precision."""
+
+
+def detection_table(found: Mapping[str, DetectionQuality]) -> str:
+    """Writes the quality of several scores, by name, as a Markdown table.
+
+    Example:
+        >>> quality = DetectionQuality(roc_auc=0.9, average_precision=0.8, precision_at_share=0.75, share=0.1)
+        >>> print(detection_table({"el2n": quality}).splitlines()[-1])
+        | el2n | 0.900 | 0.800 | 0.750 | 0.100 |
+    """
+    top = ("changed labels found by", "ROC AUC", "average precision", "precision among as many", "guessing")
+    lines = [top, ("---", *["---:"] * 4)]
+    lines += [(name, *(f"{value:.3f}" for value in quality)) for name, quality in found.items()]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def detection_quality(scores: Any, changed: Mask) -> DetectionQuality:

@@ -103,7 +103,7 @@ def test_a_run_in_slices_is_the_run(whole, tmp_path):
     )
     stopped_at = []
     for done in in_slices(auto, tmp_path):
-        left = list((done.folder.path / "unfinished").rglob("_CHECKPOINT_METADATA"))
+        left = list((done.path / "unfinished").rglob("_CHECKPOINT_METADATA"))
         assert len(left) <= 1
         stopped_at += [(path.parents[2].name, int(path.parent.name)) for path in left]
     assert len(stopped_at) > 5
@@ -111,7 +111,7 @@ def test_a_run_in_slices_is_the_run(whole, tmp_path):
     per_epoch = {"0.8": 6, "0.9": 7}
     assert any(step % per_epoch.get(group[-3:], 8) for group, step in stopped_at if step < 24)
     assert any(step == 24 for _, step in stopped_at)
-    folder = done.folder.path
+    folder = done.path
     assert (folder / "table.csv").read_bytes() == (whole / "table.csv").read_bytes()
     assert (folder / "table.md").read_bytes() == (whole / "table.md").read_bytes()
     assert_same_arrays(arrays_of(whole), arrays_of(folder))
@@ -127,7 +127,7 @@ def check_pairs(done):
     assert [rows[name, 0.9]["seeds"] for name in ("el2n", "random")] == [2, 1]
     labels, accuracy = dj.load_dataset("digits").test.labels, {}
     for name in ("el2n_keep0.9", "random_keep0.9"):
-        with np.load(done.folder.path / "retrain" / name / "seed_00.npz") as archive:
+        with np.load(done.path / "retrain" / name / "seed_00.npz") as archive:
             accuracy[name] = (archive["predicted"] == labels).mean()
     difference = accuracy["el2n_keep0.9"] - accuracy["random_keep0.9"]
     assert rows["el2n", 0.9]["minus_random"] == difference
@@ -139,8 +139,8 @@ def test_early_slices_hold_a_comparison(tmp_path):
     """All scores first, then two seeds of the first fraction by every selection, then seed by seed."""
     order, tables, checked = [], [], 0
     for done in in_slices(CONFIG, tmp_path, ticks=6):
-        retrained = {str(p.relative_to(done.folder.path)) for p in done.folder.path.glob("retrain/*/*.npz")}
-        assert not retrained or len(list(done.folder.path.glob("scores/per_seed/*.npz"))) == 2
+        retrained = {str(p.relative_to(done.path)) for p in done.path.glob("retrain/*/*.npz")}
+        assert not retrained or len(list(done.path.glob("scores/per_seed/*.npz"))) == 2
         order += sorted(retrained - set(order))
         if done.unfinished:
             assert f"{len(retrained)} of 21 are retrained" in done.unfinished
@@ -150,14 +150,14 @@ def test_early_slices_hold_a_comparison(tmp_path):
                 check_pairs(done)
                 checked += 1
             if retrained:
-                tables.append((done.folder.path / "table.md").read_text())
+                tables.append((done.path / "table.md").read_text())
                 assert tables[-1].startswith(
                     f"**Unfinished**: {done.unfinished}. The same command goes on.\n\n"
                 )
-                assert (done.folder.path / "table.csv").read_text().splitlines()[0].split(",")[4:6] == [
+                assert (done.path / "table.csv").read_text().splitlines()[0].split(",")[4:6] == [
                     *("seeds", "of_seeds")
                 ]
-                assert not (done.folder.path / "figures").exists()
+                assert not (done.path / "figures").exists()
     first = ("el2n_keep0.9", "grand_keep0.9", "random_keep0.9", "everything")
     rest = ("el2n_keep0.8", "grand_keep0.8", "random_keep0.8")
     wanted = [(name, seed) for seed in (0, 1) for name in first]
@@ -166,8 +166,8 @@ def test_early_slices_hold_a_comparison(tmp_path):
     assert len(tables) > 15
     assert checked
     assert any(line.endswith("| 1 of 3 |") for line in tables[0].splitlines())
-    assert "of 3 |" not in (done.folder.path / "table.md").read_text()
-    assert (done.folder.path / "figures" / "accuracy.png").is_file()
+    assert "of 3 |" not in (done.path / "table.md").read_text()
+    assert (done.path / "figures" / "accuracy.png").is_file()
 
 
 def test_seeds_together_as_asked_for_are_begun_in_time_only(whole, tmp_path, capsys):
@@ -179,9 +179,7 @@ def test_seeds_together_as_asked_for_are_begun_in_time_only(whole, tmp_path, cap
     slices = list(in_slices(together, tmp_path, ticks=4))
     assert "those together cannot stop" in capsys.readouterr().err
     assert len(slices) > 2
-    one, other = (
-        arrays_of(folder)["scores/el2n.npz"]["per_seed"] for folder in (whole, slices[-1].folder.path)
-    )
+    one, other = (arrays_of(folder)["scores/el2n.npz"]["per_seed"] for folder in (whole, slices[-1].path))
     np.testing.assert_allclose(one, other, rtol=1e-4)
 
 
@@ -197,16 +195,16 @@ def test_a_pass_over_data_on_disk_stops_between_shards(image_folder, tmp_path, m
         select=SelectConfig(fractions=(0.8,)),
         retrain=RetrainConfig(num_seeds=1),
     )
-    folder = run_prune(dataclasses.replace(config, run_dir=str(tmp_path / "whole"))).folder.path
+    folder = run_prune(dataclasses.replace(config, run_dir=str(tmp_path / "whole"))).path
     shards, unfinished = [], 0
     for done in in_slices(config, tmp_path / "slices", ticks=9):
-        shards += [len(list(path.glob("*.npz"))) for path in done.folder.path.rglob("*.shards")]
-        unfinished += (done.folder.path / "unfinished").exists()
+        shards += [len(list(path.glob("*.npz"))) for path in done.path.rglob("*.shards")]
+        unfinished += (done.path / "unfinished").exists()
     # 30 images are 4 shards.
     assert {1, 2, 3} & set(shards)
     assert unfinished
-    assert_same_arrays(arrays_of(folder), arrays_of(done.folder.path))
-    assert (folder / "table.csv").read_bytes() == (done.folder.path / "table.csv").read_bytes()
+    assert_same_arrays(arrays_of(folder), arrays_of(done.path))
+    assert (folder / "table.csv").read_bytes() == (done.path / "table.csv").read_bytes()
 
 
 def test_a_folder_goes_on_with_other_places_and_ways_but_not_other_numbers(whole, tmp_path):

@@ -98,5 +98,6 @@ def unknown_name(name: str, known: Iterable[str]) -> InputError:
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return InputError(
         f"name {name!r} is not a known dataset.{hint} Supported:\n{describe_sources(SOURCES)}\n"
-        "A source of your own must be registered first, in a module that the config file imports"
+        "A source of your own must be registered first, in a module that the config file imports; examples "
+        "of your own come with a config file that has them as TRAIN and TEST"
     )

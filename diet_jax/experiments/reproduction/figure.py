@@ -11,11 +11,11 @@ from typing import Any, Literal, get_args
 
 import diet_jax
 from diet_jax.errors import InputError
+from diet_jax.experiments.environment import environment
 from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import Published
 from diet_jax.experiments.reproduction.store import Store
 from diet_jax.experiments.reproduction.task import Task
-from diet_jax.experiments.run_folder import environment
 from diet_jax.files.arrays import write_atomically
 from diet_jax.options.plain import plain
 from diet_jax.plotting import save_figure
