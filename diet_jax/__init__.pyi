@@ -65,6 +65,7 @@ from .per_example.explanation import explain as explain
 from .per_example.losses import cross_entropy as cross_entropy
 from .per_example.losses import error_vector as error_vector
 from .per_example.norms import per_example_grad_norms as per_example_grad_norms
+from .plotting.examples import draw_examples as draw_examples
 from .scores.agreement import el2n_agreement as el2n_agreement
 from .scores.dynamics import ForgettingState as ForgettingState
 from .scores.dynamics import forgetting_scores as forgetting_scores

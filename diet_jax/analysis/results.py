@@ -1,7 +1,5 @@
 """The result of a run as rows: final test accuracies against training on everything and on random."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from diet_jax.analysis.statistics import Comparison, Summary
+from diet_jax.files.tables import csv_text
 
 FULL = "everything"
 RANDOM = "random"
@@ -97,14 +96,12 @@ def to_rows(results: list[Result], *, of_seeds: int | None = None) -> list[dict[
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
     """Writes rows as CSV, full precision, empty where there is nothing."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text({name: [row[name] for row in rows] for name in rows[0]})
 
 
 HEADINGS = ("kept by", "keep", "examples", "accuracy", "16–84 %", "− everything", "− random", "worst class")
+# What a table does without where there is too little room, first things first.
+SPARE = ("16–84 %", "worst class", "examples")
 
 
 def headings(rows: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -128,6 +125,22 @@ def to_cells(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
         )
         for row in rows
     ]
+
+
+def to_columns(rows: list[dict[str, Any]], room: float, between: int) -> dict[str, list[str]]:
+    """Writes rows as columns of text by heading, without those of `SPARE` for which there is no room.
+
+    Args:
+        rows: what `to_rows` returns.
+        room: how many characters wide the columns may be.
+        between: how many of them each column needs beside its text.
+    """
+    cells = zip(*to_cells(rows), strict=True)
+    columns = {name: list(texts) for name, texts in zip(headings(rows), cells, strict=True)}
+    for spare in SPARE:
+        if sum(max(map(len, (name, *texts))) + between for name, texts in columns.items()) > room:
+            del columns[spare]
+    return columns
 
 
 def to_markdown(rows: list[dict[str, Any]]) -> str:

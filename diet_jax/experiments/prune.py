@@ -188,12 +188,15 @@ def draw(folder: Path, setup: Setup, files: list[ScoreFile], rows: list[dict[str
     save_figure(draw_accuracy(rows, title=_title(setup)), folder / "accuracy.png")
     for file in files:
         save_figure(draw_histogram(file, train.class_names), folder / f"scores_{file.name}.png")
-        save_figure(draw_examples(train, file), folder / f"examples_{file.name}.png")
+        examples = draw_examples(train, file, clean_labels=setup.clean_labels)
+        save_figure(examples, folder / f"examples_{file.name}.png")
 
 
 def _title(setup: Setup) -> str:
     config = setup.config
-    text = f"{setup.splits.train.name}, {config.model.name}, scored at epoch {config.score.epoch:g}"
+    text = f"{setup.splits.train.name}, {config.model.name}"
+    # Scores that were made elsewhere have epochs of their own.
+    text += f", scored at epoch {config.score.epoch:g}" if setup.scores else ""
     return "".join([text, *(f", {fact}" for fact in _unusual(setup))])
 
 
