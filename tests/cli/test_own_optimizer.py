@@ -45,18 +45,20 @@ def test_help_offers_the_names_and_shows_the_objects(config_file, capsys):
 
 
 def test_a_training_goes_on_with_the_same_optimiser_alone(config_file, capsys, unchecked_types):
-    train = ["train", str(config_file), "--no-compilation-cache"]
-    main([*train, "--train.epochs", "1"])
+    file = [str(config_file), "--no-compilation-cache"]
+    train = ["train", *file, "--train.epochs", "1", "--checkpoint-epochs", "1", "--purpose", "score"]
+    main(train)
     written = json.loads((config_file.parent / "run/config.json").read_text())
     assert written["config"]["train"]["optimizer"].startswith("optimizer ")
     assert written["config"]["train"]["epochs"] == 1
     assert written["resolved"]["decay_after_steps"] is None
     with pytest.raises(InputError, match="optimizer must be one of sgd, adamw, or in Python"):
         RunFolder("run").config()
-    main([*train, "--train.epochs", "1"])
+    # The folder has the names, the file the functions.
+    main(["score", str(config_file), "--from-run", "run", "--step", "8", "--names", "el2n", *file[1:]])
     # Another constant in a function is another optimiser, and so is a name.
     config_file.write_text(CONFIG.replace("norm(1.0)", "norm(2.0)"))
     for options in ([], ["--train.optimizer", "adamw"]):
         with pytest.raises(SystemExit):
-            main([*train, "--train.epochs", "1", *options])
+            main([*train, *options])
         assert "another config (train.optimizer: " in capsys.readouterr().err
