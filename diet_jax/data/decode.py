@@ -21,6 +21,9 @@ COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV
 ALPHA, FRAMES, DEEP = 1, 2, 4
 """What an image may have beside 8-bit pixels: transparency, several frames or pages, 16 bits per channel."""
 
+_EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
+_PNG_MARKS = (b"eXIf", b"type exif", b"tiff:Orientation")
+
 
 class DamagedImageError(InputError):
     """Raised when an image cannot be decoded.
@@ -69,7 +72,7 @@ def decode(
 
     def pixels(image: Any) -> np.ndarray:
         if background is not None:
-            image = _as_seen(image, record.content, background)
+            image = _as_seen(image, background)
         image = image if image.mode == MODES[channels] else image.convert(MODES[channels])
         return np.asarray(image if cut is None else cut(image))
 
@@ -96,12 +99,12 @@ def encoding(record: Record) -> str:
     return _opened(record, lambda image: image.format or "")
 
 
-def _as_seen(image: Any, content: bytes, background: Background) -> Any:
+def _as_seen(image: Any, background: Background) -> Any:
     from PIL import Image, ImageOps
 
-    deep_grey = _is_deep(image) and image.mode[0] == "I"
+    deep_grey = image.mode.startswith("I") and _is_deep(image)
     image.load()
-    if _orientation(image, content) != 1:
+    if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     if deep_grey:
         image = Image.fromarray((np.asarray(image).astype(np.int32) >> 8).astype(np.uint8))
@@ -113,15 +116,16 @@ def _as_seen(image: Any, content: bytes, background: Background) -> Any:
 
 def _is_deep(image: Any) -> bool:
     """Whether an image that is not decoded yet has 16 bits per channel, some of which Pillow reads as 8."""
-    is_integer = image.mode == "I" and image.format in ("PNG", "PPM")
-    return is_integer or image.mode in DEEP_GREY or ";16" in str(image.tile[:1])
+    if image.mode.startswith("I"):
+        return image.mode in DEEP_GREY or image.format in ("PNG", "PPM")
+    return bool(image.tile) and ";16" in str(image.tile[0].args)
 
 
-def _orientation(image: Any, content: bytes) -> int:
-    """1..8; 1 is upright. TIFF files are turned by Pillow itself."""
-    # Asking Pillow decodes a whole PNG: only where there is something to ask for.
-    marks = (b"Exif", b"eXIf", b"EXIF", b"exif", b"tiff:Orientation")
-    if image.format == "TIFF" or not any(mark in content for mark in marks):
+def _orientation(image: Any, content: bytes = b"") -> int:
+    """1..8; 1 is upright. TIFF files are turned by Pillow itself. `content` of what is not decoded yet."""
+    # A PNG may have it behind its pixels, and asking Pillow decodes them: only where there is something.
+    hidden = image.format == "PNG" and any(mark in content for mark in _PNG_MARKS)
+    if image.format == "TIFF" or not (hidden or image.info.keys() & _EXIF):
         return 1
     try:
         found = image.getexif().get(0x0112, 1)

@@ -22,7 +22,7 @@ def remarks(parts: Sequence[Part], splits: Splits, background: Background) -> li
     found = [
         (
             ALPHA,
-            f"with transparency: composed on {_colour(background)} (folder:PATH,background=COLOUR has another)",
+            f"with transparency: composed on {_colour(background)} (or folder:PATH,background=COLOUR)",
         ),
         (FRAMES, "with several frames or pages: the first one is read"),
         (DEEP, "with 16 bits per channel: the upper 8 are read"),
