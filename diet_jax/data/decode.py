@@ -21,6 +21,11 @@ COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV
 ALPHA, FRAMES, DEEP = 1, 2, 4
 """What an image may have beside 8-bit pixels: transparency, several frames or pages, 16 bits per channel."""
 
+_TURNS = (
+    *("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM"),
+    *("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"),
+)
+"""Pillow's names of what makes EXIF orientations 2..8 upright."""
 _EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 _PNG_MARKS = (b"eXIf", b"type exif", b"tiff:Orientation")
 
@@ -100,12 +105,12 @@ def encoding(record: Record) -> str:
 
 
 def _as_seen(image: Any, background: Background) -> Any:
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     deep_grey = image.mode.startswith("I") and _is_deep(image)
     image.load()
-    if _orientation(image) != 1:
-        image = ImageOps.exif_transpose(image)
+    if (orientation := _orientation(image)) != 1:
+        image = image.transpose(Image.Transpose[_TURNS[orientation - 2]])
     if deep_grey:
         image = Image.fromarray((np.asarray(image).astype(np.int32) >> 8).astype(np.uint8))
     if image.has_transparency_data:

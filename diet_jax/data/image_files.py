@@ -38,9 +38,9 @@ class FoundFiles:
         """Returns what was left out, in words: nothing, or a line for files and one for folders."""
         said = []
         if self.left_out:
-            count, kinds = sum(map(len, self.left_out.values())), len(self.left_out)
+            count = sum(map(len, self.left_out.values()))
             by_count = sorted(self.left_out.items(), key=lambda item: (-len(item[1]), item[0]))
-            # Of the unusual kinds the first is named: a suffix says what a file is, "a broken link" does not.
+            # A suffix says what a file is; of other kinds the first one is named.
             listed = [
                 f"{len(paths):,} {printable(kind)}"
                 + ("" if kind[0] == "." else f" (such as {printable(paths[0])})")
@@ -48,9 +48,12 @@ class FoundFiles:
             ]
             rest = sum(len(paths) for _, paths in by_count[MOST_KINDS:])
             listed += [f"{rest:,} of other kinds"] if rest else []
-            files = "file was" if count == 1 else "files were"
-            of_kinds = f" of {kinds} kinds" if kinds > 1 else ""
-            said.append(f"{count:,} {files.replace(' ', of_kinds + ' ')} left out: {', '.join(listed)}")
+            files = (
+                "1 file was"
+                if count == 1
+                else f"{count:,} files of {len(by_count)} kind{'s' * (len(by_count) > 1)} were"
+            )
+            said.append(f"{files} left out: {', '.join(listed)}")
         if self.folders_left_out:
             said.append(f"no split and left out: {named(f'{name}/' for name in self.folders_left_out)}")
         return said
@@ -88,7 +91,7 @@ def find_images(root: Path, splits: Sequence[str]) -> FoundFiles:
             found.links.append(f"{folder} -> {os.readlink(entry.path)}")
         inside = above | {_identity(root / folder)}
         if inside == above:
-            found.left_out["links back to a folder that they lie in"].append(folder)
+            found.left_out["linked back to a folder above"].append(folder)
             continue
         for name, entry in _entries(root, folder):
             if _what(entry) == "folder":
@@ -131,11 +134,11 @@ def _note(found: FoundFiles, nowhere: list[str], name: str, entry: os.DirEntry[s
     if what == "nothing" and (place == "split" or (place == "class" and is_image)):
         nowhere.append(name)
     elif what == "nothing":
-        found.left_out["links that lead nowhere"].append(name)
+        found.left_out["linked to nothing"].append(name)
     elif what == "special":
-        found.left_out["pipes, sockets or devices"].append(name)
+        found.left_out["not a regular file"].append(name)
     elif is_image and place != "class":
-        found.left_out["images in no class folder"].append(name)
+        found.left_out["outside any class folder"].append(name)
     elif is_image:
         found.images.append(name)
         if entry.is_symlink():

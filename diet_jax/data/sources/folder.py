@@ -132,9 +132,8 @@ def stored_folder(
     notes += found.remarks() + _classes_in_one_split(root, class_names, paths)
     strange = sum(as_text(path) != path for path in found.images)
     if strange:
-        notes.append(
-            f"{strange:,} file names are not UTF-8: their ids have \\xNN in place of the other bytes"
-        )
+        names = "file name is" if strange == 1 else "file names are"
+        notes.append(f"{strange:,} {names} not UTF-8: ids have \\xNN in place of the other bytes")
 
     def open_splits() -> StoredSplits:
         label_of = {class_name: label for label, class_name in enumerate(class_names)}
