@@ -53,7 +53,7 @@ def _duplicates(parts: Sequence[Part]) -> str:
         return ""
     shared = int(np.isin(keys[1], keys[0]).sum())
     return (
-        f"{several:,} of {total:,} images have the same content as another one, only {len(counts):,} are "
+        f"{several:,} of {total:,} images have the same content as another one, {len(counts):,} are "
         f"different; {shared:,} of {len(keys[1]):,} test images are in the train split too"
     )
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -554,7 +555,7 @@ def some_copies(label, number):
         (equal, "warning: all pixels of the train split are equal (0, 9, 1); nothing can be learned"),
         (
             copies,
-            "warning: 14 of 20 images have the same content as another one, only 8 are different; 4 of 4",
+            "warning: 14 of 20 images have the same content as another one, 8 are different; 4 of 4",
         ),
         (some_copies, None),
     ],
@@ -613,3 +614,86 @@ def test_the_size_of_a_turned_photograph_is_that_after_turning(tmp_path, photogr
         assert train.image_shape == (SIZE, 20, 3)
         for image in train.images[:]:
             np.testing.assert_array_equal(image, upright)
+
+
+# docs/own-data.md: what each row says, in its order
+
+
+def some_formats(root, p):
+    for number, suffix in enumerate(("JPG", "webp", "bmp", "TIF", "gif", "ppm")):
+        save(root / f"train/cat/more.{suffix}", p[0, 10 + number])
+
+
+def rare_class(root, p):
+    save(root / "train/rare/0.png", p[0, 10])
+    (root / "test/nothing").mkdir()
+
+
+def phone(root, p):
+    save(root / "train/cat/portrait.jpg", p[0, 10], **turned(6))
+
+
+def drawing(root, p):
+    image = Image.fromarray(p[0, 10])
+    image.putalpha(100)
+    save(root / "train/cat/drawing.png", image)
+
+
+def animation(root, p):
+    frames = [Image.fromarray(p[0, n]) for n in (10, 11)]
+    save(root / "train/cat/dance.gif", frames[0], save_all=True, append_images=frames[1:])
+
+
+def scan(root, p):
+    save(root / "train/cat/scan.tif", p[0, 10, ..., 0].astype(np.uint16) * 256)
+
+
+def no_splits(root, _):
+    for kind in ("cat", "dog"):
+        shutil.move(root / "train" / kind, root / kind)
+    shutil.rmtree(root / "train")
+    shutil.rmtree(root / "test")
+
+
+ROWS = [
+    (some_formats, 12, None),
+    (lambda root, p: (root / "test").rename(root / "val"), 6, "the test split is val"),
+    (deeper, 7, "1 .txt"),
+    (link_to_a_folder, 7, None),
+    (text_files, 6, "3 files of 2 kinds were left out"),
+    (rare_class, 7, "1 class has no image at all: nothing"),
+    (phone, 7, None),
+    (drawing, 7, "1 image with transparency: composed on white"),
+    (animation, 7, "1 image with several frames or pages"),
+    (scan, 7, "1 image with 16 bits per channel"),
+    (
+        lambda root, p: save(root / "train/cat/wide.png", p[0, 10, :9]),
+        7,
+        "--data.streaming --data.image-size",
+    ),
+    (
+        lambda root, _: (root / "train/cat/0.png").write_bytes(b""),
+        6,
+        "0.png is damaged or no image: the file",
+    ),
+    (no_splits, 6, "no folder train and no folder test in it; it holds cat/, dog/"),
+]
+
+
+def test_the_rows_of_the_page_on_own_data(tmp_path, pets, photographs, capsys):
+    page = (Path(__file__).parents[2] / "docs/own-data.md").read_text(encoding="utf-8")
+    table = page.split("## Image folders")[1].split("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
+    for number, (row, (change, count, said)) in enumerate(zip(rows, ROWS, strict=True)):
+        root = tmp_path / f"row{number}" / "own"
+        shutil.copytree(pets, root)
+        change(root, photographs)
+        if " nothing" in row:
+            (train, _), found = load_both(f"folder:{root}", capsys)
+            assert len(train) == count, row
+            assert said is None or any(said in line for line in found), row
+        else:
+            with pytest.raises(dj.InputError, match=re.escape(said)):
+                load_dataset(f"folder:{root}", quiet=True)
+        if "image-size" in row:
+            assert len(load_streamed(f"folder:{root}", image_size=8).train) == count

@@ -386,7 +386,7 @@ def floating(folder, _):
         ),
         (
             lambda f, _: [p.rename(p.with_suffix(".heic")) for p in f.glob("test/*/*.png")],
-            r"(?s)test holds no image in its class folders \(.png, .*4 files were left out: 4 .heic",
+            r"(?s)test holds no image in its class folders \(.png, .*4 files of 1 kind .*: 4 .heic",
         ),
         (lambda f, _: (f / "test").rename(f / "Testing"), "no folder test in it; it holds Testing/, train/"),
         (lambda f, _: [shutil.rmtree(f / "test" / c) for c in ("cat", "dog")], "no class folders"),
