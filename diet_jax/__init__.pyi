@@ -63,8 +63,10 @@ from .models.unrolled import unrolled_convolution as unrolled_convolution
 from .per_example.clipping import clipping_factors as clipping_factors
 from .per_example.explanation import explain as explain
 from .per_example.losses import cross_entropy as cross_entropy
+from .per_example.losses import error_norm as error_norm
 from .per_example.losses import error_vector as error_vector
 from .per_example.norms import per_example_grad_norms as per_example_grad_norms
+from .plotting.examples import draw_examples as draw_examples
 from .scores.agreement import el2n_agreement as el2n_agreement
 from .scores.dynamics import ForgettingState as ForgettingState
 from .scores.dynamics import forgetting_scores as forgetting_scores

@@ -22,9 +22,9 @@ class UnsureOptions:
     """What the logits are divided by."""
 
 
-def entropy(predict_fn, variables, images, labels, *, temperature):
+def entropy(predict_fn, variables, inputs, labels, *, temperature):
     """Returns the entropy of the predicted distribution of each example, float32 [b]: high means unsure."""
-    log_p = jax.nn.log_softmax(predict_fn(variables, images) / temperature, axis=-1)
+    log_p = jax.nn.log_softmax(predict_fn(variables, inputs) / temperature, axis=-1)
     return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
 
 

@@ -1,7 +1,5 @@
 """The result of a run as rows: final test accuracies against training on everything and on random."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from diet_jax.analysis.statistics import Comparison, Summary
+from diet_jax.files.tables import csv_text
 
 FULL = "everything"
 RANDOM = "random"
@@ -24,8 +23,9 @@ class Result:
         num_kept: examples trained on.
         steps: optimiser updates of each network.
         accuracy: float64 `[s]`, final test accuracy of each seed.
-        class_accuracy: float64 `[s c]`, the same for each class.
+        class_accuracy: float64 `[s c]`, the same for each class; NaN for one without test examples.
         seeds: int `[s]`, which seeds they are.
+        least_kept: examples trained on of the class with the fewest, if that is known.
     """
 
     kept_by: str
@@ -35,6 +35,7 @@ class Result:
     accuracy: np.ndarray
     class_accuracy: np.ndarray
     seeds: np.ndarray
+    least_kept: int | None = None
 
     @classmethod
     def from_predictions(
@@ -47,14 +48,16 @@ class Result:
         labels: Any,
         *,
         seeds: Sequence[int] | None = None,
+        least_kept: int | None = None,
     ) -> "Result":
         """Judges predicted classes int `[s m]` by labels int `[m]`; by default of the first `s` seeds."""
-        correct = np.asarray(predicted) == np.asarray(labels)[None]
-        classes = [correct[:, labels == c].mean(axis=1) for c in range(int(np.max(labels)) + 1)]
+        labels = np.asarray(labels)
+        correct = np.asarray(predicted) == labels[None]
+        classes = np.full((len(correct), int(labels.max()) + 1), np.nan)
+        for label in np.unique(labels):
+            classes[:, label] = correct[:, labels == label].mean(axis=1)
         numbers = np.arange(len(correct)) if seeds is None else np.asarray(seeds)
-        return cls(
-            kept_by, fraction, num_kept, steps, correct.mean(axis=1), np.stack(classes, axis=1), numbers
-        )
+        return cls(kept_by, fraction, num_kept, steps, correct.mean(axis=1), classes, numbers, least_kept)
 
     def minus(self, other: "Result") -> Comparison | None:
         """Compares with another result by the seeds that both have; None without any."""
@@ -91,20 +94,22 @@ def to_rows(results: list[Result], *, of_seeds: int | None = None) -> list[dict[
         for name, other in (("everything", full), ("random", random.get(result.fraction))):
             gain = None if other is None or other is result else result.minus(other)
             row |= {f"minus_{name}": gain and gain.mean, f"minus_{name}_error": gain and gain.error}
-        rows.append({**row, "worst_class_accuracy": float(result.class_accuracy.mean(axis=0).min())})
+        worst = float(np.nanmin(result.class_accuracy.mean(axis=0)))
+        rows.append({**row, "worst_class_accuracy": worst, "least_kept_of_a_class": result.least_kept})
     return rows
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
     """Writes rows as CSV, full precision, empty where there is nothing."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text({name: [row[name] for row in rows] for name in rows[0]})
 
 
-HEADINGS = ("kept by", "keep", "examples", "accuracy", "16–84 %", "− everything", "− random", "worst class")
+HEADINGS = (
+    *("kept by", "keep", "examples", "accuracy", "16–84 %", "− everything", "− random", "worst class"),
+    "least kept",
+)
+# What a table does without where there is too little room, first things first.
+SPARE = ("16–84 %", "least kept", "worst class", "examples")
 
 
 def headings(rows: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -124,10 +129,27 @@ def to_cells(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
             _difference(row, "minus_everything"),
             _difference(row, "minus_random"),
             f"{100 * row['worst_class_accuracy']:.2f}",
+            "" if row["least_kept_of_a_class"] is None else f"{row['least_kept_of_a_class']:,}",
             *((f"{row['seeds']} of {row['of_seeds']}",) if "of_seeds" in row else ()),
         )
         for row in rows
     ]
+
+
+def to_columns(rows: list[dict[str, Any]], room: float, between: int) -> dict[str, list[str]]:
+    """Writes rows as columns of text by heading, without those of `SPARE` for which there is no room.
+
+    Args:
+        rows: what `to_rows` returns.
+        room: how many characters wide the columns may be.
+        between: how many of them each column needs beside its text.
+    """
+    cells = zip(*to_cells(rows), strict=True)
+    columns = {name: list(texts) for name, texts in zip(headings(rows), cells, strict=True)}
+    for spare in SPARE:
+        if sum(max(map(len, (name, *texts))) + between for name, texts in columns.items()) > room:
+            del columns[spare]
+    return columns
 
 
 def to_markdown(rows: list[dict[str, Any]]) -> str:

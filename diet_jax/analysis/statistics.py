@@ -63,6 +63,26 @@ class Comparison:
         return f"{100 * self.mean:+.2f}" + ("" if np.isnan(self.error) else f" ± {100 * self.error:.2f}")
 
 
+def seed_agreement(per_seed: Any) -> float | None:
+    """Returns the mean rank correlation between the scores `[s n]` of two seeds; high means they rank alike.
+
+    None for one seed, NaN scores, or a seed that gives all examples one score.
+
+    Example:
+        >>> seed_agreement([[1.0, 2.0, 3.0], [10.0, 30.0, 20.0], [1.0, 2.0, 4.0]])
+        0.6666666666666666
+    """
+    from scipy import stats  # Slow to import, and seldom needed.
+
+    values = np.asarray(per_seed)
+    if len(values) < 2 or np.isnan(values).any():
+        return None
+    ranks = stats.rankdata(values, axis=1)
+    if (np.ptp(ranks, axis=1) == 0).any():
+        return None
+    return float(np.corrcoef(ranks)[np.triu_indices(len(ranks), 1)].mean())
+
+
 def spearman(first: Any, second: Any) -> float:
     """Returns the rank correlation; infinite values rank highest, ties share their mean rank."""
     from scipy import stats  # Slow to import, and seldom needed.

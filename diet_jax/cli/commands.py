@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import difflib
 import hashlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from diet_jax.analysis.results import FULL, headings, to_cells
+from diet_jax.analysis.results import FULL, headings, to_columns
 from diet_jax.data.sources import prepare_dataset
 from diet_jax.devices.deadline import Deadline, OutOfTime
 from diet_jax.devices.processes import is_alone, is_writer, together
@@ -30,10 +31,13 @@ from diet_jax.experiments.selecting import mask_of
 from diet_jax.experiments.setup import prepare as prepare_setup
 from diet_jax.experiments.setup import save_noise
 from diet_jax.experiments.train_one import trained_network
-from diet_jax.files.arrays import write_atomically
-from diet_jax.scores.file import ScoreFile
+from diet_jax.files.arrays import write_together
+from diet_jax.files.tables import csv_text
+from diet_jax.scores.file import ScoreFile, score_columns
 from diet_jax.scores.score import SCORES
 from diet_jax.selection.file import KeepFile
+from diet_jax.selection.masks import num_kept
+from diet_jax.selection.per_class import balance_notes, check_minimum
 from diet_jax.training.loop import check_keep
 from diet_jax.training.seeds import seed_keys
 
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
 
 # Tables go to a file or a pipe in full.
 WIDTH_WITHOUT_TERMINAL = 120
+# A line and two blanks.
+BETWEEN_COLUMNS = 3
 
 ELSEWHERE = "also from a copy of the folder elsewhere"
 
@@ -62,17 +68,33 @@ def run(command: "options.Run") -> None:
     rows, unfinished = result.rows, result.unfinished
     if not is_writer():
         return
-    title = "final test accuracy, %" + (", unfinished" if unfinished else "")
-    table = Table(title=title, caption="± is the standard error of the paired difference")
     if rows:
-        for column, heading in enumerate(headings(rows)):
-            table.add_column(heading, justify="right" if column else "left", no_wrap=True)
-        for cells in to_cells(rows):
-            table.add_row(*cells)
-        _console().print(table)
+        _print_result(rows, "final test accuracy, %" + (", unfinished" if unfinished else ""))
+    for note in result.notes:
+        print(f"note: {note}")
     print(f"run folder: {result.path}")
     if unfinished:
         print(f"stopped after {deadline.used()}: {unfinished}; the same command goes on, {ELSEWHERE}")
+
+
+def _print_result(rows: list[dict[str, Any]], title: str) -> None:
+    """Prints the table, of which a narrow terminal gets fewer columns: no number is cut."""
+    console = _console()
+    room = console.width - 1 if console.is_terminal else math.inf
+    columns = to_columns(rows, room, BETWEEN_COLUMNS)
+    caption = "± is the standard error of the paired difference"
+    if missing := [name for name in headings(rows) if name not in columns]:
+        caption += f"\nno room for {', '.join(missing)}: see table.md"
+    table = Table(title=title, caption=caption)
+    # Only names may break into lines; in a window narrower still, lines do.
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="right" if place else "left", no_wrap=place > 0, overflow="fold")
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
+    numbers = list(columns.items())[1:]
+    least = sum(max(map(len, (name, *texts))) + BETWEEN_COLUMNS for name, texts in numbers)
+    console.width = max(console.width, least + len("everything") + BETWEEN_COLUMNS + 1)
+    console.print(table)
 
 
 def _console() -> Console:
@@ -127,13 +149,14 @@ def score_from_run(command: "options.Score") -> None:
 
 
 def select(command: "options.Select") -> None:
-    """Turns a score file into a mask file and a list of kept ids."""
-    ids_path = command.out.with_suffix(".kept_ids.txt")
-    if command.out.suffix != ".npz":
-        raise InputError(f"--out must end in .npz, got {command.out}")
-    for path in (command.out, ids_path):
-        if path.exists():
-            raise InputError(f"{path} exists already; choose another --out")
+    """Turns score files into a mask file, a list of kept ids and, if wanted, a table of all examples."""
+    ids_path, csv_path = command.out.with_suffix(".kept_ids.txt"), command.csv
+    for option, path, suffix in (("--out", command.out, ".npz"), ("--csv", csv_path, ".csv")):
+        if path is not None and path.suffix != suffix:
+            raise InputError(f"{option} must end in {suffix}, got {path}")
+    for option, path in (("--out", command.out), ("--out", ids_path), ("--csv", csv_path)):
+        if path is not None and path.exists():
+            raise InputError(f"{path} exists already; choose another {option}")
     if not command.scores:
         raise InputError("select needs a score file, such as runs/digits-mlp/scores/el2n.npz")
     files = [ScoreFile.load(path) for path in command.scores]
@@ -146,11 +169,20 @@ def select(command: "options.Select") -> None:
     if len(files) != rule.num_scores:
         raise InputError(f"the rule {rule.name} reads {rule.num_scores} score files, got {len(files)}")
     key = seed_keys(command.seed, "tie_break", 1)[0]
-    keep, facts = mask_of(files, rule, command.fraction, key=key)
+    check_minimum(file.labels, num_kept(len(file.ids), command.fraction), command.min_per_class)
+    minimum = command.min_per_class
+    keep, facts = mask_of(files, rule, command.fraction, key=key, min_per_class=minimum)
     facts |= {"score_files": [path.name for path in command.scores], "tie_break_seed": command.seed}
-    KeepFile(keep, file.ids, file.dataset, file.fingerprint, facts).save(command.out)
-    write_atomically(ids_path, "".join(f"{i}\n" for i in file.ids[keep]))
-    print(f"kept {int(keep.sum()):,} of {len(keep):,} examples of {file.dataset}: {command.out}, {ids_path}")
+    mask = KeepFile(keep, file.ids, file.dataset, file.fingerprint, facts)
+    contents = {command.out: mask.packed(), ids_path: "".join(f"{i}\n" for i in mask.kept_ids)}
+    if csv_path is not None:
+        contents[csv_path] = csv_text(score_columns(files) | {"kept": keep.tolist()})
+    write_together(contents)
+    names = file.provenance.get("class_names") or [str(c) for c in range(int(file.labels.max()) + 1)]
+    for note in balance_notes(keep, file.labels, names):
+        say(f"{note} (--min-per-class keeps some of each)")
+    written = ", ".join(map(str, contents))
+    print(f"kept {int(keep.sum()):,} of {len(keep):,} examples of {file.dataset}: {written}")
 
 
 def train(command: "options.Train") -> None:

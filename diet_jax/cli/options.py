@@ -133,10 +133,14 @@ class Select:
     """Mask file to write (.npz); the ids go beside it, ending in .kept_ids.txt."""
     fraction: float
     """Keep fraction."""
+    csv: Path | None = None
+    """Table to write too (.csv): row, id, class, score and kept of every example."""
     method: Annotated[str, tyro.conf.arg(constructor_factory=choices_of(RULES))] = "highest"
     """Selection rule."""
     options: Annotated[dict[str, Any], tyro.conf.arg(name="")] = field(default_factory=options_of(RULES))
     """Options that single rules have, by rule name."""
+    min_per_class: int = 0
+    """Keep at least so many examples of every class, or all that it has, by the same rule within it."""
     seed: int = 0
     """Decides between equal scores."""
 

@@ -105,6 +105,8 @@ class SelectConfig:
     """Selection rules, one or several to compare; in Python also Rule objects of your own."""
     fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.7)
     """Keep fractions."""
+    min_per_class: int = 0
+    """Keep at least so many examples of every class, or all that it has, by the same rule within it."""
     options: Annotated[dict[str, Any], tyro.conf.arg(name="")] = field(default_factory=dict)
     """Options that single rules have, by rule name: an object like `Rule.options`, or a dict."""
 
@@ -168,6 +170,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         for part in (self, self.data, self.model, self.score, self.select, self.retrain, self.mesh):
             check_types(part)
+        if self.select.min_per_class < 0:
+            raise InputError(f"select.min_per_class must be at least 0, got {self.select.min_per_class}")
         for name, value in {
             "score.num_seeds": self.score.num_seeds,
             "retrain.num_seeds": self.retrain.num_seeds,

@@ -161,7 +161,7 @@ def trainings(setup: Setup) -> Iterator[tuple[str, int, int, int]]:
     yield "everything", config.retrain.num_seeds, count, setup.num_steps
     # By each rule and score, or by all together, and at random.
     selections = 1 + len(setup.groups)
-    for fraction in sorted(config.select.fractions):
+    for fraction in sorted(setup.fractions):
         kept = num_kept(count, fraction)
         networks = config.retrain.num_seeds * selections
         yield f"keep {fraction:g}", networks, kept, total_steps(config.train, count, kept)

@@ -19,7 +19,7 @@ from diet_jax.experiments.plan import trainings
 from diet_jax.experiments.retraining import judge, missing_networks, retrain_stage, steps_of
 from diet_jax.experiments.run_folder import RunFolder, open_run
 from diet_jax.experiments.run_result import RunResult
-from diet_jax.experiments.scoring import detection_stage, per_seed_paths, score_stage
+from diet_jax.experiments.scoring import detection_stage, per_seed_paths, score_stage, scoring_notes
 from diet_jax.experiments.selecting import Selection, select_stage
 from diet_jax.experiments.setup import Setup, prepare, save_noise
 from diet_jax.files.arrays import write_atomically
@@ -140,9 +140,20 @@ def run_prune(config: RunConfig, own: Own = NOTHING, *, deadline: Deadline = NEV
                 from_writer(lambda: _write_table(folder, setup, rows, note))
             return RunResult(folder.path, rows, unfinished)
         rows = to_rows(judge(setup, folder, selections))
-        from_writer(lambda: _write_table(folder, setup, rows, found=found))
+        notes = run_notes(setup, folder, files, selections)
+        from_writer(lambda: _write_table(folder, setup, rows, notes=notes, found=found))
         from_writer(lambda: draw(folder.path / "figures", setup, files, rows))
-    return RunResult(folder.path, rows)
+    return RunResult(folder.path, rows, notes=tuple(notes))
+
+
+def run_notes(
+    setup: Setup, folder: RunFolder, files: Sequence[ScoreFile], selections: Sequence[Selection]
+) -> list[str]:
+    """Says what a reader of the table must know of its scores and selections."""
+    notes = scoring_notes(setup, folder, files)
+    notes += [f"keep {fraction:g} is left out: {reason}" for fraction, reason in setup.left_out.items()]
+    notes += [f"{s.kept_by}, keep {s.fraction:g}: {note}" for s in selections for note in s.notes]
+    return notes
 
 
 def what_is_left(setup: Setup, folder: RunFolder, selections: Sequence[Selection]) -> str:
@@ -170,11 +181,13 @@ def _write_table(
     setup: Setup,
     rows: list[dict[str, Any]],
     note: str = "",
+    notes: Sequence[str] = (),
     found: dict[str, DetectionQuality] | None = None,
 ) -> None:
     write_atomically(folder.path / "table.csv", to_csv(rows))
     about = "".join(f"{fact}\n" for fact in (*([note] if note else []), *_unusual(setup)))
-    below = f"\n{detection_table(found)}" if found else ""
+    below = "".join(f"\n- {line}" for line in notes) + "\n" if notes else ""
+    below += f"\n{detection_table(found)}" if found else ""
     write_atomically(folder.path / "table.md", about + ("\n" if about else "") + to_markdown(rows) + below)
 
 
@@ -188,12 +201,15 @@ def draw(folder: Path, setup: Setup, files: list[ScoreFile], rows: list[dict[str
     save_figure(draw_accuracy(rows, title=_title(setup)), folder / "accuracy.png")
     for file in files:
         save_figure(draw_histogram(file, train.class_names), folder / f"scores_{file.name}.png")
-        save_figure(draw_examples(train, file), folder / f"examples_{file.name}.png")
+        examples = draw_examples(train, file, clean_labels=setup.clean_labels)
+        save_figure(examples, folder / f"examples_{file.name}.png")
 
 
 def _title(setup: Setup) -> str:
     config = setup.config
-    text = f"{setup.splits.train.name}, {config.model.name}, scored at epoch {config.score.epoch:g}"
+    text = f"{setup.splits.train.name}, {config.model.name}"
+    # Scores that were made elsewhere have epochs of their own.
+    text += f", scored at epoch {config.score.epoch:g}" if setup.scores else ""
     return "".join([text, *(f", {fact}" for fact in _unusual(setup))])
 
 

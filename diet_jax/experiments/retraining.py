@@ -56,7 +56,7 @@ def missing_networks(
     First the comparison at the first fraction that the config names, of two seeds: by each score, at random,
     everything. Then seed by seed all fractions in the order of the config.
     """
-    fractions = setup.config.select.fractions
+    fractions = setup.fractions
 
     def place(work: tuple[Selection, int]) -> tuple[bool, int, int, bool]:
         selection, seed = work
@@ -162,6 +162,7 @@ def judge(setup: Setup, folder: RunFolder, selections: Sequence[Selection]) -> l
                 np.stack(found),
                 setup.splits.test.labels,
                 seeds=seeds,
+                least_kept=selection.least_kept(setup.splits.train),
             )
         )
     return results

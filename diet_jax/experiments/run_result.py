@@ -19,11 +19,13 @@ class RunResult:
         path: the run folder.
         rows: of the table, numbers by column name, as far as it goes; a data frame takes them as they are.
         unfinished: what is done and what is left, in words, where the time was up; else "".
+        notes: what a reader of the table must know, such as classes that a selection lost.
     """
 
     path: Path
     rows: list[dict[str, Any]]
     unfinished: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def table(self) -> str:

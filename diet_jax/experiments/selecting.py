@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 
 from diet_jax.analysis.results import FULL, RANDOM
-from diet_jax.data.dataset import fingerprint
+from diet_jax.data.dataset import Dataset, fingerprint
 from diet_jax.devices.progress import say
-from diet_jax.errors import InputError
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup
 from diet_jax.options.plain import plain
 from diet_jax.scores.file import ScoreFile
 from diet_jax.selection.file import KeepFile
 from diet_jax.selection.masks import num_kept, tie_mass
+from diet_jax.selection.per_class import balance_notes, keep_some_of_each, kept_per_class
 from diet_jax.selection.ranks import keep_random
 from diet_jax.selection.rule import Rule
 from diet_jax.training.loop import check_keep
@@ -30,6 +30,8 @@ class Selection:
     kept_by: str
     fraction: float
     keep: np.ndarray | None
+    notes: tuple[str, ...] = ()
+    """What is to be said of the classes in it."""
 
     @property
     def name(self) -> str:
@@ -54,15 +56,28 @@ class Selection:
         mask = self.mask(0)
         return num_examples if mask is None else int(np.count_nonzero(mask))
 
+    def least_kept(self, train: Dataset) -> int:
+        """How many examples are kept of the class with the fewest, of those that have any."""
+        keep = np.ones(len(train), bool) if self.keep is None else self.keep
+        there = np.bincount(train.labels, minlength=train.num_classes) > 0
+        return int(kept_per_class(keep, train.labels, train.num_classes)[..., there].min())
+
 
 def mask_of(
-    files: Sequence[ScoreFile], rule: Rule, fraction: float, *, key: PRNGKey
+    files: Sequence[ScoreFile], rule: Rule, fraction: float, *, key: PRNGKey, min_per_class: int = 0
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Returns the mask bool `[n]` that a rule keeps of its scores, and how it came about; says ties."""
-    keep = rule(*(file.scores for file in files), fraction=fraction, key=key)
+    scores = [file.scores for file in files]
+    keep = rule(*scores, fraction=fraction, key=key)
+    if min_per_class:
+
+        def choose(rows: np.ndarray, count: int) -> np.ndarray:
+            return rule(*(values[rows] for values in scores), fraction=count / len(rows), key=key)
+
+        keep = keep_some_of_each(choose, files[0].labels, int(keep.sum()), minimum=min_per_class)
     name = "+".join(file.name for file in files)
     facts: dict[str, Any] = {"score": name, "method": rule.name, "options": plain(rule.chosen)}
-    facts |= {"keep_fraction": fraction, "num_kept": int(keep.sum())}
+    facts |= {"keep_fraction": fraction, "num_kept": int(keep.sum()), "min_per_class": min_per_class}
     if len(files) == 1:
         ties = tie_mass(files[0].scores, keep)
         facts["ties"] = ties._asdict()
@@ -83,24 +98,37 @@ def select_stage(setup: Setup, folder: RunFolder, files: list[ScoreFile]) -> lis
     # One rule goes without saying.
     several = len(config.select.rules) > 1
     selections = [Selection(FULL, 1.0, None)]
-    for fraction in sorted(config.select.fractions):
+    minimum = config.select.min_per_class
+    for fraction in sorted(setup.fractions):
         masks = {
             "+".join(names) + f" {rule.name}" * several: mask_of(
-                [by_name[name] for name in names], rule, fraction, key=tie_key
+                [by_name[name] for name in names], rule, fraction, key=tie_key, min_per_class=minimum
             )
             for rule, names in setup.groups
         }
-        random = np.stack([keep_random(key, len(train), fraction) for key in random_keys])
+        random = np.stack([_random(key, train, fraction, minimum) for key in random_keys])
         facts = {"method": RANDOM, "keep_fraction": fraction, "num_kept": num_kept(len(train), fraction)}
         masks[RANDOM] = (random, {**facts, "seeds": "one mask per retraining seed"})
         for name, (keep, provenance) in masks.items():
-            selection = Selection(name, fraction, keep)
+            notes = balance_notes(keep, train.labels, train.class_names)
+            remedy = " (--select.min-per-class keeps some of each)" if notes and not minimum else ""
+            selection = Selection(name, fraction, keep, tuple(notes))
+            for note in notes:
+                say(f"{name}, keep {fraction:g}: {note}{remedy}")
             for each in np.atleast_2d(keep):
-                try:
-                    check_keep(train, each, config.train)
-                except InputError as error:
-                    raise InputError(f"{name}, keep {fraction:g}: {error}") from error
-            mask = KeepFile(keep, train.ids, f"{train.name}/{train.split}", train.fingerprint, provenance)
+                check_keep(train, each, config.train)
+            mask = KeepFile.from_mask(keep, train, provenance=provenance)
             mask.save(folder.path / "masks" / f"{selection.name}.npz")
             selections.append(selection)
     return selections
+
+
+def _random(key: PRNGKey, train: Dataset, fraction: float, minimum: int) -> np.ndarray:
+    """The random baseline, under the same guard as the scores."""
+    if not minimum:
+        return keep_random(key, len(train), fraction)
+
+    def choose(rows: np.ndarray, count: int) -> np.ndarray:
+        return keep_random(key, len(rows), count / len(rows))
+
+    return keep_some_of_each(choose, train.labels, num_kept(len(train), fraction), minimum=minimum)

@@ -24,6 +24,7 @@ from diet_jax.models import MODEL_NAMES, create_model
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import Score
 from diet_jax.selection.masks import num_kept
+from diet_jax.selection.per_class import check_minimum
 from diet_jax.selection.rule import Rule
 from diet_jax.training.loop import check_classes, program_of
 from diet_jax.training.recipe import (
@@ -87,6 +88,24 @@ class Setup:
         return self.config.score.scores
 
     @functools.cached_property
+    def left_out(self) -> dict[float, str]:
+        """The keep fractions of the config that cannot be trained on, and why."""
+        config, train, reasons = self.config, self.splits.train, {}
+        for fraction in config.select.fractions:
+            try:
+                kept = num_kept(len(train), fraction)
+                make_schedule(config.train, total_steps(config.train, len(train), kept))
+                check_minimum(train.labels, kept, config.select.min_per_class)
+            except InputError as error:
+                reasons[fraction] = str(error)
+        return reasons
+
+    @functools.cached_property
+    def fractions(self) -> tuple[float, ...]:
+        """The keep fractions that are trained on, in the order of the config."""
+        return tuple(f for f in self.config.select.fractions if f not in self.left_out)
+
+    @functools.cached_property
     def groups(self) -> list[tuple[Rule, tuple[str, ...]]]:
         """Each rule with the names of scores that it reads: once for each selection at a keep fraction."""
         names = [*self.config.score.names, *(file.name for file in self.files)]
@@ -116,7 +135,7 @@ class Setup:
     def resolved(self) -> dict[str, Any]:
         """What followed from the config and the data, as JSON values."""
         config, count = self.config, len(self.splits.train)
-        kept = {str(f): num_kept(count, f) for f in config.select.fractions}
+        kept = {str(f): num_kept(count, f) for f in self.fractions}
         boundaries = decay_boundaries(config.train, self.num_steps)
         return {
             "dataset": self.splits.train.name,
@@ -252,7 +271,7 @@ def prepare(
         own: what takes part in place of what the config would name.
         splits: data in place of the config's own, with its labels as they are.
         scores: whether examples will be scored at the config's epoch, which must then exist.
-        prunes: whether trainings on the config's fractions follow, which must then fill a batch.
+        prunes: whether trainings on the config's fractions follow; those that cannot be are told.
         deadline: of what is done with it.
 
     Raises:
@@ -277,12 +296,15 @@ def prepare(
     make_schedule(config.train, setup.num_steps)
     if scores:
         _ = setup.score_step
-    for fraction in config.select.fractions if prunes else ():
-        steps = total_steps(config.train, len(train), num_kept(len(train), fraction))
-        make_schedule(config.train, steps)
-    for split in splits:
+    for fraction, reason in setup.left_out.items() if prunes else ():
+        say(f"keep {fraction:g} is left out: {reason}")
+    for split, so in zip(splits, ("never a label", "its accuracy is not defined"), strict=True):
         counts = np.bincount(split.labels, minlength=split.num_classes)
-        if not counts.all():
-            empty = split.class_names[int(np.flatnonzero(counts == 0)[0])]
-            raise InputError(f"class {empty!r} of {split.name} has no example in the {split.split} split")
+        empty = [split.class_names[c] for c in np.flatnonzero(counts == 0)]
+        if empty:
+            some = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
+            say(
+                f"{len(empty)} of {split.num_classes} classes have no example in the {split.split} split "
+                f"({some}): {so}"
+            )
     return setup

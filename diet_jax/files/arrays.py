@@ -7,6 +7,7 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,17 @@ DAMAGE = (
 )
 
 
-def save_arrays(path: Any, kind: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
-    """Writes arrays and JSON facts as one .npz, whole or not at all."""
+def packed(kind: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> bytes:
+    """Returns arrays and JSON facts as the contents of one .npz."""
     buffer = io.BytesIO()
     header = json.dumps({"format": f"diet_jax {kind} 1", **facts}, sort_keys=True)
     np.savez_compressed(buffer, header=np.array(header), **arrays)  # type: ignore[arg-type]
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def save_arrays(path: Any, kind: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
+    """Writes arrays and JSON facts as one .npz, whole or not at all."""
+    write_atomically(path, packed(kind, arrays, facts))
 
 
 def load_arrays(
@@ -103,19 +109,34 @@ def write_atomically(path: Any, content: bytes | str) -> None:
     Raises:
         InputError: it cannot be written there.
     """
-    path, data = Path(path), content.encode() if isinstance(content, str) else content
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Any, bytes | str]) -> None:
+    """Writes files, each whole; what can fail is done beside their places before the first is put in its own.
+
+    Raises:
+        InputError: one cannot be written there.
+    """
+    staged: list[tuple[str, Path]] = []
+    path = Path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            for place, content in contents.items():
+                path = Path(place)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+                staged.append((temporary, path))
+                with os.fdopen(handle, "wb") as file:
+                    file.write(content.encode() if isinstance(content, str) else content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.chmod(temporary, 0o644)
+            for temporary, path in staged:
+                os.replace(temporary, path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            for temporary, _ in staged:
+                Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from diet_jax.analysis.results import FULL
 from diet_jax.errors import InputError
 from diet_jax.plotting.result import draw_result
+from diet_jax.plotting.style import styles_of
 
 COLUMNS = {"mean": "accuracy", "low": "accuracy_p16", "high": "accuracy_p84"}
 
@@ -20,7 +21,8 @@ def draw_accuracy(rows: list[dict[str, Any]], *, title: str) -> Figure:
         title: what was trained on what.
 
     Returns:
-        A figure of one axes: a line per selection in per cent, and everything as a level.
+        A figure of one axes: a line per selection in per cent, and everything as a level; of a single keep
+        fraction, a point with its band per selection, by name.
 
     Raises:
         InputError: there are no rows.
@@ -33,21 +35,26 @@ def draw_accuracy(rows: list[dict[str, Any]], *, title: str) -> Figure:
     full = kept.pop(FULL, [])
     fractions = sorted({row["keep_fraction"] for lines in kept.values() for row in lines})
     of = f" of the {full[0]['examples']:,} training examples" if full else ""
+    one, looks = len(fractions) == 1, styles_of(list(kept))
     panel = {
         "title": "what was kept: everything, by lot, or by a score",
-        "x_label": f"keep fraction{of}",
+        "x_label": f"by what {fractions[0]:g}{of} is kept" if one else f"keep fraction{of}",
         "y_label": "final test accuracy",
         "percent": True,
         "x_scale": _scale(fractions),
+        "beside": True,
+        "names": [looks[name].label for name in kept] if one else None,
         "series": [
-            {"name": name, "x": [row["keep_fraction"] for row in lines]}
+            {"name": name, "x": [place] if one else [row["keep_fraction"] for row in lines]}
             | {key: [row[column] for row in lines] for key, column in COLUMNS.items()}
-            for name, lines in kept.items()
+            for place, (name, lines) in enumerate(kept.items())
         ],
         "levels": [{"name": FULL} | {key: row[column] for key, column in COLUMNS.items()} for row in full],
     }
-    chart = {"kind": "lines", "panels": [panel]}
-    return draw_result({"title": title, "note": _seeds_note(rows), "chart": chart})
+    note = _seeds_note(rows)
+    if len(fractions) > 1 and len(kept) > 1:
+        note += " Points of a fraction stand side by side."
+    return draw_result({"title": title, "note": note, "chart": {"kind": "lines", "panels": [panel]}})
 
 
 def _scale(fractions: list[float]) -> str:

@@ -1,6 +1,6 @@
 """Panels of histograms over common bins, and panels of bars."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,9 @@ from diet_jax.plotting.style import (
     Seen,
     column,
     dress_panel,
+    name_places,
     numbers,
     require,
-    text_width,
-    wrap,
 )
 
 # Inches that a number above a bar needs.
@@ -84,7 +83,7 @@ def draw_bars(ax: Axes, panel: Mapping[str, Any], series: Seen, levels: Seen, wi
                 ax.bar_label(bars, texts, padding=2, fontsize=7)
         entries.append(Entry(look, Patch(**face), not shown.any()))
     ax.margins(y=0.12)
-    _name_groups(ax, groups, width)
+    name_places(ax, groups, width)
     dress_panel(ax, panel, width - BORDER, ("y_label",), grid="y")
     return entries
 
@@ -94,16 +93,3 @@ def _face(look: Look, hollow: bool, alpha: float) -> Any:
     if hollow:
         return {"facecolor": "none", "edgecolor": look.color, "hatch": "////", "linewidth": 1.2}
     return {"facecolor": to_rgba(look.color, alpha), "edgecolor": look.color, "linewidth": 0.8}
-
-
-def _name_groups(ax: Axes, groups: Sequence[str], width: float) -> None:
-    """Writes the names level if they fit, else slanted."""
-    room = (width - BORDER) / max(len(groups), 1)
-    level = [wrap(group, max(int(room * 11), 1)) for group in groups]
-    broken = any(len(word) > room * 11 for group in groups for word in group.split())
-    fits = not broken and all(text_width(line) < room for text in level for line in text.split("\n"))
-    look = {} if fits else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
-    ax.set_xticks(range(len(groups)), level if fits else [wrap(group, 26) for group in groups], **look)
-    ax.set_xlim(-0.6, len(groups) - 0.4)
-    for label in ax.get_xticklabels():
-        label.set_parse_math(False)

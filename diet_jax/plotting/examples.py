@@ -1,94 +1,240 @@
-"""The easiest and the hardest examples of every class."""
+"""The easiest and the hardest examples, of every class or of all."""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diet_jax.data.dataset import Dataset
+from diet_jax.data.dataset import Dataset, check_label_range
 from diet_jax.errors import InputError
 from diet_jax.plotting.rows import draw_rows
-from diet_jax.plotting.style import DPI, MAX_CLASSES, NOTE, shorten, styles_of, text_width
+from diet_jax.plotting.style import (
+    DPI,
+    MAX_CLASSES,
+    NOTE,
+    STYLES,
+    TITLE,
+    ShownFigure,
+    shorten,
+    styles_of,
+    text_width,
+    wrap,
+)
 from diet_jax.scores.file import ScoreFile
+from diet_jax.selection.masks import checked_scores
 
-PER_SIDE = 5
+PER_SIDE, PER_LINE = 5, 10
+# Of more pictures than these, one figure would be larger than programs show.
+MAX_EXAMPLES = 1000
 
 
-def draw_examples(dataset: Dataset, file: ScoreFile) -> Figure:
-    """Draws the easiest and the hardest examples of each class by mean score; a table if they are no images.
+class _Block(NamedTuple):
+    """Lines of pictures under one or several headings side by side."""
+
+    headings: tuple[str, ...]
+    lines: list[tuple[str, tuple[np.ndarray, ...]]]
+    """A name for each line, and the rows under each heading."""
+    per_heading: int
+
+
+def draw_examples(
+    dataset: Dataset,
+    scores: Any,
+    *,
+    hardest: int | None = None,
+    easiest: int | None = None,
+    clean_labels: Any = None,
+) -> Figure:
+    """Draws the examples with the highest scores, those with the lowest, or both of each class.
+
+    Below each picture stand score, class and id, in a run of noisy labels the label given and the clean one.
+    Examples that are no images are rows of a table.
 
     Args:
         dataset: what was scored.
-        file: scores `[n]` of exactly these examples, in this order.
+        scores: float `[n]` in dataset order, high means hard; or a `ScoreFile` of the same ids.
+        hardest: how many of the hardest of all examples; at most all are drawn.
+        easiest: how many of the easiest, of those that are not among the hardest. Without both numbers: some
+            of each class.
+        clean_labels: int `[n]`, where the dataset's own labels are noisy.
 
     Returns:
-        A figure of one axes in inches: a row of images per class, easiest first. Examples that are no images
-        are rows of a table, the hardest first.
+        A Matplotlib figure of one axes in inches; notebooks show it.
 
     Raises:
-        InputError: the ids of file and dataset differ.
-    """
-    if file.ids.shape != dataset.ids.shape or not np.array_equal(file.ids, dataset.ids):
-        raise InputError(
-            f"the scores are of {file.dataset} ({len(file.ids)} examples) and their ids are not those of "
-            f"{dataset.name}/{dataset.split} ({len(dataset)} examples); score this dataset, or load the other"
-        )
-    style = styles_of([file.name])[file.name]
-    what = f"Easiest and hardest examples of {shorten(file.dataset, 40)} by {style.label}, step {file.step:,}"
-    if dataset.kind != "images":
-        return draw_rows(dataset, file, what)
-    sizes = np.bincount(dataset.labels, minlength=dataset.num_classes)
-    classes = np.sort(np.argsort(-sizes, kind="stable")[:MAX_CLASSES])
-    classes = classes[sizes[classes] > 0]
+        InputError: the scores are of other examples, are NaN, or the numbers are no numbers of examples.
 
+    Example:
+        >>> import numpy as np, diet_jax as dj
+        >>> dataset = dj.Dataset.from_arrays(np.zeros((6, 8, 8), np.uint8), [0, 1, 0, 1, 0, 1])
+        >>> figure = dj.draw_examples(dataset, np.arange(6.0), hardest=4, easiest=1)
+        >>> len(figure.axes[0].images)
+        5
+    """
+    file = scores if isinstance(scores, ScoreFile) else None
+    values = _scores_of(dataset, scores)
+    clean = None if clean_labels is None else _checked_clean(clean_labels, dataset)
+    order, notes = np.argsort(values, kind="stable"), []
+    of = f"{shorten(f'{dataset.name}/{dataset.split}', 40)}"
+    by = f"{styles_of([file.name])[file.name].label}, step {file.step:,}" if file else "the given scores"
+    each = hardest is None and easiest is None
+    if each:
+        title = f"Easiest and hardest examples of {of} by {by}"
+        most = min(PER_LINE, len(order) // 2)
+        hard, easy = order[::-1][:most], order[:most]
+    else:
+        hard = order[::-1][: _count("hardest", hardest, len(order), notes)]
+        easy = order[: _count("easiest", easiest, len(order) - len(hard), notes)]
+        counts = [f"{len(rows)} {word}" for rows, word in ((hard, "hardest"), (easy, "easiest")) if len(rows)]
+        title = f"The {' and the '.join(counts)} of {len(order):,} examples of {of} by {by}"
+    if dataset.kind != "images":
+        return draw_rows(dataset, values, hard, easy, title, clean, notes)
+    seeds = len(file.per_seed) if file else 1
+    below = [f"mean score over {seeds} seeds" if seeds > 1 else "score"]
+    below += [] if each else ["class" if clean is None else "given label"]
+    below += ["id"] if clean is None else ["id", "clean label if it is another"]
+    notes.insert(0, f"Below each image: {', '.join(below)}.")
+    if each:
+        block, left_out = _by_class(dataset, values)
+        blocks = [block]
+        if left_out:
+            notes.append(f"The {len(block.lines)} classes with most examples, of {dataset.num_classes}.")
+        if clean is not None:
+            notes.append("Names on the left are the given labels.")
+    else:
+        both = (("hardest (highest score) first", hard), ("easiest (lowest score) first", easy))
+        blocks = [_in_lines(heading, rows) for heading, rows in both if len(rows)]
+
+    def captions(row: int) -> Iterator[tuple[str, Any]]:
+        yield _number(float(values[row])), {"fontsize": 7}
+        if not each:
+            yield shorten(dataset.class_names[dataset.labels[row]], 13), {"fontsize": 6}
+        yield shorten(str(dataset.ids[row]), 13, keep_end=True), {"fontsize": 5, "color": "#777777"}
+        if clean is not None:
+            changed = clean[row] != dataset.labels[row]
+            text = f"clean: {shorten(dataset.class_names[clean[row]], 9)}" if changed else ""
+            yield text, {"fontsize": 6, "color": STYLES["corrupted"].color}
+
+    return _draw(dataset, blocks, title, " ".join(notes), captions)
+
+
+def _draw(
+    dataset: Dataset,
+    blocks: list[_Block],
+    title: str,
+    note: str,
+    captions: Callable[[int], Iterator[tuple[str, Any]]],
+) -> Figure:
+    """Draws blocks one below the other."""
     # In inches, and whole pixels each: images of 8, 16 or 32 pixels are enlarged by a whole number.
-    cell, gap, step = 96 / DPI, 9 / DPI, 147 / DPI
-    names = [shorten(dataset.class_names[c], 16) for c in classes]
-    left = math.ceil(DPI * (0.28 + max(text_width(name) for name in names))) / DPI
-    middle = 45 / DPI
-    row_width = PER_SIDE * (cell + gap)
-    width = left + 2 * row_width + middle + 0.15
-    height = 0.8 + step * len(classes) + 0.32
-    figure = Figure(figsize=(width, height))
+    cell, gap, middle, caption = 96 / DPI, 9 / DPI, 45 / DPI, 18 / DPI
+    step = cell + caption * len(list(captions(0))) + 15 / DPI
+    names = max(text_width(name) for block in blocks for name, _ in block.lines)
+    left = math.ceil(DPI * (0.28 + names)) / DPI if names else 0.15
+    starts = [left + place * (blocks[0].per_heading * (cell + gap) + middle) for place in range(2)]
+    across = blocks[0].per_heading * (cell + gap) - gap
+    width = starts[len(blocks[0].headings) - 1] + across + gap + 0.15
+    title = wrap(title, int(12.5 * (width - 0.3)))
+    # A title takes 0.38 inches and 0.18 for each further line, a heading 0.38, the note 0.24.
+    above = 0.38 + 0.18 * title.count("\n")
+    height = above + 0.24 + sum(0.38 + step * len(block.lines) for block in blocks)
+    figure = ShownFigure(figsize=(width, height))
     # One axes whose unit is the inch, in place of a hundred: it is drawn ten times as fast.
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     show = _image_drawer(axes, dataset, cell)
 
-    starts = (left, left + row_width + middle)
+    def write(x: float, y: float, text: str, **look: Any) -> None:
+        axes.text(x, y, text, **{"va": "center", "parse_math": False, **look})
 
-    def write(x: float, y: float, text: str, size: float, **look: Any) -> None:
-        axes.text(x, y, text, **{"fontsize": size, "va": "center", "parse_math": False, **look})
-
-    write(0.15, height - 0.2, what, 10.5)
-    headings = ("easiest (lowest score)", "hardest (highest score), the last is hardest")
-    for start, heading in zip(starts, headings, strict=True):
-        write(start, height - 0.52, heading, 9)
-        axes.plot([start, start + row_width - gap], [height - 0.66] * 2, color="#999999", lw=0.8)
-    for line, (c, name) in enumerate(zip(classes, names, strict=True)):
-        bottom = height - 0.76 - cell - line * step
-        write(left - 0.12, bottom + cell / 2, name, 9, ha="right")
-        for start, rows in zip(starts, easiest_and_hardest(file.scores, dataset.labels, int(c)), strict=True):
-            for place, row in enumerate(rows):
-                x = start + place * (cell + gap)
-                show(int(row), x, bottom)
-                below: Any = {"ha": "center", "va": "top"}
-                write(x + cell / 2, bottom - 0.03, _number(float(file.scores[row])), 7, **below)
-                identity = shorten(str(dataset.ids[row]), 13, keep_end=True)
-                write(x + cell / 2, bottom - 0.15, identity, 5, color="#777777", **below)
-    seeds = len(file.per_seed)
-    note = f"Below each image: {f'mean score over {seeds} seeds' if seeds > 1 else 'score'}, and id."
-    if dataset.num_classes > len(classes):
-        note += f" The {len(classes)} classes with most examples, of {dataset.num_classes}."
+    write(0.15, height - 0.11, title, va="top", fontsize=TITLE["fontsize"])
+    top = height - above
+    for block in blocks:
+        for start, heading in zip(starts, block.headings, strict=False):
+            write(start, top - 0.14, heading, fontsize=9)
+            axes.plot([start, start + across], [top - 0.28] * 2, color="#999999", lw=0.8)
+        top -= 0.38
+        for name, groups in block.lines:
+            bottom = top - cell
+            write(left - 0.12, bottom + cell / 2, name, ha="right", fontsize=9)
+            for start, rows in zip(starts, groups, strict=False):
+                for place, row in enumerate(rows.tolist()):
+                    x = start + place * (cell + gap)
+                    show(row, x, bottom)
+                    for line, (text, look) in enumerate(captions(row)):
+                        write(
+                            x + cell / 2, bottom - 0.03 - line * caption, text, ha="center", va="top", **look
+                        )
+            top -= step
     axes.text(0.15, 0.15, note, va="center", **NOTE)
     # Last, because drawing images moves the limits.
     axes.set_aspect("auto")
     axes.set_xlim(0, width)
     axes.set_ylim(0, height)
     return figure
+
+
+def _by_class(dataset: Dataset, scores: np.ndarray) -> tuple[_Block, bool]:
+    """A line for each class, and whether classes are left out."""
+    sizes = np.bincount(dataset.labels, minlength=dataset.num_classes)
+    classes = np.sort(np.argsort(-sizes, kind="stable")[:MAX_CLASSES])
+    lines = [
+        (shorten(dataset.class_names[c], 16), easiest_and_hardest(scores, dataset.labels, int(c)))
+        for c in classes[sizes[classes] > 0]
+    ]
+    headings = ("easiest (lowest score)", "hardest (highest score), the last is hardest")
+    return _Block(headings, lines, PER_SIDE), len(lines) < dataset.num_classes
+
+
+def _in_lines(heading: str, rows: np.ndarray) -> _Block:
+    lines = [("", (rows[first : first + PER_LINE],)) for first in range(0, len(rows), PER_LINE)]
+    return _Block((heading,), lines, PER_LINE)
+
+
+def _scores_of(dataset: Dataset, scores: Any) -> np.ndarray:
+    """Scores float64 `[n]` of exactly the examples of a dataset, none of them NaN."""
+    file = scores if isinstance(scores, ScoreFile) else None
+    if file and (file.ids.shape != dataset.ids.shape or not np.array_equal(file.ids, dataset.ids)):
+        raise InputError(
+            f"the scores are of {file.dataset} ({len(file.ids)} examples) and their ids are not those of "
+            f"{dataset.name}/{dataset.split} ({len(dataset)} examples); score this dataset, or load the other"
+        )
+    values = checked_scores(file.scores if file else scores)
+    if len(values) != len(dataset):
+        raise InputError(
+            f"scores must be one number for each of the {len(dataset)} examples of "
+            f"{dataset.name}/{dataset.split}, in its order; got {len(values)}"
+        )
+    return values
+
+
+def _checked_clean(labels: Any, dataset: Dataset) -> np.ndarray:
+    clean = np.asarray(labels)
+    if clean.shape != dataset.labels.shape or clean.dtype.kind not in "iu":
+        raise InputError(
+            f"clean_labels must be one integer for each of the {len(dataset)} examples, got {clean.dtype} of "
+            f"shape {clean.shape}"
+        )
+    check_label_range(clean, dataset.num_classes)
+    return clean
+
+
+def _count(name: str, count: int | None, left: int, notes: list[str]) -> int:
+    """How many examples to draw, at most as many as are left, which is noted."""
+    if count is None:
+        return 0
+    if count != int(count) or count < 1:
+        raise InputError(
+            f"{name} must be a whole number of examples of at least 1, got {count}; or leave it out"
+        )
+    if min(count, left) > MAX_EXAMPLES:
+        raise InputError(f"{name} must be at most {MAX_EXAMPLES:,} for one figure, got {count:,}")
+    if count > left:
+        notes.append(f"{name}={count:,}, of which there are {left:,}.")
+    return min(int(count), left)
 
 
 def easiest_and_hardest(scores: np.ndarray, labels: np.ndarray, c: int) -> tuple[np.ndarray, np.ndarray]:
@@ -135,4 +281,4 @@ def _image_drawer(axes: Axes, dataset: Dataset, cell: float) -> Callable[[int, f
 
 
 def _number(score: float) -> str:
-    return f"{score:.3g}" if np.isfinite(score) else {np.inf: "∞", -np.inf: "−∞"}.get(score, "NaN")
+    return f"{score:.3g}" if np.isfinite(score) else "∞" if score > 0 else "−∞"

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from diet_jax.errors import InputError
 from diet_jax.plotting.style import (
@@ -17,6 +18,7 @@ from diet_jax.plotting.style import (
     Seen,
     column,
     dress_panel,
+    name_places,
     numbers,
     require,
     text_width,
@@ -25,6 +27,8 @@ from diet_jax.plotting.style import (
 LEVEL_DASHES = {"-": "--", "--": ":", ":": "-.", "-.": (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5))}
 # Of more points than these not every one has a tick or a marker: they would run together.
 MAX_TICKS, MAX_MARKERS = 20, 30
+# Inches between series that could hide each other: a marker.
+BESIDE = 0.07
 # Fewer points than these are drawn as points: a line between two would look like a trend.
 LINE_POINTS = 3
 
@@ -34,20 +38,30 @@ def draw_lines(ax: Axes, panel: Mapping[str, Any], series: Seen, levels: Seen, w
 
     A panel is `{"title", "x_label", "y_label", "series"}`, and if wanted `"x_scale"`, `"percent"`, `"levels"`
     and `"published"`. A series is `{"name", "x", "mean"}`, a level `{"name", "mean"}`, both if wanted with
-    `"label"`, `"low"`, `"high"` and `"order"`, a number that the colours follow; None is a gap.
+    `"label"`, `"low"`, `"high"` and `"order"`, a number that the colours follow; None is a gap. With
+    `"beside"`, series that coincide are drawn a little beside each other; with `"names"`, x counts these.
     """
     hollow, scale = bool(panel.get("published")), 100.0 if panel.get("percent") else 1.0
+    names, x_scale = panel.get("names"), panel.get("x_scale", "linear")
     entries = [_draw_level(ax, item, look, scale) for item, look in levels]
     data = [_series_data(item, scale) for item, _ in series]
     places = np.unique(np.concatenate([x[np.isfinite(x)] for x, *_ in data] or [np.empty(0)]))
+    # Of one place or two, points stand side by side instead of one over another.
+    step = 0.0 if names else _beside(places, x_scale)
     for position, ((_, look), arrays) in enumerate(zip(series, data, strict=True)):
-        # Of one place or two, points stand side by side instead of one over another.
-        offset = (position - (len(data) - 1) / 2) * _beside(places, panel.get("x_scale", "linear"))
-        _draw_one(ax, arrays, look, offset, hollow)
+        place = position - (len(data) - 1) / 2
+        shift = ScaledTranslation(BESIDE * place, 0, ax.figure.dpi_scale_trans)
+        shifted = bool(panel.get("beside")) and not step and not names
+        drawn = {"transform": ax.transData + shift} if shifted else {}
+        _draw_one(ax, arrays, look, place * step, hollow, drawn)
         count = int(np.isfinite(arrays[1]).sum())
         style: Any = {"linestyle": look.dash if count >= LINE_POINTS else "", **_marker(look, hollow)}
-        entries.append(Entry(look, Line2D([], [], linewidth=1.6, **style), not count))
-    _x_axis(ax, places, panel.get("x_scale", "linear"), len(data), width - BORDER)
+        if not names:
+            entries.append(Entry(look, Line2D([], [], linewidth=1.6, **style), not count))
+    if names:
+        name_places(ax, names, width)
+    else:
+        _x_axis(ax, places, x_scale, len(data), width - BORDER)
     dress_panel(ax, panel, width - BORDER, ("x_label", "y_label"), grid="y")
     return entries
 
@@ -111,7 +125,9 @@ def _columns(item: Mapping[str, Any], key: str, count: int | None = None) -> tup
     return middle, *(column(item, end, "series", len(middle), optional=True) for end in ("low", "high"))
 
 
-def _draw_one(ax: Axes, arrays: tuple[np.ndarray, ...], look: Look, offset: float, hollow: bool) -> None:
+def _draw_one(
+    ax: Axes, arrays: tuple[np.ndarray, ...], look: Look, offset: float, hollow: bool, drawn: Any
+) -> None:
     """Draws one series with its band; single points, and two of them, have bars in place of a band."""
     x, mean, low, high = arrays
     known = np.isfinite(x) & np.isfinite(mean)
@@ -122,15 +138,23 @@ def _draw_one(ax: Axes, arrays: tuple[np.ndarray, ...], look: Look, offset: floa
     band = known & np.isfinite(low) & np.isfinite(high)
     # A baseline goes behind what is compared with it.
     order = 2.0 if look.baseline else 3.0
-    look_of_band: Any = {"color": look.color, "zorder": order}
+    look_of_band: Any = {"color": look.color, "zorder": order, **drawn}
     if (area := band & ~alone).any():
         ax.fill_between(x, low, high, where=area, alpha=0.16, linewidth=0, **look_of_band)
     if (bars := band & alone).any():
         ax.vlines(x[bars] + offset, low[bars], high[bars], linewidth=2.5, alpha=0.45, **look_of_band)
     step = math.ceil(known.sum() / (MAX_MARKERS / 2)) if known.sum() > MAX_MARKERS else 1
     marked = np.union1d(np.flatnonzero(alone), np.flatnonzero(known)[::step])
-    style = {"linestyle": "" if few else look.dash, "zorder": order + 0.5, "markevery": marked.tolist()}
+    style = {
+        "linestyle": "" if few else look.dash,
+        "zorder": order + 0.5,
+        "markevery": marked.tolist(),
+        **drawn,
+    }
     ax.plot(x + offset, mean, linewidth=1.6, **style, **_marker(look, hollow))
+    # What is shifted on the paper does not count for the limits by itself.
+    ends = np.concatenate([np.stack([x, y], axis=1) for y in (mean, low, high)])
+    ax.update_datalim(ends[np.isfinite(ends).all(axis=1)])
 
 
 def _beside(places: np.ndarray, scale: str) -> float:

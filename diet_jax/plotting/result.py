@@ -22,6 +22,7 @@ from diet_jax.plotting.style import (
     TITLE,
     Entry,
     Seen,
+    ShownFigure,
     looks_of,
     names_of,
     panel_title,
@@ -74,7 +75,7 @@ def draw_result(result: Mapping[str, Any]) -> Figure:
     columns = min(per_row, len(panels))
     rows = math.ceil(len(panels) / columns)
 
-    figure = Figure(dpi=DPI, layout="constrained")
+    figure = ShownFigure(dpi=DPI, layout="constrained")
     axes = [figure.add_subplot(rows, columns, place + 1) for place in range(len(panels))]
     entries = []
     for each in dict.fromkeys(kinds):

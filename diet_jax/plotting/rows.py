@@ -1,47 +1,57 @@
 """Examples that are no pictures, as a table of their rows: the hardest, and the easiest."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from diet_jax.data.dataset import Dataset
-from diet_jax.plotting.style import NOTE, shorten
-from diet_jax.scores.file import ScoreFile
+from diet_jax.plotting.style import NOTE, ShownFigure, shorten
 
-PER_END = 10
 VALUES = 6
 
 
-def draw_rows(dataset: Dataset, file: ScoreFile, title: str) -> Figure:
-    """Draws the examples with the highest and the lowest mean scores as a table.
+def draw_rows(
+    dataset: Dataset,
+    scores: np.ndarray,
+    hard: np.ndarray,
+    easy: np.ndarray,
+    title: str,
+    clean_labels: np.ndarray | None = None,
+    notes: Sequence[str] = (),
+) -> Figure:
+    """Draws examples as a table, the hardest first.
 
     Args:
         dataset: of any kind; the first values of an example stand for it.
-        file: scores `[n]` of exactly these examples.
+        scores: `[n]` of exactly these examples.
+        hard: rows of the hardest, by falling score.
+        easy: rows of the easiest, by rising score.
         title: of the figure.
+        clean_labels: int `[n]`, where those of the dataset are noisy.
+        notes: what else to say below.
 
     Returns:
         A figure of one axes: the hardest example first.
     """
-    order = np.argsort(-file.scores, kind="stable")
-    end = min(PER_END, len(order) // 2)
-    shown = [*order[:end], *order[len(order) - end :]]
-    headings = ["", "score", "id", "row", "class", *(f"[{place}]" for place in range(VALUES))]
+    labels = {"class" if clean_labels is None else "given": dataset.labels}
+    labels |= {} if clean_labels is None else {"clean": clean_labels}
+    headings = ["", "score", "id", "row", *labels, *(f"[{place}]" for place in range(VALUES))]
     cells = []
-    for place, row in enumerate(shown):
+    for place, row in enumerate([*hard, *easy[::-1]]):
         values = np.ravel(dataset.inputs[row])[:VALUES]
         numbers = [f"{value:.4g}" for value in values] + [""] * (VALUES - len(values))
-        name = shorten(dataset.class_names[dataset.labels[row]], 14)
+        names = [shorten(dataset.class_names[each[row]], 28 // (2 * len(labels))) for each in labels.values()]
         identity = shorten(str(dataset.ids[row]), 14, keep_end=True)
-        end_word = {0: "hardest", end: "easiest"}.get(place, "")
-        cells.append([end_word, f"{file.scores[row]:.4g}", identity, f"{row:,}", name, *numbers])
+        end_word = "easiest" if place == len(hard) else "hardest" if not place else ""
+        cells.append([end_word, f"{scores[row]:.4g}", identity, f"{row:,}", *names, *numbers])
     lines = 0.24 * (len(cells) + 1)
     height = lines + 0.9
-    figure = Figure(figsize=(10, height))
+    figure = ShownFigure(figsize=(10, height))
     axes = figure.add_axes((0.01, 0.4 / height, 0.98, lines / height))
     axes.set_axis_off()
-    widths = [0.08, 0.09, 0.17, 0.08, 0.16, *[0.42 / VALUES] * VALUES]
+    widths = [0.08, 0.09, 0.17, 0.08, *[0.16 / len(labels)] * len(labels), *[0.42 / VALUES] * VALUES]
     options: Any = {"cellLoc": "right", "colLoc": "right", "edges": "horizontal", "bbox": (0, 0, 1, 1)}
     table = axes.table(cells, colLabels=headings, colWidths=widths, **options)
     table.auto_set_font_size(False)
@@ -51,6 +61,6 @@ def draw_rows(dataset: Dataset, file: ScoreFile, title: str) -> Figure:
         cell.get_text().set_parse_math(False)
     figure.text(0.01, 1 - 0.3 / height, title, fontsize=10.5, parse_math=False)
     size = int(np.prod(dataset.shape))
-    note = f"The first {min(VALUES, size)} of {size:,} values, as stored."
-    figure.text(0.01, 0.12 / height, note, **NOTE)
+    note = [f"The first {min(VALUES, size)} of {size:,} values, as stored.", *notes]
+    figure.text(0.01, 0.12 / height, " ".join(note), **NOTE)
     return figure

@@ -4,7 +4,7 @@ import io
 import textwrap
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from diet_jax.analysis.results import FULL
 from diet_jax.errors import InputError
 from diet_jax.files.arrays import write_atomically
 from diet_jax.scores.score import SCORES
+from diet_jax.selection.rule import RULES
 
 
 class Look(NamedTuple):
@@ -65,6 +66,7 @@ OTHER_STYLES = (
 # Series in an order go from the dark end of viridis to where it is still seen on white.
 ORDER_MAP, ORDER_END, ORDER_MARKERS = "viridis", 0.8, "osD^vPXd"
 DASHES = ("-", "--", ":", "-.")
+RULE_MARKERS = "oDXP"
 
 DPI = 150
 MAX_CLASSES = 10
@@ -78,11 +80,14 @@ NOTE = {"fontsize": 7.5, "color": "#555555", "parse_math": False}
 def styles_of(names: Sequence[str]) -> dict[str, Look]:
     """Looks of names: of `STYLES`, of the registered scores, and free ones for all others.
 
-    A registered score that brings no colour has the same one in all figures, unless it is taken there.
+    A registered score that brings no colour has the same one in all figures, unless it is taken there. Of a
+    score and a rule, such as "el2n window", the colour is the score's; dash and marker follow the rule.
     """
     scores = {score.name: score for score in SCORES}
+    parts = {name: _score_and_rule(name, scores) for name in names}
+    bases = {base for base, _ in parts.values()}
     colorless = [name for name, score in scores.items() if score.color is None]
-    styles = {name: STYLES[name] for name in names if name in STYLES}
+    styles = {name: STYLES[name] for name in bases if name in STYLES}
 
     def add(name: str, color: str, marker: str) -> None:
         if name in scores:
@@ -90,17 +95,36 @@ def styles_of(names: Sequence[str]) -> dict[str, Look]:
             color, marker = score.color or color, score.marker or marker
             styles[name] = Look(score.label, color, marker, score.reads == "nothing")
         else:
-            styles[name] = Look(name, color, marker)
+            read = name.split("+")
+            label = " + ".join(scores[each].label for each in read) if {*read} <= {*scores} else name
+            styles[name] = Look(label, color, marker)
 
-    for name in set(names) & set(scores) - set(colorless):
+    for name in bases & set(scores) - set(colorless):
         add(name, "", "o")
     used = Counter(style.color for style in styles.values())
-    for name in sorted(set(names) - set(styles)):
+    for name in sorted(bases - set(styles)):
         first = colorless.index(name) % len(OTHER_STYLES) if name in scores else 0
         color, marker = min(OTHER_STYLES[first:] + OTHER_STYLES[:first], key=lambda other: used[other[0]])
         used[color] += 1
         add(name, color, marker)
-    return styles
+    rules = sorted({rule for base, rule in parts.values() if not (styles[base].baseline or base in STYLES)})
+    return {name: _by_rule(styles[base], rule, rules) for name, (base, rule) in parts.items()}
+
+
+def _score_and_rule(name: str, scores: Collection[str]) -> tuple[str, str]:
+    """What was selected by, and the rule, "" if the name has none: "el2n+grand mean_rank"."""
+    base, _, rule = name.partition(" ")
+    known = set(base.split("+")) <= set(scores) or rule.split(" ")[0] in RULES.names()
+    return (base, rule) if rule and known else (name, "")
+
+
+def _by_rule(look: Look, rule: str, rules: Sequence[str]) -> Look:
+    """The look of a score under one of a figure's rules; the first is drawn as the score itself."""
+    look = look._replace(label=f"{look.label}, {rule.replace('_', ' ')}") if rule else look
+    rank = rules.index(rule) if rule in rules else 0
+    if not rank:
+        return look
+    return look._replace(dash=DASHES[rank % len(DASHES)], marker=RULE_MARKERS[rank % len(RULE_MARKERS)])
 
 
 Series = Mapping[str, Any]
@@ -132,8 +156,10 @@ def looks_of(panels: Sequence[Sequence[Series]], names: Sequence[str]) -> list[S
                 if order is not None:
                     color, marker = _ordered(orders, order)
                     look = look._replace(color=color, marker=marker, order=order)
-                drawn[key] = look._replace(dash=DASHES[uses[look.color] % len(DASHES)])
-                uses[look.color] += 1
+                if look.dash == DASHES[0]:
+                    look = look._replace(dash=DASHES[uses[look.color] % len(DASHES)])
+                    uses[look.color] += 1
+                drawn[key] = look
             looks[-1].append((item, drawn[key]._replace(label=item.get("label") or drawn[key].label)))
     return looks
 
@@ -236,6 +262,19 @@ def dress_panel(
         axes.spines[:].set(visible=True, color="#BBBBBB")
 
 
+def name_places(ax: Axes, groups: Sequence[str], width: float) -> None:
+    """Writes names at the places 0, 1, ... of the x axis: level if they fit, else slanted."""
+    room = (width - BORDER) / max(len(groups), 1)
+    level = [wrap(group, max(int(room * 11), 1)) for group in groups]
+    broken = any(len(word) > room * 11 for group in groups for word in group.split())
+    fits = not broken and all(text_width(line) < room for text in level for line in text.split("\n"))
+    look = {} if fits else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    ax.set_xticks(range(len(groups)), level if fits else [wrap(group, 26) for group in groups], **look)
+    ax.set_xlim(-0.6, len(groups) - 0.4)
+    for label in ax.get_xticklabels():
+        label.set_parse_math(False)
+
+
 def panel_title(panel: Mapping[str, Any], width: float) -> str:
     """The wrapped title, which says whether the numbers are published ones."""
     title = require(panel, "title", "a panel")
@@ -275,10 +314,22 @@ def without_glyph_warnings() -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure, path: Any) -> None:
-    """Writes a figure as PNG without a date or version: the same figure gives the same bytes."""
+class ShownFigure(Figure):
+    """A figure that notebooks show whether or not they use pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return png_of(self)
+
+
+def png_of(figure: Figure) -> bytes:
+    """Returns a figure as PNG without a date or version: the same figure gives the same bytes."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     with without_glyph_warnings():
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, path: Any) -> None:
+    """Writes a figure as PNG, whole or not at all."""
+    write_atomically(path, png_of(figure))

@@ -1,6 +1,7 @@
 """Score files: a score of every example with ids, definition and origin."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from diet_jax.data.dataset import Dataset, check_belongs
 from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError
 from diet_jax.files.arrays import load_arrays, save_arrays
+from diet_jax.files.tables import give_csv
 from diet_jax.scores.score import SCORES, Score
 
 ARRAYS = ("scores", "per_seed", "ids", "labels")
@@ -29,7 +31,17 @@ class ScoreFile:
         dataset: name and split, such as "cifar10/train".
         fingerprint: of the dataset.
         step: optimiser updates before scoring.
-        provenance: definition, config, versions and whatever else explains the file, JSON values.
+        provenance: definition, config, versions, names of the classes and whatever else explains the file,
+            JSON values.
+
+    Example:
+        >>> import diet_jax as dj
+        >>> dataset = dj.Dataset.from_arrays([[0.1], [0.2]], [1, 0], ["a", "b"], class_names=("cat", "dog"))
+        >>> file = dj.ScoreFile.from_seeds("margin", [0.5, 2.0], dataset, step=100)
+        >>> print(file.to_csv(), end="")
+        row,id,class,score
+        0,a,dog,0.5
+        1,b,cat,2.0
     """
 
     name: str
@@ -56,7 +68,7 @@ class ScoreFile:
 
         Args:
             score: the score, or the name of one that is not registered.
-            per_seed: float `[s n]`, rows in dataset order.
+            per_seed: float `[s n]`, one column per example in dataset order; or `[n]`, of one seed.
             dataset: what was scored.
             step: optimiser updates before scoring.
             provenance: JSON values to store along.
@@ -64,9 +76,13 @@ class ScoreFile:
         Raises:
             InputError: the scores do not have one column per example.
         """
-        per_seed = np.asarray(per_seed, np.float32)
+        given = np.asarray(per_seed, np.float32)
+        per_seed = given[None] if given.ndim == 1 else given
         if per_seed.ndim != 2 or per_seed.shape[1] != len(dataset) or not len(per_seed):
-            raise InputError(f"per_seed must have shape [s, {len(dataset)}], got {per_seed.shape}")
+            raise InputError(
+                f"per_seed must have shape [s, {len(dataset)}], or [{len(dataset)}] of one seed, a score for "
+                f"each example of {dataset.name}/{dataset.split}; got {list(given.shape)}"
+            )
         if isinstance(score, str) and score in SCORES.names():
             score = SCORES.find(score)
         name, definition = (score, score) if isinstance(score, str) else (score.name, score.definition)
@@ -82,6 +98,7 @@ class ScoreFile:
             provenance={
                 "definition": definition,
                 "high_means": "hard",
+                "class_names": list(dataset.class_names),
                 **(provenance or {}),
             },
         )
@@ -115,6 +132,52 @@ class ScoreFile:
         return cls(**arrays, **facts)
 
     @property
+    def rows(self) -> np.ndarray:
+        """int64 `[n]`, the examples' row numbers in the dataset: 0 to n - 1."""
+        return np.arange(len(self.ids))
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Returns columns for a data frame or for JSON: lists of plain Python values, one for each example.
+
+        Returns:
+            "row", "id", "class" (its name, or its label where the file is of a time that did not store names)
+            and "score", the mean over seeds; high means hard. `pandas.DataFrame` and `polars.DataFrame` take
+            them as they are.
+        """
+        return score_columns([self])
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str | None:
+        """Returns the columns of `to_dict` as CSV text, or writes them to a path, whole or not at all.
+
+        Scores are written in full, infinite ones as inf.
+
+        Args:
+            path: of the file, if one is wanted; nothing is returned then.
+
+        Raises:
+            InputError: the path cannot be written.
+        """
+        return give_csv(self.to_dict(), path)
+
+    @property
     def num_infinite(self) -> int:
         """How many examples have an infinite mean, because a seed's score is infinite."""
         return int(np.isinf(self.scores).sum())
+
+
+def score_columns(files: Sequence[ScoreFile]) -> dict[str, list[Any]]:
+    """Returns "row", "id", "class" and the scores of files of one dataset, as lists.
+
+    The column of a single file is called "score", those of several by the names of their scores; a name
+    that is taken gets a number.
+    """
+    first = files[0]
+    names, labels = first.provenance.get("class_names"), first.labels.tolist()
+    classes = [names[label] for label in labels] if names else labels
+    columns = {"row": first.rows.tolist(), "id": first.ids.tolist(), "class": classes}
+    for file in files:
+        name, count = "score" if len(files) == 1 else file.name, 2
+        while name in columns:
+            name, count = f"{file.name}_{count}", count + 1
+        columns[name] = file.scores.tolist()
+    return columns

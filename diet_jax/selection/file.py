@@ -9,7 +9,8 @@ import numpy as np
 from diet_jax.data.dataset import Dataset, check_belongs
 from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError
-from diet_jax.files.arrays import load_arrays, save_arrays
+from diet_jax.files.arrays import load_arrays, packed, write_atomically
+from diet_jax.files.tables import give_csv
 
 FACTS = ("dataset", "fingerprint", "provenance")
 
@@ -24,6 +25,14 @@ class KeepFile:
         dataset: name and split.
         fingerprint: of the dataset.
         provenance: method, keep fraction, score and ties, JSON values.
+
+    Example:
+        >>> import numpy as np, diet_jax as dj
+        >>> file = dj.KeepFile(np.array([True, False, True]), np.array(["a", "b", "c"]), "mine/train", "", {})
+        >>> file.rows.tolist(), file.kept_ids.tolist()
+        ([0, 2], ['a', 'c'])
+        >>> file.to_dict()
+        {'row': [0, 1, 2], 'id': ['a', 'b', 'c'], 'kept': [True, False, True]}
     """
 
     keep: np.ndarray
@@ -32,11 +41,43 @@ class KeepFile:
     fingerprint: str
     provenance: dict[str, Any]
 
+    @classmethod
+    def from_mask(
+        cls, keep: Any, dataset: Dataset, *, provenance: dict[str, Any] | None = None
+    ) -> "KeepFile":
+        """Binds a mask to a dataset.
+
+        Args:
+            keep: bool `[n]`, or `[s n]`; rows in dataset order.
+            dataset: what is selected from.
+            provenance: JSON values to store along, such as how the mask was made.
+
+        Raises:
+            InputError: it is no mask of the dataset's rows.
+
+        Example:
+            >>> import numpy as np, diet_jax as dj
+            >>> test = dj.load_dataset("digits").test
+            >>> dj.KeepFile.from_mask(np.arange(len(test)) < 2, test).dataset
+            'digits/test'
+        """
+        keep = np.asarray(keep)
+        if keep.dtype != bool or keep.ndim not in (1, 2) or keep.shape[-1] != len(dataset):
+            raise InputError(
+                f"keep must be bool [{len(dataset)}] or [s, {len(dataset)}], got {keep.dtype} of shape "
+                f"{keep.shape}; make a mask of rows by np.isin(np.arange({len(dataset)}), rows)"
+            )
+        name = f"{dataset.name}/{dataset.split}"
+        return cls(keep, dataset.ids, name, dataset.fingerprint, provenance or {})
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a compressed .npz, whole or not at all; of several processes the first one does."""
+        from_writer(lambda: write_atomically(path, self.packed()))
+
+    def packed(self) -> bytes:
+        """Returns the contents of the .npz."""
         facts = {name: getattr(self, name) for name in FACTS}
-        arrays = {"keep": self.keep, "ids": self.ids}
-        from_writer(lambda: save_arrays(path, "keep", arrays, facts))
+        return packed("keep", {"keep": self.keep, "ids": self.ids}, facts)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, dataset: Dataset | None = None) -> "KeepFile":
@@ -51,3 +92,45 @@ class KeepFile:
             raise InputError(f"{path} is damaged: its mask does not fit its ids")
         check_belongs(path, facts, ids, dataset)
         return cls(**arrays, **facts)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """int64 `[k]`, the row numbers of the kept examples, rising: what indexes arrays.
+
+        Raises:
+            InputError: the file holds a mask for each of several seeds.
+        """
+        return np.flatnonzero(self._one_mask())
+
+    @property
+    def kept_ids(self) -> np.ndarray:
+        """`[k]`, the ids of the kept examples in dataset order: what names them outside. Raises as `rows`."""
+        return self.ids[self._one_mask()]
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Returns columns for a data frame or for JSON, of all examples: "row", "id" and "kept", plain lists.
+
+        Raises:
+            InputError: the file holds a mask for each of several seeds.
+        """
+        keep = self._one_mask()
+        return {"row": list(range(len(keep))), "id": self.ids.tolist(), "kept": keep.tolist()}
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str | None:
+        """Returns the columns of `to_dict` as CSV text, or writes them to a path, whole or not at all.
+
+        Args:
+            path: of the file, if one is wanted; nothing is returned then.
+
+        Raises:
+            InputError: the path cannot be written, or the file holds a mask for each of several seeds.
+        """
+        return give_csv(self.to_dict(), path)
+
+    def _one_mask(self) -> np.ndarray:
+        if self.keep.ndim == 1:
+            return self.keep
+        raise InputError(
+            f"this file of {self.dataset} holds {len(self.keep)} masks, one for each seed; "
+            f"dataclasses.replace(file, keep=file.keep[0]) is that of the first"
+        )

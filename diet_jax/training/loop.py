@@ -52,8 +52,8 @@ def check_keep(dataset: Dataset, keep: Mask | None, config: TrainConfig) -> np.n
         int32 `[k]`, ascending.
 
     Raises:
-        InputError: the mask has the wrong length or dtype, keeps fewer examples than a batch, or leaves a
-            class without examples.
+        InputError: the mask has the wrong length or dtype, or keeps fewer examples than a batch. A class
+            without examples is none: the network has its logit, which is never the label.
     """
     check_augment(config, dataset.kind)
     mask = np.ones(len(dataset), bool) if keep is None else np.asarray(keep)
@@ -64,13 +64,6 @@ def check_keep(dataset: Dataset, keep: Mask | None, config: TrainConfig) -> np.n
         )
     rows = kept_indices(mask, int(np.count_nonzero(mask)))
     steps_per_epoch(len(rows), config.batch_size)
-    counts = np.bincount(dataset.labels[rows], minlength=dataset.num_classes)
-    if not counts.all():
-        empty = [dataset.class_names[c] for c in np.flatnonzero(counts == 0)]
-        raise InputError(
-            f"{len(empty)} of {dataset.num_classes} classes have no example to train on "
-            f"({', '.join(empty[:5])}{', ...' if len(empty) > 5 else ''}); keep more examples"
-        )
     return rows
 
 
@@ -192,7 +185,7 @@ def train(
         The state, and the loss and accuracy of each step's batch before its update, float32 `[t]`.
 
     Raises:
-        InputError: the mask has the wrong length, keeps fewer examples than a batch or empties a class, or
+        InputError: the mask has the wrong length or keeps fewer examples than a batch, or
             `num_updates` is beyond the schedule.
 
     Paper: section 3 and appendix B.

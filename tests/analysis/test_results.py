@@ -5,7 +5,19 @@ import math
 import numpy as np
 import pytest
 
-from diet_jax.analysis.results import FULL, HEADINGS, RANDOM, Result, to_cells, to_csv, to_markdown, to_rows
+from diet_jax.analysis.results import (
+    FULL,
+    HEADINGS,
+    RANDOM,
+    SPARE,
+    Result,
+    headings,
+    to_cells,
+    to_columns,
+    to_csv,
+    to_markdown,
+    to_rows,
+)
 
 LABELS = np.array([0, 0, 1, 1, 1, 2, 2, 2, 2, 2])
 
@@ -56,6 +68,15 @@ def test_worst_class_is_the_lowest_mean_over_seeds(rows):
     assert rows[1]["worst_class_accuracy"] == pytest.approx(min(per_class))
 
 
+def test_a_class_without_test_examples_has_no_accuracy_and_is_not_the_worst():
+    # Class 1 of 4 is never a label, and always predicted wrongly for another.
+    judged = Result.from_predictions("el2n", 0.5, 5, 10, [[0, 2, 1, 3]], [0, 2, 3, 3], least_kept=0)
+    np.testing.assert_array_equal(judged.class_accuracy, [[1, np.nan, 1, 0.5]])
+    row = to_rows([judged])[0]
+    assert (row["worst_class_accuracy"], row["least_kept_of_a_class"]) == (0.5, 0)
+    assert to_cells([row])[0][-1] == "0"
+
+
 def test_one_seed_has_no_standard_error():
     rows = to_rows([result(FULL, 1.0, 0, 1), result("el2n", 0.5, 1, 1), result(RANDOM, 0.5, 2, 1)])
     assert math.isnan(rows[1]["minus_random_error"])
@@ -74,3 +95,30 @@ def test_text_forms_agree_with_the_rows(rows):
     markdown = to_markdown(rows).splitlines()
     assert len(markdown) == 5
     assert all(line.count("|") == len(HEADINGS) + 1 for line in markdown)
+
+
+@pytest.mark.parametrize("of_seeds", [None, 20])
+@pytest.mark.parametrize("room", [60, 79, 99, 119, math.inf])
+@pytest.mark.parametrize("names", [("el2n", "random"), ("forgetting", "grand_last_layer", "el2n+grand")])
+def test_a_narrow_table_has_fewer_columns_and_whole_numbers(names, room, of_seeds):
+    rng = np.random.default_rng(0)
+    results = [
+        Result(
+            *(name, fraction, round(50_000 * fraction), 100), rng.random(5), rng.random((5, 3)), np.arange(5)
+        )
+        for name, fraction in [(FULL, 1.0), *((name, 0.05) for name in names)]
+    ]
+    rows = to_rows(results, of_seeds=of_seeds)
+    columns, everything = to_columns(rows, room, 3), to_columns(rows, math.inf, 3)
+    assert list(everything) == list(headings(rows))
+    assert list(zip(*everything.values(), strict=True)) == to_cells(rows)
+    assert columns == {name: everything[name] for name in columns}
+    left_out = [name for name in everything if name not in columns]
+    assert set(left_out) == set(SPARE[: len(left_out)])
+    wide = [
+        sum(max(map(len, (n, *texts))) + 3 for n, texts in some.items()) for some in (columns, everything)
+    ]
+    assert wide[0] <= room or len(left_out) == len(SPARE)
+    assert not left_out or wide[1] > room
+    if room >= 79 and of_seeds is None:
+        assert wide[0] <= room

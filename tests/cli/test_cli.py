@@ -1,7 +1,9 @@
 """The command line: bad input gives one message and exit code 2, and leaves the disk alone."""
 
+import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -305,7 +307,7 @@ def test_a_result_of_another_selection_is_refused(finished, capsys):
         file.write_bytes(own)
 
 
-def test_a_selection_that_empties_a_class_is_refused_before_retraining(capsys, tmp_path):
+def test_a_selection_that_empties_a_class_has_its_row_and_says_so(capsys, tmp_path):
     folder = image_folder(tmp_path / "images")
     run = tmp_path / "run"
     # One class is the same image over and over: all its examples rank above, or all below, the others.
@@ -313,10 +315,16 @@ def test_a_selection_that_empties_a_class_is_refused_before_retraining(capsys, t
         Image.new("RGB", (8, 8), (255, 255, 255)).save(path)
     options = ["--data.name", f"folder:{folder}", "--train.batch-size", "4", *TINY, "--score.epoch", "2"]
     options += ["--train.epochs", "8", "--select.fractions", "0.1", "--train.learning-rate", "0.02"]
-    message = refused(capsys, "run", *options, "--run-dir", run)
-    assert "1 of 2 classes have no example to train on (" in message
-    assert (run / "scores" / "el2n.npz").is_file()
-    assert not (run / "retrain").exists()
+    main(["run", *options, "--run-dir", str(run)])
+    said = capsys.readouterr()
+    assert "no example of 1 of 2 classes is kept: " in said.err
+    assert "--select.min-per-class keeps some of each" in said.err
+    assert "el2n, keep 0.1: no example of 1 of 2 classes is kept: " in (run / "table.md").read_text()
+    rows = [line.split(",") for line in (run / "table.csv").read_text().splitlines()]
+    least = {row[0]: row[rows[0].index("least_kept_of_a_class")] for row in rows[1:]}
+    assert least["el2n"] == "0"
+    main(["run", *options, "--select.min-per-class", "1", "--run-dir", str(tmp_path / "guarded")])
+    assert "no example of" not in capsys.readouterr().err
 
 
 def test_figures_that_cannot_be_written(finished, capsys):
@@ -355,6 +363,78 @@ def test_select_writes_mask_and_ids_and_never_overwrites(finished, capsys, elsew
     assert len(ids) == 539
     assert "exists already" in refused(capsys, "select", scores, "--out", "half.npz", "--fraction", "0.4")
     assert int(KeepFile.load("half.npz").keep.sum()) == 539
+
+
+def test_select_writes_a_table_with_the_mask(finished, capsys, elsewhere):
+    scores = [str(finished / "scores" / f"{name}.npz") for name in ("el2n", "grand")]
+    main(["select", scores[0], "--out", "half.npz", "--fraction", "0.5", "--csv", "half.csv"])
+    assert "half.npz, half.kept_ids.txt, half.csv" in capsys.readouterr().out
+    mask, file = KeepFile.load("half.npz"), dj.ScoreFile.load(scores[0])
+    with open("half.csv", newline="") as text:
+        lines = list(csv.DictReader(text))
+    assert list(lines[0]) == ["row", "id", "class", "score", "kept"]
+    assert [int(line["row"]) for line in lines if line["kept"] == "True"] == mask.rows.tolist()
+    assert [int(line["id"]) for line in lines] == file.ids.tolist()
+    assert [int(line["class"]) for line in lines] == file.labels.tolist()
+    assert [float(line["score"]) for line in lines] == file.scores.tolist()
+
+    whole = Path("half.csv").read_bytes()
+    more = ["--fraction", "0.4", "--csv"]
+    message = refused(capsys, "select", scores[0], "--out", "new.npz", *more, "half.csv")
+    assert "half.csv exists already; choose another --csv" in message
+    assert "must end in .csv" in refused(capsys, "select", scores[0], "--out", "new.npz", *more, "x.txt")
+    message = refused(capsys, "select", scores[0], "--out", "new.npz", *more, "half.csv/x.csv")
+    assert "cannot write half.csv/x.csv" in message
+    assert Path("half.csv").read_bytes() == whole
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["half.csv", "half.kept_ids.txt", "half.npz"]
+
+
+def test_the_table_of_several_scores_has_a_column_for_each(finished, capsys, elsewhere):
+    el2n = str(finished / "scores" / "el2n.npz")
+    (elsewhere / "both.py").write_text(BOTH, encoding="utf-8")
+    options = ["--method", "both_scores", "--fraction", "0.5", "--out", "both.npz", "--csv", "both.csv"]
+    main(["select", "both.py", el2n, str(finished / "scores" / "grand.npz"), *options])
+    header, first = Path("both.csv").read_text().splitlines()[:2]
+    assert header == "row,id,class,el2n,grand,kept"
+    files = [dj.ScoreFile.load(finished / "scores" / f"{name}.npz") for name in ("el2n", "grand")]
+    assert [float(value) for value in first.split(",")[3:5]] == [file.scores[0] for file in files]
+    again = [option.replace("both.", "again.") for option in options]
+    main(["select", "both.py", el2n, el2n, *again])
+    assert Path("again.csv").read_text().startswith("row,id,class,el2n,el2n_2,kept")
+
+
+BOTH = """
+import diet_jax as dj
+from diet_jax.selection.rule import RULES, Rule
+
+def both(one, other, fraction, *, key):
+    return dj.keep_highest(one + other, fraction, key=key)
+
+RULES.register(Rule(name="both_scores", words="w", reference="r", select=both, num_scores=2))
+"""
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_table_fits_the_terminal_and_no_number_is_cut(finished, capsys, monkeypatch, width):
+    monkeypatch.setattr("diet_jax.plotting.save_figure", lambda figure, path: None)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    main(["run", *FORGETTING, "--run-dir", str(finished)])
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    table = [line for line in shown.splitlines() if line[:1] in "┏┃┡│└"]
+    assert len(table) > 8
+    assert width < 80 or max(map(len, table)) <= width
+    assert "…" not in shown
+    with open(finished / "table.csv", newline="") as text:
+        for row in csv.DictReader(text):
+            (line,) = [each for each in table if each.startswith(f"│ {row['kept_by']} ")]
+            cells = [cell.strip() for cell in line.strip("│").split("│")]
+            assert cells[1] == f"{float(row['keep_fraction']):g}"
+            assert f"{100 * float(row['accuracy']):.2f}" in cells
+            if row["minus_random"]:
+                assert any(cell.startswith(f"{100 * float(row['minus_random']):+.2f} ±") for cell in cells)
+    assert ("no room for" in shown) == (width < 120)
+    assert ("16–84 %" in "".join(table)) == (width == 120)
 
 
 @pytest.mark.parametrize(

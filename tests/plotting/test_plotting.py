@@ -93,7 +93,7 @@ def touches_border(figure):
 
 
 class TestAccuracy:
-    @pytest.mark.parametrize("fractions", [FRACTIONS, (0.3,), (0.01, 0.02, 0.5, 0.9)])
+    @pytest.mark.parametrize("fractions", [FRACTIONS, (0.01, 0.02, 0.5, 0.9)])
     def test_lines_are_the_rows_in_per_cent(self, fractions):
         rows = make_rows(fractions)
         figure = draw_accuracy(rows[::-1], title="t")
@@ -117,13 +117,62 @@ class TestAccuracy:
                 [y.min(), y.max()], [100 * row["accuracy_p16"], 100 * row["accuracy_p84"]]
             )
 
-    def test_points_of_a_single_fraction_stand_side_by_side(self):
-        figure = draw_accuracy(make_rows((0.3,)), title="t")
-        places = [float(line_of(figure, name).get_xdata()[0]) for name in NAMES]
-        assert len(set(places)) == len(NAMES)
-        assert np.mean(places) == pytest.approx(0.3)
-        low, high = figure.axes[0].get_xlim()
-        assert low < min(places) < max(places) < high
+    def test_a_single_fraction_is_points_with_bands_by_name(self):
+        rows = make_rows((0.3,))
+        figure = draw_accuracy(rows, title="t")
+        axes = figure.axes[0]
+        assert [t.get_text().replace("\n", " ") for t in axes.get_xticklabels()] == [
+            SCORES.find(name).label for name in NAMES
+        ]
+        for place, row in enumerate(rows[1:]):
+            (point,) = line_of(figure, row["kept_by"]).get_xydata()
+            np.testing.assert_allclose(point, [place, 100 * row["accuracy"]])
+        bars = [part.get_segments()[0] for part in axes.collections]
+        wanted = [[100 * row["accuracy_p16"], 100 * row["accuracy_p84"]] for row in rows[1:]]
+        np.testing.assert_allclose([bar[:, 1] for bar in bars], wanted)
+        assert "0.3 of the 1,000 training examples" in axes.get_xlabel()
+        assert legend_texts(figure) == ["everything"]
+        assert not touches_border(figure)
+
+    @pytest.mark.parametrize("fractions", [FRACTIONS, (0.01, 0.02, 0.5, 0.9)])
+    def test_equal_series_do_not_hide_each_other(self, fractions):
+        rows = [{**row, "accuracy": 0.9, "accuracy_p16": 0.89} for row in make_rows(fractions)]
+        figure = draw_accuracy(rows, title="t")
+        FigureCanvasAgg(figure).draw()
+        points = [line_of(figure, name) for name in NAMES]
+        points = [line.get_transform().transform(line.get_xydata()) for line in points]
+        # Markers are 5.5 points wide, and half of one must be seen.
+        for one, other in itertools.combinations(points, 2):
+            assert np.abs(one - other)[:, 0].min() > 0.5 * 5.5 / 72 * figure.dpi
+        box = figure.axes[0].get_window_extent()
+        assert all((box.x0 < one[:, 0]).all() and (one[:, 0] < box.x1).all() for one in points)
+
+    def test_all_of_the_lines_and_bands_is_inside(self):
+        rows = make_rows()
+        low, high = draw_accuracy(rows, title="t").axes[0].get_ylim()
+        assert low < 100 * min(row["accuracy_p16"] for row in rows)
+        assert high > 100 * max(row["accuracy_p84"] for row in rows)
+
+    @pytest.mark.parametrize("fractions", [FRACTIONS, (0.3, 0.5)])
+    def test_colour_follows_the_score_dash_and_marker_the_rule(self, fractions):
+        names = ("el2n", "el2n window", "grand", "grand window", "el2n+grand mean_rank", "random")
+        figure = draw_accuracy(make_rows(fractions, names), title="t")
+        lines = dict(zip(names, figure.axes[0].lines[-len(names) :], strict=True))
+        colors = {name: line.get_color() for name, line in lines.items()}
+        assert colors["el2n window"] == colors["el2n"] == SCORES.find("el2n").color
+        assert colors["grand window"] == colors["grand"] == SCORES.find("grand").color
+        assert len(set(colors.values())) == 4
+        looks = {name: (line.get_linestyle(), line.get_marker()) for name, line in lines.items()}
+        assert looks["el2n window"] == looks["grand window"]
+        assert looks["el2n"] != looks["el2n window"] != looks["grand"]
+        assert legend_texts(figure)[1:] == [
+            *("EL2N", "EL2N, window", "GraNd", "GraNd, window", "EL2N + GraNd, mean rank", "random")
+        ]
+
+    def test_names_of_one_rule_that_is_named_are_drawn_as_the_scores(self):
+        styles = styles_of(["el2n window", "grand window", "random"])
+        assert styles["el2n window"][1:] == styles_of(["el2n"])["el2n"][1:]
+        assert styles["grand window"].label == "GraNd, window"
 
     def test_a_selection_has_the_same_color_in_every_figure(self):
         rows = make_rows()
@@ -273,15 +322,60 @@ class TestHistogram:
         wanted = [(v - 0.5, v + 0.5, count, False) for v, count in enumerate(np.bincount(events[0]))]
         assert bars_of(draw_histogram(file, dataset.class_names)) == wanted
 
-    @pytest.mark.parametrize(("tail", "scale"), [(True, "log"), (False, "linear")])
-    def test_log_counts_of_a_heavy_tail(self, tail, scale):
+    @pytest.mark.parametrize("power", [1, 3])
+    def test_scores_that_are_spread_have_a_linear_axis(self, power):
         dataset = make_dataset((400, 400))
-        uniform = np.linspace(0, 1, 800)
-        scores = (uniform**20 if tail else uniform)[None]
+        file = ScoreFile.from_seeds("el2n", np.linspace(0, 1, 800) ** power, dataset, step=0)
+        figure = draw_histogram(file, dataset.class_names)
+        assert "log scale" not in all_text(figure)
+        assert bars_of(figure)[-1][1] == 1
+
+    @pytest.mark.parametrize("infinite", [0, 5])
+    def test_scores_near_0_have_a_log_axis(self, infinite):
+        dataset = make_dataset((400, 400))
+        scores = 10.0 ** np.linspace(-4.5, 0.2, 800)
+        scores[:infinite] = np.inf
         file = ScoreFile.from_seeds("el2n", scores, dataset, step=0)
-        axes = draw_histogram(file, dataset.class_names).axes[0]
-        assert axes.get_yscale() == scale
-        assert ("log" in axes.get_ylabel()) == tail
+        figure = draw_histogram(file, dataset.class_names)
+        assert "log scale" in figure.axes[0].get_xlabel()
+        bars = [bar for bar in bars_of(figure) if not bar[3]]
+        finite = file.scores[np.isfinite(file.scores)]
+        assert sum(bar[2] for bar in bars) == len(finite)
+        for left, right, count, _ in bars[1:-1]:
+            # A score at an edge is in either bin, as its logarithm is rounded.
+            assert abs(((finite >= 10**left) & (finite < 10**right)).sum() - count) <= 1
+        for axes in figure.axes:
+            ticks = dict(zip(axes.get_xticks(), axes.get_xticklabels(), strict=True))
+            texts = {place: text.get_text() for place, text in ticks.items()}
+            for place, text in ((-4, "10⁻⁴"), (-3, "0.001"), (-1, "0.1"), (0, "1")):
+                assert texts[place] == text
+            assert ("∞" in texts.values()) == bool(infinite)
+        medians = sorted(np.sort(file.scores[dataset.labels == c])[199] for c in range(2))
+        np.testing.assert_allclose(figure.axes[1].lines[0].get_xdata(), np.log10(medians), rtol=1e-9)
+        assert not touches_border(figure)
+
+    def test_zeros_and_tiny_scores_share_a_bin_on_the_left(self):
+        dataset = make_dataset((400, 400))
+        scores = 10.0 ** np.linspace(-12, 0, 800)
+        scores[:7] = 0
+        figure = draw_histogram(ScoreFile.from_seeds("el2n", scores, dataset, step=0), dataset.class_names)
+        first, second, *others = bars_of(figure)
+        tiny = int((scores < 1e-6).sum())
+        assert first[2] == tiny
+        assert second[0] == pytest.approx(-6)
+        assert second[2] + sum(bar[2] for bar in others) == 800 - tiny
+        assert [t.get_text() for t in figure.axes[0].get_xticklabels()][:2] == ["<", "10⁻⁶"]
+        assert f"in the bin on the left: {tiny} examples" in figure.get_supxlabel()
+
+    def test_counts_near_0_keep_whole_bins_and_are_counted_on_a_log_axis(self):
+        dataset = make_dataset((400, 400))
+        events = np.where(np.arange(800) < 760, 0, np.arange(800) - 758)
+        axes = draw_histogram(
+            ScoreFile.from_seeds("forgetting", events, dataset, step=0), dataset.class_names
+        ).axes[0]
+        assert axes.get_yscale() == "log"
+        assert "log" in axes.get_ylabel()
+        assert "log" not in axes.get_xlabel()
 
     def test_labels_say_score_seeds_and_direction(self):
         dataset = make_dataset()
@@ -446,6 +540,99 @@ class TestExamples:
         ids = np.array([f"folder/of/{i:04d}_$_image.png" for i in range(36)])
         dataset = make_dataset(class_names=names, ids=ids, name="d" * 80)
         assert not touches_border(draw_examples(dataset, make_file(dataset)))
+
+
+class TestHardest:
+    """The hardest of all examples, and the easiest."""
+
+    def rows_of(self, figure):
+        """Ids of the pictures, in order, which are the row numbers."""
+        return [int(t.get_text()) for t in figure.axes[0].texts if t.get_color() == "#777777"]
+
+    def test_draws_the_hardest_first(self):
+        dataset = make_dataset()
+        scores = np.random.default_rng(0).permutation(36).astype(float)
+        figure = draw_examples(dataset, scores, hardest=12)
+        assert self.rows_of(figure) == np.argsort(-scores)[:12].tolist()
+        wanted = dataset.images[np.argsort(-scores)[:12], ..., 0] / 16
+        shown = [np.asarray(image.get_array()) for image in figure.axes[0].images]
+        np.testing.assert_allclose(shown, wanted, rtol=1e-6)
+        # Ten in a line.
+        assert len({image.get_extent()[2] for image in figure.axes[0].images}) == 2
+        assert "The 12 hardest of 36 examples of arrays/train by the given scores" in texts_of(figure)
+        assert not touches_border(figure)
+
+    def test_of_equal_scores_none_is_drawn_twice_and_what_is_cut_is_said(self):
+        dataset = make_dataset((4, 4))
+        figure = draw_examples(dataset, np.ones(8), hardest=6, easiest=5)
+        assert sorted(self.rows_of(figure)) == list(range(8))
+        assert any("easiest=5, of which there are 2" in text for text in texts_of(figure))
+        assert any("The 6 hardest and the 2 easiest of 8" in text for text in texts_of(figure))
+
+    def test_a_score_file_says_what_it_is(self):
+        dataset = make_dataset(name="n" * 80)
+        figure = draw_examples(dataset, make_file(dataset, "grand_last_layer"), easiest=36, hardest=36)
+        text = " ".join(texts_of(figure)).replace("\n", " ")
+        assert f"by {SCORES.find('grand_last_layer').label}, step 20" in text
+        assert "mean score over 3 seeds" in text
+        assert not touches_border(figure)
+
+    @pytest.mark.parametrize("options", [{}, {"hardest": 30}])
+    def test_given_and_clean_labels(self, options):
+        dataset = make_dataset(class_names=("ape", "bee", "cat"))
+        clean = dataset.labels.copy()
+        changed = [3, 14, 15]
+        clean[changed] = (clean[changed] + 1) % 3
+        scores = np.where(np.isin(np.arange(36), changed), 2.0, np.arange(36) / 36)
+        texts = texts_of(draw_examples(dataset, scores, clean_labels=clean, **options))
+        wanted = sorted(f"clean: {dataset.class_names[clean[row]]}" for row in changed)
+        assert sorted(text for text in texts if text.startswith("clean:")) == wanted
+        if options:
+            given = [dataset.class_names[c] for c in dataset.labels[np.argsort(scores, kind="stable")[:5:-1]]]
+            assert [text for text in texts if text in dataset.class_names] == given
+
+    def test_tables_have_both_labels(self):
+        dataset = Dataset.from_arrays(np.random.default_rng(0).normal(size=(8, 3)), [0, 1] * 4)
+        figure = draw_examples(dataset, np.arange(8.0), hardest=3, easiest=9, clean_labels=[0] * 8)
+        cells = figure.axes[0].tables[0].get_celld()
+        texts = [[cells[row, column].get_text().get_text() for column in range(6)] for row in range(9)]
+        assert texts[0] == ["", "score", "id", "row", "given", "clean"]
+        assert texts[1] == ["hardest", "7", "7", "7", "1", "0"]
+        assert [line[3] for line in texts[1:]] == list("76543210")
+        assert texts[4][0] == "easiest"
+        assert any("of which there are 5" in text.get_text() for text in figure.texts)
+
+    def test_notebooks_show_figures_without_pyplot(self):
+        dataset = make_dataset()
+        file = make_file(dataset)
+        rows = Dataset.from_arrays(np.zeros((36, 2)), dataset.labels)
+        for figure in (
+            *(draw_examples(dataset, file), draw_examples(rows, file)),
+            *(draw_histogram(file, dataset.class_names), draw_accuracy(make_rows(), title="t")),
+        ):
+            with Image.open(io.BytesIO(figure._repr_png_())) as image:
+                assert image.width > 800
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"hardest": 0}, "hardest must be a whole number of examples of at least 1, got 0"),
+            ({"easiest": -2}, "easiest must be a whole number of examples of at least 1, got -2"),
+            ({"scores": np.ones(5)}, "one number for each of the 36 examples of arrays/train, .* got 5"),
+            ({"scores": np.ones((1, 36))}, "must be one vector"),
+            ({"scores": np.full(36, np.nan)}, "scores must not be NaN: 36 of 36"),
+            ({"clean_labels": [0, 1]}, "clean_labels must be one integer for each of the 36 examples"),
+            ({"clean_labels": np.full(36, 3)}, "labels must lie in 0..2"),
+        ],
+    )
+    def test_what_cannot_be_drawn_is_refused(self, options, message):
+        with pytest.raises(InputError, match=message):
+            draw_examples(make_dataset(), **{"scores": np.ones(36), **options})
+
+    def test_too_many_for_one_figure(self):
+        dataset = make_dataset((2000,))
+        with pytest.raises(InputError, match="at most 1,000 for one figure, got 1,500"):
+            draw_examples(dataset, np.arange(2000.0), hardest=1500)
 
 
 class TestSaving:

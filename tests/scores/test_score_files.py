@@ -1,13 +1,16 @@
 """Score and mask files that are not what they were end in one InputError."""
 
+import csv
 import dataclasses
+import io
+import json
 import zipfile
 
 import numpy as np
 import pytest
 
 import diet_jax as dj
-from diet_jax.files.arrays import load_arrays, save_arrays
+from diet_jax.files.arrays import load_arrays, save_arrays, write_together
 from diet_jax.selection.file import KeepFile
 
 
@@ -71,3 +74,101 @@ def test_a_header_nested_too_deeply_is_named(tmp_path):
     np.savez(tmp_path / "f.npz", header=np.array("[" * 200_000))
     with pytest.raises(dj.InputError, match="is damaged or no diet_jax file"):
         load_arrays(tmp_path / "f.npz", "scores", ("a",))
+
+
+IDS = ["a,b", 'q"uote', "new\nline", "return\rhere", " space ", "007", "ü猫", "NA"]
+VALUES = [0.1, 1 / 3, np.inf, -np.inf, np.nan, 1e-30, -0.0, 3e38]
+
+
+@pytest.fixture
+def strange():
+    """A file of ids that CSV must quote and of scores that are hard to write."""
+    names = ("cat, big", 'dog "x"')
+    dataset = dj.Dataset.from_arrays(np.ones((8, 2)), [0, 1] * 4, IDS, class_names=names)
+    return dj.ScoreFile.from_seeds("mine", VALUES, dataset, step=3)
+
+
+def test_columns_are_plain_values_that_json_takes(strange):
+    columns = strange.to_dict()
+    assert list(columns) == ["row", "id", "class", "score"]
+    assert columns["row"] == strange.rows.tolist() == list(range(8))
+    assert columns["id"] == IDS
+    assert columns["class"] == ["cat, big", 'dog "x"'] * 4
+    np.testing.assert_array_equal(columns["score"], np.float32(VALUES).astype(np.float64))
+    assert {type(each) for column in columns.values() for each in column} == {int, str, float}
+    again = json.loads(json.dumps(columns))
+    assert again["id"] == IDS
+    np.testing.assert_array_equal(again["score"], columns["score"])
+
+
+def test_csv_is_read_back_to_the_last_bit(strange, tmp_path):
+    text = strange.to_csv()
+    assert strange.to_csv(tmp_path / "s.csv") is None
+    assert (tmp_path / "s.csv").read_bytes().decode() == text
+    lines = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [line["id"] for line in lines] == IDS
+    assert [line["class"] for line in lines] == ["cat, big", 'dog "x"'] * 4
+    read = np.array([float(line["score"]) for line in lines])
+    np.testing.assert_array_equal(read.view(np.int64)[:4], strange.scores.view(np.int64)[:4])
+    np.testing.assert_array_equal(read, strange.scores)
+    assert "\r\n" not in text
+    assert {line["score"] for line in lines} >= {"inf", "-inf", "nan"}
+
+
+def test_integer_ids_and_files_that_store_no_class_names(file, train_split, tmp_path):
+    old = {name: value for name, value in file.provenance.items() if name != "class_names"}
+    dataclasses.replace(file, provenance=old).save(tmp_path / "f.npz")
+    columns = dj.ScoreFile.load(tmp_path / "f.npz", dataset=train_split).to_dict()
+    assert columns["class"] == train_split.labels.tolist()
+    file.save(tmp_path / "g.npz")
+    columns = dj.ScoreFile.load(tmp_path / "g.npz").to_dict()
+    assert columns["class"] == [train_split.class_names[c] for c in train_split.labels]
+    assert columns["id"] == train_split.ids.tolist()
+    assert columns["score"] == file.per_seed.astype(np.float64).mean(axis=0).tolist()
+
+
+def test_one_vector_is_one_seed(train_split):
+    vector = np.arange(len(train_split), dtype=np.float32)
+    file = dj.ScoreFile.from_seeds("mine", vector, train_split, step=0)
+    assert file.per_seed.shape == (1, len(train_split))
+    np.testing.assert_array_equal(file.scores, vector)
+    for wrong in (vector[1:], vector[None, None], np.zeros((0, len(train_split)))):
+        with pytest.raises(dj.InputError, match=rf"or \[{len(train_split)}\] of one seed"):
+            dj.ScoreFile.from_seeds("mine", wrong, train_split, step=0)
+
+
+def test_a_mask_file_gives_rows_ids_and_columns(train_split, tmp_path):
+    keep = np.arange(len(train_split)) % 3 == 1
+    mask = KeepFile(keep, train_split.ids, "d", train_split.fingerprint, {})
+    assert mask.rows.dtype == np.int64
+    assert mask.rows.tolist() == [row for row in range(len(keep)) if row % 3 == 1]
+    np.testing.assert_array_equal(train_split.ids[mask.rows], mask.kept_ids)
+    assert mask.to_dict() == {
+        "row": list(range(len(keep))),
+        "id": train_split.ids.tolist(),
+        "kept": [row % 3 == 1 for row in range(len(keep))],
+    }
+    mask.to_csv(tmp_path / "k.csv")
+    lines = (tmp_path / "k.csv").read_text().splitlines()
+    assert lines[:3] == ["row,id,kept", f"0,{train_split.ids[0]},False", f"1,{train_split.ids[1]},True"]
+    assert mask.to_csv() == (tmp_path / "k.csv").read_text()
+
+
+def test_of_masks_for_each_seed_one_must_be_chosen(train_split):
+    keep = np.stack([np.arange(len(train_split)) % 2 == seed for seed in range(2)])
+    masks = KeepFile(keep, train_split.ids, "d", train_split.fingerprint, {})
+    asked = (lambda: masks.rows, lambda: masks.kept_ids, masks.to_dict, masks.to_csv)
+    for ask in asked:
+        with pytest.raises(dj.InputError, match=r"2 masks.*dataclasses.replace\(file, keep=file.keep\[0\]\)"):
+            ask()
+    assert dataclasses.replace(masks, keep=masks.keep[1]).rows[0] == 1
+
+
+def test_files_that_belong_together_are_written_together_or_not_at_all(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(dj.InputError, match=r"cannot write .*file/b.txt"):
+        write_together({tmp_path / "new" / "a.txt": "a", tmp_path / "file" / "b.txt": b"b"})
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["file"]
+    write_together({tmp_path / "new" / "a.txt": "ä", tmp_path / "b.txt": b"b"})
+    assert (tmp_path / "new" / "a.txt").read_text(encoding="utf-8") == "ä"
+    assert (tmp_path / "b.txt").read_bytes() == b"b"

@@ -1,0 +1,150 @@
+"""Classes in a selection: how many of each are kept, which are lost, and a guard that keeps some of each."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from diet_jax.errors import InputError
+from diet_jax.types import Mask
+
+# A class counts as far below its share where less than this part of what is due is kept, and so many are due.
+PART_OF_SHARE = 0.25
+DUE_AT_LEAST = 4.0
+NAMED_AT_MOST = 5
+
+
+def kept_per_class(keep: Any, labels: Any, num_classes: int) -> np.ndarray:
+    """Returns how many examples of each class a mask keeps.
+
+    Args:
+        keep: bool `[n]`, or `[s n]` for one mask per seed; True = train on it.
+        labels: int `[n]`.
+        num_classes: how many classes there are, those without examples among them.
+
+    Returns:
+        int64 `[c]`, or `[s c]`.
+
+    Raises:
+        InputError: mask and labels differ in length.
+
+    Example:
+        >>> import numpy as np
+        >>> kept_per_class(np.array([True, False, True]), [0, 1, 0], 3).tolist()
+        [2, 0, 0]
+    """
+    masks, labels = np.atleast_2d(np.asarray(keep)), np.asarray(labels)
+    if masks.dtype != bool or masks.shape[1:] != labels.shape:
+        raise InputError(
+            f"keep must be boolean with one entry for each of the {len(labels)} labels, got {masks.dtype} of "
+            f"shape {np.shape(keep)}"
+        )
+    counts = np.stack([np.bincount(labels[mask], minlength=num_classes) for mask in masks])
+    return counts if np.ndim(keep) == 2 else counts[0]
+
+
+def keep_some_of_each(
+    choose: Callable[[np.ndarray, int], Mask], labels: Any, count: int, *, minimum: int
+) -> np.ndarray:
+    """Keeps `count` examples by a rule, and of every class at least `minimum`, or all that it has.
+
+    A class of which the rule keeps fewer gets `minimum` examples, chosen by the same rule within the class;
+    the rest is chosen by the rule among the other classes. With a minimum of 0 it is the rule.
+
+    Args:
+        choose: `(rows int [m], count) -> bool [m]`, the rule on some of the rows.
+        labels: int `[n]`.
+        count: how many are kept in all.
+        minimum: of each class.
+
+    Returns:
+        bool `[n]`, exactly `count` are True.
+
+    Raises:
+        InputError: so many of each class are more than `count`.
+
+    Example:
+        >>> import numpy as np, diet_jax as dj
+        >>> scores, labels = np.array([5.0, 4.0, 3.0, 2.0, 1.0, 0.0]), np.array([0, 0, 0, 0, 1, 1])
+        >>> def highest(rows, count):
+        ...     return dj.keep_highest(scores[rows], count / len(rows))
+        >>> keep_some_of_each(highest, labels, 3, minimum=1).tolist()
+        [True, True, False, False, True, False]
+    """
+    labels = np.asarray(labels)
+    check_minimum(labels, count, minimum)
+    there = np.bincount(labels)
+    wanted = np.minimum(there, minimum)
+    guarded = np.zeros(len(there), bool)
+    chosen = np.zeros(len(labels), bool)
+    while True:
+        free = np.flatnonzero(~guarded[labels])
+        keep = chosen.copy()
+        left = count - int(np.count_nonzero(chosen))
+        for rows in (free, np.flatnonzero(guarded[labels] & ~chosen)):
+            taken = min(left, len(rows))
+            if taken:
+                keep[rows[choose(rows, taken)]] = True
+            left -= taken
+        short = np.flatnonzero(np.bincount(labels[keep], minlength=len(there)) < wanted)
+        if not len(short):
+            return keep
+        for label in short:
+            rows = np.flatnonzero(labels == label)
+            chosen[rows[choose(rows, int(wanted[label]))]] = True
+            guarded[label] = True
+
+
+def check_minimum(labels: Any, count: int, minimum: int) -> None:
+    """Raises InputError where `minimum` examples of each class, or all that it has, are more than `count`."""
+    there = np.bincount(labels)
+    wanted = int(np.minimum(there, minimum).sum())
+    if wanted > count:
+        raise InputError(
+            f"min_per_class {minimum} asks for {wanted} examples of {np.count_nonzero(there)} classes, the "
+            f"keep fraction keeps {count}; lower it to {count // np.count_nonzero(there)} or keep more"
+        )
+
+
+def balance_notes(keep: Any, labels: Any, class_names: Sequence[str]) -> list[str]:
+    """Says which classes a selection lost, and of which it keeps far less than their share.
+
+    Args:
+        keep: bool `[n]`, or `[s n]` for one mask per seed.
+        labels: int `[n]`.
+        class_names: of all classes; those without examples in `labels` cannot be lost.
+
+    Returns:
+        At most two sentences without a full stop; none where every class has its share, or nearly.
+
+    Example:
+        >>> import numpy as np
+        >>> labels = np.repeat([0, 1], 40)
+        >>> balance_notes(labels == 1, labels, ("cat", "dog"))
+        ['no example of 1 of 2 classes is kept: cat']
+    """
+    masks = np.atleast_2d(np.asarray(keep))
+    there = np.bincount(labels, minlength=len(class_names))
+    counts = kept_per_class(masks, labels, len(class_names))
+    due = there * masks.mean(axis=1, keepdims=True)
+    lost = (counts == 0) & (there > 0)
+    few = ~lost & (due >= DUE_AT_LEAST) & (counts < PART_OF_SHARE * due)
+    seeds = f" in {int(lost.any(axis=1).sum())} of {len(masks)} selections" if len(masks) > 1 else ""
+    notes = []
+    if lost.any():
+        names = [class_names[c] for c in np.flatnonzero(lost.any(axis=0)).tolist()]
+        notes.append(f"no example of {_some(names, len(class_names))} is kept{seeds}: {_list(names)}")
+    if few.any():
+        classes = np.flatnonzero(few.any(axis=0)).tolist()
+        seed = int(few.any(axis=1).argmax())
+        names = [f"{class_names[c]} ({counts[seed, c]}, at its share {due[seed, c]:.0f})" for c in classes]
+        notes.append(f"far below their share are {_some(names, len(class_names))}: {_list(names)}")
+    return notes
+
+
+def _some(names: Sequence[str], count: int) -> str:
+    return f"{len(names)} of {count} classes"
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED_AT_MOST]) + (", ..." if len(names) > NAMED_AT_MOST else "")
