@@ -30,7 +30,7 @@ class FoundFiles:
     links: list[str] = field(default_factory=list)
     """What was followed, and where to: "a -> b"."""
     left_out: dict[str, list[str]] = field(default_factory=lambda: collections.defaultdict(list))
-    """By kind, such as ".txt", in the order found."""
+    """By kind, such as ".txt"."""
     folders_left_out: list[str] = field(default_factory=list)
     """Beside the splits."""
 
@@ -43,7 +43,7 @@ class FoundFiles:
             # A suffix says what a file is; of other kinds the first one is named.
             listed = [
                 f"{len(paths):,} {printable(kind)}"
-                + ("" if kind[0] == "." else f" (such as {printable(paths[0])})")
+                + ("" if kind[0] == "." else f" (such as {printable(min(paths))})")
                 for kind, paths in by_count[:MOST_KINDS]
             ]
             rest = sum(len(paths) for _, paths in by_count[MOST_KINDS:])
@@ -75,29 +75,26 @@ def find_images(root: Path, splits: Sequence[str]) -> FoundFiles:
     for name, entry in _entries(root, ""):
         if _what(entry) != "folder":
             _note(found, nowhere, name, entry, "root")
-        elif name not in splits:
+        elif name in splits:
+            pending.append((name, entry, above))
+        else:
             found.folders_left_out.append(name)
-    for split in splits:
-        inside = above | {_identity(root / split)}
-        for name, entry in _entries(root, split):
-            if _what(entry) == "folder":
-                found.class_folders.append(name)
-                pending.append((name, entry, inside))
-            else:
-                _note(found, nowhere, name, entry, "split")
     while pending:
         folder, entry, above = pending.pop()
+        depth = folder.count("/")
         if entry.is_symlink():
             found.links.append(f"{folder} -> {os.readlink(entry.path)}")
         inside = above | {_identity(root / folder)}
         if inside == above:
             found.left_out["linked back to a folder above"].append(folder)
             continue
+        if depth == 1:
+            found.class_folders.append(folder)
         for name, entry in _entries(root, folder):
             if _what(entry) == "folder":
                 pending.append((name, entry, inside))
             else:
-                _note(found, nowhere, name, entry, "class")
+                _note(found, nowhere, name, entry, "class" if depth else "split")
     if nowhere:
         count = f"{len(nowhere)} links lead" if len(nowhere) > 1 else "a link leads"
         raise InputError(
