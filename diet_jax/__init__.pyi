@@ -102,6 +102,7 @@ from .selection.window_tuning import best_window as best_window
 from .selection.window_tuning import held_out as held_out
 from .training.loop import train as train
 from .training.loop import train_from as train_from
+from .training.optimizers import AdamWOptions as AdamWOptions
 from .training.recipe import TrainConfig as TrainConfig
 from .training.recipe import epoch_to_step as epoch_to_step
 from .training.recipe import steps_per_epoch as steps_per_epoch
