@@ -59,7 +59,7 @@ def test_what_is_not_there_is_told(run, options, words):
         dj.load_checkpoint(folder, **options)
 
 
-def test_own_objects_come_back_with_the_call(tmp_path):
+def test_own_objects_come_back_with_the_call(tmp_path, unchecked_types):
     train, test = dj.load_dataset("digits")
     model = dj.create_model("mlp", num_classes=10, widths=(8,))
     recipe = dj.TrainConfig(steps=33, batch_size=32, optimizer=optax.adam(1e-3), augment="none")
