@@ -9,7 +9,7 @@ from diet_jax.data.dataset import Dataset, Splits, check_belongs, fingerprint
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import DataConfig, ModelConfig, RunConfig
 from diet_jax.models.adapters import check_model, model_name
-from diet_jax.options.identity import LETTERS, identify, is_of_package
+from diet_jax.options.identity import LETTERS, identify
 from diet_jax.scores.file import ScoreFile
 from diet_jax.training.recipe import TrainConfig
 from diet_jax.types import Model
@@ -111,11 +111,9 @@ def _code_of(config: RunConfig, own: Own, files: tuple[ScoreFile, ...]) -> Itera
         yield "model", _named(model_name(own.model), own.model)
     for score in config.score.scores:
         parts: list[Any] = [score.build, *(score.fold or ())]
-        if not all(is_of_package(part) for part in parts if callable(part)):
-            yield f"score {score.name}", _named(score.name, parts)
+        yield f"score {score.name}", _named(score.name, parts)
     for rule in config.select.rules:
-        if not is_of_package(rule.select):
-            yield f"rule {rule.name}", _named(rule.name, rule.select)
+        yield f"rule {rule.name}", _named(rule.name, rule.select)
     for file in files:
         yield f"scores of {file.name}", fingerprint(file.scores, file.per_seed)[:LETTERS]
 
