@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diet_jax.data.cache import SourceFiles, cache_folder, cached
-from diet_jax.data.dataset import Dataset, Splits, check_label_range
+from diet_jax.data.classes import check_label_range
+from diet_jax.data.dataset import Dataset, Splits
 from diet_jax.data.decode import COLOUR, GREY, decode, different_sizes, encoding
 from diet_jax.data.kinds import Normalization
 from diet_jax.data.reader import ImageReader, Record, read_all

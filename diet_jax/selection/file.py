@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.data.dataset import Dataset, check_belongs
+from diet_jax.data.dataset import Dataset, rows_in_file
 from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError
 from diet_jax.files.arrays import load_arrays, packed, write_atomically
@@ -52,7 +52,7 @@ class KeepFile:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, dataset: Dataset | None = None) -> "KeepFile":
-        """Reads a mask file.
+        """Reads a mask file, of a dataset or of the one that it was taken from, whose part is returned.
 
         Raises:
             InputError: the file is missing, damaged, no mask file, or of another dataset.
@@ -61,8 +61,14 @@ class KeepFile:
         keep, ids = arrays["keep"], arrays["ids"]
         if keep.dtype != bool or keep.ndim not in (1, 2) or keep.shape[-1:] != ids.shape:
             raise InputError(f"{path} is damaged: its mask does not fit its ids")
-        check_belongs(path, facts, ids, dataset)
-        return cls(**arrays, **facts)
+        file = cls(**arrays, **facts)
+        if dataset is None:
+            return file
+        rows = rows_in_file(path, facts, ids, dataset)
+        if len(rows) == len(ids):
+            return file
+        provenance = {**file.provenance, "taken_from": file.fingerprint}
+        return cls(keep[..., rows], ids[rows], file.dataset, dataset.fingerprint, provenance)
 
     @property
     def rows(self) -> np.ndarray:
