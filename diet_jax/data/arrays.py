@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -40,11 +41,13 @@ def plain_array(given: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} is a {type(given).__name__}, {order}; give list({name})")
     if hasattr(given, "toarray"):
         raise InputError(f"{name} is a sparse {type(given).__name__}; give {name}.toarray()")
+    if hasattr(given, "collect"):
+        raise InputError(f"{name} is a {type(given).__name__}, not computed yet; give {name}.collect()")
     array = _converted(given, name)
     if array.dtype.names:
         raise InputError(
             f"{name} has the named fields {', '.join(array.dtype.names)}; give "
-            f"np.lib.recfunctions.structured_to_unstructured({name})"
+            f"np.stack([{name}[field] for field in {name}.dtype.names], axis=-1)"
         )
     if array.dtype == object:
         array = _of_objects(array, name, getattr(given, "columns", None))
@@ -52,6 +55,11 @@ def plain_array(given: Any, name: str) -> np.ndarray:
         wide = np.float32 if jnp.issubdtype(array.dtype, jnp.floating) else np.int32
         array = array.astype(wide)
     return array
+
+
+def in_code(given: Any, name: str) -> str:
+    """What code in a message calls an argument that may be no array yet."""
+    return name if isinstance(given, np.ndarray | jax.Array) else f"np.asarray({name})"
 
 
 def _converted(given: Any, name: str) -> np.ndarray:
@@ -82,9 +90,12 @@ def _of_items(items: list[Any], name: str) -> np.ndarray:
     first = items[0] if items else None
     if isinstance(first, Mapping):
         keys = list(first)
+        one = f"row[{keys[0] if keys else ''!r}]"
+        if "bytes" in keys:  # an image of Hugging Face that is not decoded
+            one = "Image.open(io.BytesIO(row['bytes']))"
         raise InputError(
             f"{name} is a list of {type(first).__name__}s with {', '.join(map(repr, keys))}; give one "
-            f"column: [row[{keys[0] if keys else ''!r}] for row in {name}]"
+            f"column: [{one} for row in {name}]"
         )
     if hasattr(first, "convert") and hasattr(first, "mode"):
         return _of_pictures(items, name)

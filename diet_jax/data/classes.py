@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diet_jax.data.arrays import plain_array
+from diet_jax.data.arrays import in_code, plain_array
 from diet_jax.errors import InputError
 
 
@@ -47,8 +47,8 @@ def checked_labels(
         if num_classes is not None and num_classes != len(class_names):
             raise InputError(f"num_classes is {num_classes} but class_names has {len(class_names)} names")
     categories = _categories(labels)
-    values = plain_array(labels, name)
-    _check_shape(values, count, of, name)
+    values, code = plain_array(labels, name), in_code(labels, name)
+    _check_shape(values, count, of, name, code)
     if values.dtype.kind == "S":
         raise InputError(f"{name} must be integers or text, got bytes; np.char.decode({name}) makes text")
     said: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ def checked_labels(
         if known is None and categories is not None:
             known, said = categories, (f"{name} were a categorical, whose categories are the classes",)
         elif known is None:
-            known, said = _occurring(values, name), (f"{name} were text, which sorted is the class names",)
+            known, said = _occurring(values, name), (f"{name} were text: its sorted values are the classes",)
         else:
             said = (f"{name} were text, looked up in class_names",)
         if num_classes is not None and num_classes != len(known):
@@ -70,15 +70,15 @@ def checked_labels(
         if classes not in (None, 2):
             raise InputError(
                 f"{name} are True and False but there are {classes} classes; a mask is no label, and "
-                f"{name}.astype(int) means class 0 and class 1"
+                f"{code}.astype(int) means class 0 and class 1"
             )
         class_names = class_names or ("False", "True")
         return ClassLabels(values.astype(np.int32), class_names, (f"{name} were booleans: False is class 0",))
     if values.dtype.kind not in "iu":
-        raise InputError(f"{name} must be integers, got {values.dtype}{_of_no_integers(values, name)}")
+        raise InputError(f"{name} must be integers, got {values.dtype}{_of_no_integers(values, name, code)}")
     if class_names is None:
-        class_names = tuple(str(c) for c in range(_class_count(values, num_classes, name)))
-    check_label_range(values, len(class_names), name=name)
+        class_names = tuple(str(c) for c in range(_class_count(values, num_classes, name, code)))
+    check_label_range(values, len(class_names), name=name, code=code)
     return ClassLabels(values.astype(np.int32), class_names, said)
 
 
@@ -88,13 +88,14 @@ def check_label_range(
     name_of: Callable[[int], str] = "row {}".format,
     *,
     name: str = "labels",
+    code: str = "labels",
 ) -> None:
     """Raises InputError unless labels lie in `0 .. num_classes - 1`; `name_of` a row is for the message."""
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if len(wrong):
         remedy = "number the classes from 0, and leave out what has none"
         if labels.min() == 1 and labels.max() == num_classes:
-            remedy = f"they start from 1: {name} - 1"
+            remedy = f"they start from 1: {code} - 1"
         elif len(np.unique(labels)) <= num_classes:
             remedy += f": np.unique({name}, return_inverse=True)[1] numbers those that occur"
         raise InputError(
@@ -103,14 +104,14 @@ def check_label_range(
         )
 
 
-def _class_count(labels: np.ndarray, num_classes: int | None, name: str) -> int:
+def _class_count(labels: np.ndarray, num_classes: int | None, name: str, code: str) -> int:
     """How many classes there are where only numbers were given."""
     if num_classes is not None:
         return num_classes
     low, high = int(labels.min()), int(labels.max())
     if low == 1 and len(np.unique(labels)) == high:
         raise InputError(
-            f"{name} go from 1 to {high} and class 0 never occurs; give {name} - 1, or num_classes="
+            f"{name} go from 1 to {high} and class 0 never occurs; give {code} - 1, or num_classes="
             f"{high + 1} if they start from 0"
         )
     if high >= len(labels):
@@ -126,16 +127,16 @@ def _class_count(labels: np.ndarray, num_classes: int | None, name: str) -> int:
     return high + 1
 
 
-def _check_shape(labels: np.ndarray, count: int, of: str, name: str) -> None:
+def _check_shape(labels: np.ndarray, count: int, of: str, name: str, code: str) -> None:
     if labels.shape == (count,):
         return
     remedy = ""
     if labels.shape == (count, 1):
-        remedy = f"; give the column: {name}[:, 0]"
+        remedy = f"; give the column: {code}[:, 0]"
     elif labels.ndim == 2 and len(labels) == count and labels.dtype.kind in "biuf":
-        remedy = f"; {_of_columns(labels, name)}"
+        remedy = f"; {_of_columns(labels, code)}"
     elif labels.ndim == 2 and labels.shape[1] == count:
-        remedy = f"; with a column for each example, turn them first: {name}.T"
+        remedy = f"; with a column for each example, turn them first: {code}.T"
     elif labels.ndim == 0:
         remedy = f"; one example needs a list: [{name}]"
     elif count != 1 and labels.shape == (1,):
@@ -146,23 +147,23 @@ def _check_shape(labels: np.ndarray, count: int, of: str, name: str) -> None:
     )
 
 
-def _of_columns(labels: np.ndarray, name: str) -> str:
+def _of_columns(labels: np.ndarray, code: str) -> str:
     """What labels with a column for each class are, and the line that makes class numbers of them."""
     sums = labels.sum(axis=1)
     if np.isin(labels, (0, 1)).all():
         if (sums == 1).all():
-            return f"they are one-hot: {name}.argmax(1) makes class numbers"
+            return f"they are one-hot: {code}.argmax(1) makes class numbers"
         row = int(np.flatnonzero(sums != 1)[0])
         return (
-            f"an example has one class, row {row} has {int(sums[row])}: choose a column, {name}[:, 0], or "
-            f"keep the examples with one, {name}.sum(1) == 1"
+            f"an example has one class, row {row} has {int(sums[row])}: choose a column, {code}[:, 0], or "
+            f"keep the examples with one, {code}.sum(1) == 1"
         )
     if (labels >= 0).all() and np.allclose(sums, 1, atol=1e-3):
-        return f"they are probabilities: {name}.argmax(1) takes the likeliest class"
-    return f"an example has one label: choose a column, such as {name}[:, 0]"
+        return f"they are probabilities: {code}.argmax(1) takes the likeliest class"
+    return f"an example has one label: choose a column, such as {code}[:, 0]"
 
 
-def _of_no_integers(labels: np.ndarray, name: str) -> str:
+def _of_no_integers(labels: np.ndarray, name: str, code: str) -> str:
     if labels.dtype.kind != "f":
         return f"; number what occurs: np.unique({name}, return_inverse=True)[1]"
     finite = np.isfinite(labels)
@@ -170,18 +171,17 @@ def _of_no_integers(labels: np.ndarray, name: str) -> str:
         return (
             f" with {int((~finite).sum())} of {len(labels)} NaN or infinite, the first in row "
             f"{int(np.flatnonzero(~finite)[0])}; leave them out: inputs[np.isfinite({name})], "
-            f"{name}[np.isfinite({name})].astype(int)"
+            f"{code}[np.isfinite({name})].astype(int)"
         )
     if (labels == np.round(labels)).all():
-        return f"; all are whole numbers: {name}.astype(int)"
+        return f"; all are whole numbers: {code}.astype(int)"
     some = labels[labels != np.round(labels)][0]
     return f" such as {some:g}, no classes; np.digitize({name}, edges) makes classes of a quantity"
 
 
 def _categories(labels: Any) -> tuple[str, ...] | None:
     """The categories of a categorical column of text, also those that do not occur; None if it is none."""
-    held = getattr(labels, "cat", labels)
-    categories = getattr(held, "categories", None)
+    categories = getattr(getattr(labels, "dtype", None), "categories", None)
     names = [] if categories is None or not hasattr(categories, "__iter__") else list(categories)
     return tuple(names) if names and all(isinstance(c, str) for c in names) else None
 
@@ -202,7 +202,7 @@ def _occurring(labels: np.ndarray, name: str) -> tuple[str, ...]:
     if len(alike) < len(names):
         raise InputError(
             f"{name} has {len(names)} names, {len(alike)} without upper case and spaces; clean them: "
-            f"np.char.strip(np.char.lower({name})), or give class_names= if they are different classes"
+            f"[c.strip().lower() for c in {name}], or give class_names= if they are different classes"
         )
     if len(names) == len(labels) and len(names) > 10:
         raise InputError(

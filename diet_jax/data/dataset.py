@@ -212,10 +212,10 @@ class Dataset:
             ((8, 8, 1), 4, 2)
         """
         _check_order(inputs=inputs, labels=labels, ids=ids)
-        given = plain_array(inputs, "inputs")
-        inputs, kind = checked_inputs(given, kind)
+        dtype = str(getattr(inputs, "dtype", ""))
+        halves = (f"inputs were {dtype}, stored as float32",) if "float16" in dtype else ()
+        inputs, kind = checked_inputs(plain_array(inputs, "inputs"), kind)
         known = checked_labels(labels, len(inputs), name, class_names=class_names, num_classes=num_classes)
-        halves = (f"inputs were {given.dtype}, stored as float32",) if given.dtype == np.float16 else ()
         if ids is None:
             ids, id_source = np.arange(len(inputs)), id_source or "row number in the given arrays"
         ids = _checked_ids(plain_array(ids, "ids"), len(inputs))

@@ -65,10 +65,10 @@ def _check_numbers(inputs: np.ndarray) -> None:
     """Raises InputError for what is no number that an input can be."""
     kind, remedy = inputs.dtype.kind, None
     if kind == "c":
-        remedy = "np.abs(inputs), or np.stack([inputs.real, inputs.imag], axis=-1)"
+        remedy = "np.abs(inputs), or np.stack([np.real(inputs), np.imag(inputs)], axis=-1)"
     elif kind in "Mm":
         unit = "datetime64[s]" if kind == "M" else "timedelta64[s]"
-        remedy = f"inputs.astype({unit!r}).astype(np.int64)"
+        remedy = f"np.asarray(inputs, {unit!r}).astype(np.int64)"
     if remedy:
         raise InputError(f"inputs must be real numbers, got {inputs.dtype}; make some of them: {remedy}")
 
@@ -92,7 +92,7 @@ def _kind_of(inputs: np.ndarray) -> Kind:
         )
     if inputs.ndim == 2 and pixels:
         side = math.isqrt(shape[1])
-        code = f", inputs.reshape(-1, {side}, {side})," if side > 1 and side**2 == shape[1] else ""
+        code = f", np.reshape(inputs, (-1, {side}, {side}))," if side > 1 and side**2 == shape[1] else ""
         raise InputError(
             f"inputs are uint8 {shape}: reshape pixels to [n h w ch]{code} or say kind='table' or "
             "kind='tokens'"
@@ -102,7 +102,7 @@ def _kind_of(inputs: np.ndarray) -> Kind:
     if inputs.ndim == 3 and shape[2] <= 3 and not pixels:
         raise InputError(
             f"inputs of shape {shape} are no images [n h w]: give a table as [n f] "
-            "(inputs.reshape(len(inputs), -1)), or say kind='signals' for [n t ch], or kind='images'"
+            "(np.reshape(inputs, (len(inputs), -1))), or say kind='signals' for [n t ch], or kind='images'"
         )
     if inputs.ndim == 3 and shape[1] <= 3 and not pixels:
         raise InputError(
@@ -144,12 +144,12 @@ def _as_stored(inputs: np.ndarray, kind: Kind) -> np.ndarray:
 def _as_pixels(inputs: np.ndarray) -> str:
     """The line of code that makes pixels, or entries, of numbers that are not stored."""
     if inputs.dtype == bool:
-        return "inputs.astype(np.float32) makes 0 and 1 of them"
+        return "np.asarray(inputs, np.float32) makes 0 and 1 of them"
     if inputs.dtype.kind not in "iu":
         return "convert them first"
     if inputs.min() >= 0 and inputs.max() <= 255:
-        return "their values fit 8 bits: inputs.astype(np.uint8)"
-    return f"they go from {inputs.min()} to {inputs.max()}: inputs.astype(np.float32)"
+        return "their values fit 8 bits: np.asarray(inputs, np.uint8)"
+    return f"they go from {inputs.min()} to {inputs.max()}: np.asarray(inputs, np.float32)"
 
 
 def statistics(inputs: np.ndarray, kind: Kind) -> Normalization:
@@ -188,7 +188,8 @@ def statistics_of_counts(counts: np.ndarray) -> Normalization:
 def _check_unit(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     """Raises InputError for pixels in 0..255 with a mean and deviation of pixels in 0..1, and the reverse."""
     low, high = float(images.min()), float(images.max())
-    if low >= 0 and 50 < high <= 255 and 0 < max(mean) < 1 and max(std) < 1:
+    # Of pixels in 0..1 no deviation is above 1/2, and none below 1/20 is one of photographs or drawings.
+    if low >= 0 and 50 < high <= 255 and 0 < max(mean) < 1 and 0.05 < min(std) <= max(std) <= 0.5:
         raise InputError(
             f"normalization has means up to {max(mean):g}, of pixels in 0..1, but the images go up to "
             f"{high:g}; give dj.Normalization(*np.multiply(255, normalization))"
@@ -196,7 +197,7 @@ def _check_unit(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, .
     if low >= 0 and high <= 1 and images.dtype != np.uint8 and min(mean) > 2 and min(std) > 2:
         raise InputError(
             f"normalization has means from {min(mean):g}, of pixels in 0..255, but the images go up to "
-            f"{high:g}; give 255 * inputs"
+            f"{high:g}; give 255 * np.asarray(inputs)"
         )
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.data.arrays import plain_array
+from diet_jax.data.arrays import in_code, plain_array
 from diet_jax.errors import InputError
 
 
@@ -27,12 +27,12 @@ def checked_rows(rows: Any, count: int, name: str = "rows") -> np.ndarray:
         if values.ndim == 1 and not len(values):
             remedy = "name one"
         elif values.dtype.kind == "f":
-            remedy = f"{name}.astype(int) makes integers"
+            remedy = f"{in_code(rows, name)}.astype(int) makes integers"
         elif values.dtype.kind in "SU":
             remedy = f"np.flatnonzero(np.isin(dataset.ids, {name})) makes rows of ids"
         raise InputError(
-            f"{name} must be integers, at least one, or a mask of all {count} rows; got {values.dtype} of shape "
-            f"{values.shape}: {remedy}"
+            f"{name} must be integers, at least one, or a mask of all {count} rows; got {values.dtype} of "
+            f"shape {values.shape}: {remedy}"
         )
     distinct = len(np.unique(values))
     if values.min() < 0 or values.max() >= count or distinct < len(values):
@@ -42,8 +42,8 @@ def checked_rows(rows: Any, count: int, name: str = "rows") -> np.ndarray:
         elif values.max() >= count:
             remedy = f"np.flatnonzero(np.isin(dataset.ids, {name})) makes rows of ids"
         raise InputError(
-            f"{name} must be distinct, from 0 to {count - 1}; got {len(values)} rows, {distinct} distinct, from "
-            f"{values.min()} to {values.max()}: {remedy}"
+            f"{name} must be distinct, from 0 to {count - 1}; got {len(values)} rows, {distinct} distinct, "
+            f"from {values.min()} to {values.max()}: {remedy}"
         )
     return values.astype(np.int32)
 
@@ -63,10 +63,10 @@ def checked_mask(keep: Any, count: int | None = None, name: str = "keep", of: st
             f"{name} must have one entry for each of the {count} examples{of and f' of {of}'}, True or "
             f"False, got {mask.dtype} of shape {mask.shape}"
         )
-    raise InputError(f"{must}; {_remedy(mask, count, name)}")
+    raise InputError(f"{must}; {_remedy(mask, count, name, in_code(keep, name))}")
 
 
-def _remedy(mask: np.ndarray, count: int | None, name: str) -> str:
+def _remedy(mask: np.ndarray, count: int | None, name: str, code: str) -> str:
     if mask.dtype == bool:
         several = mask.ndim == 2 and count in (None, mask.shape[1])
         return f"take one of its masks: {name}[0]" if several else "use the mask that belongs to this dataset"
@@ -75,7 +75,7 @@ def _remedy(mask: np.ndarray, count: int | None, name: str) -> str:
     if mask.dtype.kind not in "iuf" or mask.ndim != 1 or not len(mask):
         return "make a mask of True and False, one for each example"
     if set(np.unique(mask).tolist()) <= {0, 1} and (count is None or len(mask) == count):
-        return f"of 0 and 1 make True and False: {name}.astype(bool)"
+        return f"of 0 and 1 make True and False: {code}.astype(bool)"
     if mask.dtype.kind == "f":
         return f"of scores make a mask: dj.keep_highest({name}, 0.5)"
     if count is None or (mask.min() >= 0 and mask.max() < count):
