@@ -162,7 +162,7 @@ def predict_dataset(
 
 @functools.lru_cache(maxsize=64)
 def prediction_function(model: Model) -> Callable[..., Any]:
-    """Returns `(variables, images, labels) -> (predicted, loss)`; the same object for the same model."""
+    """Returns `(variables, inputs, labels) -> (predicted, loss)`; the same object for the same model."""
     return functools.partial(predictions, model.predict)
 
 

@@ -5,10 +5,12 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from diet_jax.errors import InputError
-from diet_jax.types import Array, Labels, Logits, ScoreArray
+from diet_jax.types import AnyArray, Array, Labels, ScoreArray
+
+AnyLogits = Float[AnyArray, "b c"]
 
 
-def cross_entropy(logits: Logits, labels: Labels) -> ScoreArray:
+def cross_entropy(logits: AnyLogits, labels: Labels) -> ScoreArray:
     """Returns the negative log-likelihood of each example: `-log softmax(logits)[label]`.
 
     Args:
@@ -30,7 +32,7 @@ def cross_entropy(logits: Logits, labels: Labels) -> ScoreArray:
     return jax.nn.softplus(_lead(*_split(logits, labels)[:2]))
 
 
-def error_vector(logits: Logits, labels: Labels) -> Float[Array, "b c"]:
+def error_vector(logits: AnyLogits, labels: Labels) -> Float[Array, "b c"]:
     """Returns `softmax(logits) - onehot(label)`, the gradient of the cross-entropy in the logits.
 
     Args:
@@ -53,27 +55,33 @@ def error_vector(logits: Logits, labels: Labels) -> Float[Array, "b c"]:
     return jnp.where(is_label, -wrong, wrong * jax.nn.softmax(others, axis=-1))
 
 
-def error_norm(error: Float[Array, "b c"]) -> ScoreArray:
+def error_norm(error: Float[AnyArray, "b c"]) -> ScoreArray:
     """Returns the norm of each error vector, scaled so that squares do not underflow.
+
+    EL2N of logits that were computed elsewhere is `error_norm(error_vector(logits, labels))`.
 
     Args:
         error: float `[b c]`, from `error_vector`.
 
     Returns:
-        float `[b]`, right to its last digits down to 1e-38.
+        float `[b]`, right to its last digits down to 1e-38; high means hard.
+
+    Paper: Definition 2.3 (EL2N).
 
     Example:
         >>> import jax.numpy as jnp
         >>> bool(abs(error_norm(jnp.array([[-4e-30, 3e-30]]))[0] / 5e-30 - 1) < 1e-6)
         True
     """
+    error = jnp.asarray(error)
     largest = jnp.max(jnp.abs(error), axis=-1)
     scale = jnp.where(largest > 0, largest, 1)
     return scale * jnp.linalg.norm(error / scale[:, None], axis=-1)
 
 
-def _split(logits: Logits, labels: Labels) -> tuple[Array, Array, Array]:
+def _split(logits: AnyLogits, labels: Labels) -> tuple[Array, Array, Array]:
     """Returns the logits without the label's, the label's logit `[b]`, and where the label is."""
+    logits = jnp.asarray(logits)
     labels = _checked_labels(logits, labels)
     kind = jnp.float64 if logits.dtype == jnp.float64 else jnp.float32
     logits = logits.astype(kind)
@@ -95,7 +103,7 @@ def _lead(others: Array, own: Array) -> Array:
     return jax.nn.logsumexp(others - own[:, None], axis=-1)
 
 
-def _checked_labels(logits: Logits, labels: Labels) -> Array:
+def _checked_labels(logits: Array, labels: Labels) -> Array:
     # Other shapes would broadcast, and other dtypes be taken for no class, without a word.
     labels = jnp.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):

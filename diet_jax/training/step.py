@@ -49,7 +49,7 @@ class Program:
     cannot be differentiated again and takes no values of an outer `vmap` that a model closes over."""
 
     @functools.cached_property
-    def optimizer(self) -> optax.GradientTransformation:
+    def optimizer(self) -> optax.GradientTransformationExtraArgs:
         """The config's optimiser for a training of this length."""
         return make_optimizer(self.config, self.num_steps)
 
@@ -158,10 +158,17 @@ def init_state(
     return TrainState(
         step=jnp.int32(0),
         variables=Variables(params, hold_whole(model_state)),
-        opt_state=split_params(program.optimizer.init(params)),
+        opt_state=split_params(jax.tree.map(_as_later, program.optimizer.init(params))),
         key=key,
         dynamics=hold_whole({fold.name: fold.init(num_examples) for fold in program.folds}),
     )
+
+
+def _as_later(leaf: Any) -> Array:
+    """A leaf of a fresh optimiser state as it is after an update or from a checkpoint: of no weak type."""
+    leaf = jnp.asarray(leaf)
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+    return leaf if is_key else jnp.asarray(leaf, leaf.dtype)
 
 
 def train_step(
@@ -230,7 +237,14 @@ def train_on_batch(
     rule = value_and_grad if program.side_by_side else functools.partial(jax.value_and_grad, has_aux=True)
     differentiated = rule(loss_fn)
     (loss, (logits, model_state)), gradients = differentiated(params, model_state, inputs, labels, model_key)
-    updates, opt_state = program.optimizer.update(gradients, state.opt_state, params)
+    updates, opt_state = program.optimizer.update(
+        gradients,
+        state.opt_state,
+        params,
+        value=loss,
+        grad=gradients,
+        value_fn=lambda params: loss_fn(params, state.variables.model_state, inputs, labels, model_key)[0],
+    )
     correct = jnp.argmax(logits, axis=-1) == labels
     dynamics = {
         fold.name: fold.update(state.dynamics[fold.name], rows, logits, labels) for fold in program.folds

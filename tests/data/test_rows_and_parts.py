@@ -1,4 +1,4 @@
-"""Rows and masks where the other is asked for; labels by every way in; files of the whole and a part of it."""
+"""Rows and masks where the other is asked for; labels by every way in; files of the whole, and a part."""
 
 import dataclasses
 
