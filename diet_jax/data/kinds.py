@@ -194,7 +194,7 @@ def _check_unit(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, .
             f"normalization has means up to {max(mean):g}, of pixels in 0..1, but the images go up to "
             f"{high:g}; give dj.Normalization(*np.multiply(255, normalization))"
         )
-    if low >= 0 and high <= 1 and images.dtype != np.uint8 and min(mean) > 2 and min(std) > 2:
+    if low >= 0 and 0.5 < high <= 1 and images.dtype != np.uint8 and min(*mean, *std) > 20:
         raise InputError(
             f"normalization has means from {min(mean):g}, of pixels in 0..255, but the images go up to "
             f"{high:g}; give 255 * np.asarray(inputs)"

@@ -17,15 +17,12 @@ def checked_rows(rows: Any, count: int, name: str = "rows") -> np.ndarray:
     values = plain_array(rows, name) if not isinstance(rows, slice) else np.asarray(None)
     if values.dtype == bool and values.shape == (count,):
         values = np.flatnonzero(values)
-    elif values.dtype == bool:
-        raise InputError(
-            f"{name} is a mask of shape {values.shape}, there are {count} examples; use the mask that "
-            "belongs to this dataset"
-        )
     if values.ndim != 1 or values.dtype.kind not in "iu" or not len(values):
         remedy = f"[{name}] makes a list of one row, np.arange({count})[{name}] of a slice"
         if values.ndim == 1 and not len(values):
             remedy = "name one"
+        elif values.dtype == bool:
+            remedy = "use the mask that belongs to this dataset"
         elif values.dtype.kind == "f":
             remedy = f"{in_code(rows, name)}.astype(int) makes integers"
         elif values.dtype.kind in "SU":
@@ -59,9 +56,10 @@ def checked_mask(keep: Any, count: int | None = None, name: str = "keep", of: st
         return mask
     must = f"{name} must be a boolean vector [n], got {mask.dtype} of shape {mask.shape}"
     if count is not None:
+        whose = f" of {of}" if of else ""
         must = (
-            f"{name} must have one entry for each of the {count} examples{of and f' of {of}'}, True or "
-            f"False, got {mask.dtype} of shape {mask.shape}"
+            f"{name} must be boolean with one entry for each of the {count} examples{whose}, got {mask.dtype} "
+            f"of shape {mask.shape}"
         )
     raise InputError(f"{must}; {_remedy(mask, count, name, in_code(keep, name))}")
 

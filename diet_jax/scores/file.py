@@ -147,7 +147,7 @@ class ScoreFile:
         """
         facts = {"fingerprint": self.fingerprint, "dataset": self.dataset}
         rows = rows_in_file(path or f"the score file {self.name}", facts, self.ids, dataset)
-        if len(rows) == len(self.ids):
+        if self.fingerprint == dataset.fingerprint:
             return self
         return dataclasses.replace(
             self,

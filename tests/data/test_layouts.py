@@ -1,6 +1,8 @@
 """What people have, and what becomes of it: taken and said, or refused with the line that converts it."""
 
 import datetime
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -495,3 +497,23 @@ def test_what_would_be_guessed_is_refused_with_the_line_that_converts(case, unch
     dataset = dj.Dataset.from_arrays(**INPUTS | options)
     expected = dj.Dataset.from_arrays(**INPUTS | {"num_classes": dataset.num_classes} | meant)
     assert dataset.fingerprint == expected.fingerprint
+
+
+PAGE = (Path(__file__).parents[2] / "docs/own-data.md").read_text(encoding="utf-8")
+SECTION = PAGE.split("## Arrays, tables, labels, masks and files")[1]
+PAGE_ROWS = [line.split(" | ") for line in SECTION.splitlines() if line.startswith("| ")][2:]
+
+
+@pytest.mark.parametrize("row", PAGE_ROWS, ids=lambda row: row[0])
+def test_the_rows_of_the_page_on_own_data(row, unchecked_types):
+    """What a row has is refused as it is, unless the row says to give it so; what the row says runs."""
+    names: dict = {}
+    (setup,) = re.findall(r"```python\n(.*?)print", SECTION, re.DOTALL)
+    _, example, remedy = (re.findall(r"`(.*?)`", cell) for cell in row)
+    exec(f"{setup}\n{example[0]}", names)
+    made = eval(remedy[0], names)
+    assert len(made) in (2, 6)
+    plain = "dj.Dataset.from_arrays(inputs, labels)"
+    if remedy[0] != plain and not re.search("keep|test|class_names", "".join(row)):
+        with pytest.raises(InputError):
+            eval(plain, names)

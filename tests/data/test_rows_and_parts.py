@@ -71,7 +71,7 @@ def test_all_that_take_a_mask_say_the_same(refuse, unchecked_types):
 
 NO_ROWS = [
     (MASK.astype(int), "2 distinct, from 0 to 1", "np.flatnonzero(rows)"),
-    (MASK[:-1], "rows is a mask of shape \\(9,\\), there are 10 examples", None),
+    (MASK[:-1], r"or a mask of all 10 rows; got bool of shape \(9,\)", None),
     (ROWS.astype(float), "got float64", "rows.astype(int)"),
     (IDS[ROWS], "makes rows of ids", "np.flatnonzero(np.isin(dataset.ids, rows))"),
     ([1, 10], "from 0 to 9; got 2 rows, 2 distinct, from 1 to 10: ", None),
@@ -188,6 +188,8 @@ def test_a_score_file_of_the_whole_goes_with_a_part(tmp_path, capsys):
     assert dj.ScoreFile.load(tmp_path / "part.npz", dataset=PART).name == "mine"
     smaller = PART.take(np.array([3, 0]))
     np.testing.assert_array_equal(SCORES.of(smaller).scores, SCORES.scores[[rows[3], rows[0]]])
+    turned = WHOLE.take(np.arange(COUNT)[::-1])
+    np.testing.assert_array_equal(SCORES.of(turned).scores, SCORES.scores[::-1])
 
 
 def test_a_mask_file_of_the_whole_goes_with_a_part(tmp_path):
