@@ -181,8 +181,10 @@ def _of_no_integers(labels: np.ndarray, name: str, code: str) -> str:
 
 def _categories(labels: Any) -> tuple[str, ...] | None:
     """The categories of a categorical column of text, also those that do not occur; None if it is none."""
-    categories = getattr(getattr(labels, "dtype", None), "categories", None)
-    names = [] if categories is None or not hasattr(categories, "__iter__") else list(categories)
+    dtype = getattr(labels, "dtype", None)
+    # Of pandas and of polars; its own Categorical also has the categories of all other columns.
+    known = type(dtype).__name__ in ("CategoricalDtype", "Enum")
+    names = list(getattr(dtype, "categories", ())) if known else []
     return tuple(names) if names and all(isinstance(c, str) for c in names) else None
 
 

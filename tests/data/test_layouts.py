@@ -3,7 +3,6 @@
 import datetime
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +37,17 @@ class Column:
 
     def __getitem__(self, row):
         return self.values[row]
+
+
+class CategoricalDtype:
+    """As that of pandas."""
+
+    def __init__(self, categories):
+        self.categories = categories
+
+
+class Categorical(CategoricalDtype):
+    """As that of polars."""
 
 
 class Index:
@@ -99,8 +109,8 @@ def objects(values):
     return made
 
 
-CAT = Column(NAMES[LABELS].astype(object), dtype=SimpleNamespace(categories=["owl", "dog", "cat", "elk"]))
-NUMBER_CAT = Column(LABELS, dtype=SimpleNamespace(categories=[2, 1, 0]))
+CAT = Column(NAMES[LABELS].astype(object), dtype=CategoricalDtype(["owl", "dog", "cat", "elk"]))
+NUMBER_CAT = Column(LABELS, dtype=CategoricalDtype([2, 1, 0]))
 MIXED = np.array([[0.5, 1, True]] * 12, object)
 
 # What there is, the plain arrays that it means, what is said of it.
@@ -157,6 +167,11 @@ TAKEN = {
         "labels were a categorical",
     ),
     "a categorical of numbers is numbers": ({"labels": NUMBER_CAT}, {}, None),
+    "a categorical that also has the categories of others is text": (
+        {"labels": Column(NAMES[LABELS].astype(object), dtype=Categorical(["x", "cat", "dog", "owl"]))},
+        {"class_names": NAMES},
+        "labels were text",
+    ),
     "booleans": (
         {"labels": LABELS > 0},
         {"labels": LABELS > 0, "class_names": ["False", "True"]},
