@@ -150,7 +150,7 @@ def _every_damaged_image_named(name: str, stored: StoredSplits, quiet: bool) -> 
         damaged: list[DamagedImageError] = []
         for reader in stored.readers:
             about = f"looking for damaged images of {name} {reader.split}"
-            with Progress(about, len(reader), quiet=quiet) as progress:
+            with Progress(about, len(reader), quiet=quiet, brief=True) as progress:
                 read_all(reader, functools.partial(_try, reader, damaged), progress)
         if len(damaged) < 2:
             raise
@@ -171,7 +171,7 @@ def _decoded(name: str, stored: StoredSplits, channels: int, quiet: bool) -> Ite
     (first,) = stored.readers[0].records(np.arange(1))
     for reader in stored.readers:
         about = f"decoding {name} {reader.split} (once)"
-        with Progress(about, len(reader), quiet=quiet) as progress:
+        with Progress(about, len(reader), quiet=quiet, brief=True) as progress:
             yield _decoded_split(reader, first, channels, progress)
 
 

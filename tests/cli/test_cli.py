@@ -49,7 +49,10 @@ BAD_OPTIONS = {
     "keep fraction 1.2": (["--select.fractions", "1.2"], "at most 1, got 1.2"),
     "keep fraction NaN": (["--select.fractions", "nan"], "at most 1, got nan"),
     "negative keep fraction": (["--select.fractions", "-0.5"], "got -0.5"),
-    "batch larger than the data": (["--train.batch-size", "5000"], "--train.batch-size is 5000 but only 1078"),
+    "batch larger than the data": (
+        ["--train.batch-size", "5000"],
+        "--train.batch-size is 5000 but only 1078",
+    ),
     "score epoch beyond training": (["--score.epoch", "41"], "step 1353, beyond the 1320 steps"),
     "checkpoint beyond training": (["--checkpoint-epochs", "50"], "--checkpoint-epochs 50"),
     "no seeds": (["--score.num-seeds", "0"], "--score.num-seeds must be at least 1, got 0"),

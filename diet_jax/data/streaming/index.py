@@ -55,7 +55,7 @@ def indexed(files: SourceFiles, readers: dict[str, ImageReader], cache: Path) ->
             pass
     parts = {}
     for split, reader in readers.items():
-        with Progress(f"indexing {files.name} {split} (once)", len(reader)) as progress:
+        with Progress(f"indexing {files.name} {split} (once)", len(reader), brief=True) as progress:
             parts[split] = examine(reader, progress)
     arrays = {f"{split}_{f}": getattr(part, f) for split, part in parts.items() for f in Part._fields}
     try:
