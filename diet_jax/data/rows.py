@@ -58,8 +58,8 @@ def checked_mask(keep: Any, count: int | None = None, name: str = "keep", of: st
     if count is not None:
         whose = f" of {of}" if of else ""
         must = (
-            f"{name} must be boolean with one entry for each of the {count} examples{whose}, got "
-            f"{mask.dtype} of shape {mask.shape}"
+            f"{name} must be a boolean vector with one entry for each of the {count} examples{whose}, "
+            f"got {mask.dtype} of shape {mask.shape}"
         )
     raise InputError(f"{must}; {_remedy(mask, count, name, in_code(keep, name))}")
 
