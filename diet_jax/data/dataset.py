@@ -13,7 +13,6 @@ from diet_jax.data.arrays import plain_array
 from diet_jax.data.classes import checked_labels
 from diet_jax.data.kinds import WORDS, Kind, Normalization, checked_inputs, checked_normalization, statistics
 from diet_jax.data.rows import checked_rows
-from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
 from diet_jax.types import Examples, Mask, Rows
 
@@ -271,28 +270,6 @@ def first_examples(dataset: Dataset, count: int) -> Dataset:
         place[rows] = np.arange(len(rows))
     rows = np.sort(np.argsort(place, kind="stable")[:count])
     return dataset.take(rows)
-
-
-def rows_in_file(path: Any, facts: dict[str, Any], ids: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Returns which rows of a file are a dataset's examples: all, or, of the whole, those that were taken.
-
-    Raises:
-        InputError: the file is of neither, by its fingerprint, or its ids are not those of it.
-    """
-    for whole in (Whole(dataset.fingerprint, dataset.ids), dataset.whole):
-        if facts["fingerprint"] != whole.fingerprint:
-            continue
-        if not np.array_equal(ids, whole.ids):
-            raise InputError(f"{path} is damaged: its ids are not those of {dataset.name}/{dataset.split}")
-        row_of = {name: row for row, name in enumerate(ids.tolist())}
-        rows = np.array([row_of[name] for name in dataset.ids.tolist()], np.int64)
-        if len(rows) < len(ids):
-            say(f"{path}: {len(rows):,} of its {len(ids):,} examples are those of this part of the data")
-        return rows
-    raise InputError(
-        f"{path} belongs to {facts['dataset']} (fingerprint {str(facts['fingerprint'])[:12]}), not to "
-        f"{dataset.name}/{dataset.split} (fingerprint {dataset.fingerprint[:12]})"
-    )
 
 
 class Splits(NamedTuple):

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.data.dataset import Dataset, rows_in_file
+from diet_jax.data.dataset import Dataset
+from diet_jax.data.parts import rows_in_file
 from diet_jax.data.rows import checked_mask
 from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError

@@ -262,6 +262,18 @@ def test_files_of_the_whole_digits_with_num_train(tmp_path, capsys):
     config = RunConfig(data=DataConfig(num_train=100, labels=str(labels)))
     (part, _), clean = load_splits(config)
     np.testing.assert_array_equal(part.labels, (clean + 1) % 10)
+    assert "labels.csv: 100 of its 1,078 lines are of this part of the data" in capsys.readouterr().err
+    of_both = dj.ScoreFile.from_seeds(
+        "other", np.arange(float(len(train))), train.with_labels(turned), step=0
+    )
+    assert train.ids[of_both.of(part).scores.astype(int)].tolist() == part.ids.tolist()
+    with pytest.raises(InputError, match="belongs to"):
+        dj.ScoreFile.load(scores, dataset=part)
+    labels.write_text(
+        "\n".join(["id,label", *(f"{i},{c}" for i, c in zip(part.ids, part.labels, strict=True))])
+    )
+    (again, _), _ = load_splits(config)
+    assert again.fingerprint == part.fingerprint
     part = load_splits(RunConfig(data=DataConfig(num_train=100)))[0].train
     config = RunConfig(score=ScoreConfig(files=(str(scores),)))
     (file,) = Own().score_files(config, part)
