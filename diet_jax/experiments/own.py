@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from diet_jax.data.dataset import Dataset, Splits, check_belongs, fingerprint
+from diet_jax.data.dataset import Dataset, Splits, fingerprint
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import DataConfig, ModelConfig, RunConfig
 from diet_jax.models.adapters import check_model, model_name
@@ -84,10 +84,7 @@ class Own:
             InputError: one is missing, damaged or of other examples, or two scores have one name.
         """
         files = [ScoreFile.load(path, dataset=train) for path in config.score.files]
-        for file in self.files:
-            facts = {"fingerprint": file.fingerprint, "dataset": file.dataset}
-            check_belongs(f"the score file {file.name}", facts, file.ids, train)
-        files += self.files
+        files += [file.of(train) for file in self.files]
         names = [*config.score.names, *(file.name for file in files)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diet_jax.data.dataset import Dataset, check_label_range
+from diet_jax.data.classes import checked_labels
+from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
 from diet_jax.plotting.rows import draw_rows
 from diet_jax.plotting.style import (
@@ -212,14 +213,8 @@ def _scores_of(dataset: Dataset, scores: Any) -> np.ndarray:
 
 
 def _checked_clean(labels: Any, dataset: Dataset) -> np.ndarray:
-    clean = np.asarray(labels)
-    if clean.shape != dataset.labels.shape or clean.dtype.kind not in "iu":
-        raise InputError(
-            f"clean_labels must be one integer for each of the {len(dataset)} examples, got {clean.dtype} of "
-            f"shape {clean.shape}"
-        )
-    check_label_range(clean, dataset.num_classes)
-    return clean
+    names = dataset.class_names
+    return checked_labels(labels, len(dataset), dataset.name, class_names=names, name="clean_labels").labels
 
 
 def _count(name: str, count: int | None, left: int, notes: list[str]) -> int:

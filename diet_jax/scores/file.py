@@ -1,5 +1,6 @@
 """Score files: a score of every example with ids, definition and origin."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.data.dataset import Dataset, check_belongs
+from diet_jax.data.dataset import Dataset
+from diet_jax.data.parts import rows_in_file
 from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError
 from diet_jax.files.arrays import load_arrays, save_arrays
@@ -115,7 +117,8 @@ class ScoreFile:
 
         Args:
             path: what `save` wrote.
-            dataset: if given, the file must belong to exactly this dataset.
+            dataset: if given, the file must belong to it; of a dataset that it was taken from, its part is
+                returned.
 
         Raises:
             InputError: the file is missing, damaged, no score file, or of another dataset.
@@ -128,8 +131,31 @@ class ScoreFile:
             raise InputError(f"{path} is damaged: its arrays do not fit each other: {shapes}")
         if any(arrays[name].dtype.kind != "f" for name in ("scores", "per_seed")):
             raise InputError(f"{path} is damaged: its scores are no floating-point numbers")
-        check_belongs(path, facts, arrays["ids"], dataset)
-        return cls(**arrays, **facts)
+        if arrays["labels"].dtype.kind not in "iu" or (arrays["labels"] < 0).any():
+            raise InputError(f"{path} is damaged: its labels are no class numbers")
+        file = cls(**arrays, **facts)
+        return file if dataset is None else file.of(dataset, path)
+
+    def of(self, dataset: Dataset, path: Any = None) -> "ScoreFile":
+        """Returns the scores of a dataset: as they are, or, where it was taken from the one scored, its part.
+
+        Args:
+            dataset: what was scored, or some rows of it (`take`, `--data.num-train`).
+            path: of the file, for messages.
+
+        Raises:
+            InputError: other examples were scored.
+        """
+        facts = {"fingerprint": self.fingerprint, "dataset": self.dataset}
+        rows = rows_in_file(path or f"the score file {self.name}", facts, self.ids, dataset)
+        if self.fingerprint == dataset.fingerprint:
+            return self
+        return dataclasses.replace(
+            self,
+            **{name: getattr(self, name)[..., rows] for name in ARRAYS},
+            fingerprint=dataset.fingerprint,
+            provenance={**self.provenance, "taken_from": self.fingerprint},
+        )
 
     @property
     def rows(self) -> np.ndarray:

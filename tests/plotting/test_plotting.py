@@ -621,7 +621,7 @@ class TestHardest:
             ({"scores": np.ones(5)}, "one number for each of the 36 examples of arrays/train, .* got 5"),
             ({"scores": np.ones((1, 36))}, "must be one vector"),
             ({"scores": np.full(36, np.nan)}, "scores must not be NaN: 36 of 36"),
-            ({"clean_labels": [0, 1]}, "clean_labels must be one integer for each of the 36 examples"),
+            ({"clean_labels": [0, 1]}, "clean_labels must have shape .36,., one for each of the 36 examples"),
             ({"clean_labels": np.full(36, 3)}, "labels must lie in 0..2"),
         ],
     )

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from diet_jax.analysis.connectivity.paths import Ends, barrier_height, interpolate, leaves_of_one_network
 from diet_jax.data.augment import normalize
 from diet_jax.data.dataset import Dataset
+from diet_jax.data.rows import checked_rows
 from diet_jax.devices.mesh import fetch, replicate, split_batch
 from diet_jax.ensemble.passes import BatchSize, map_dataset
 from diet_jax.errors import InputError
@@ -66,7 +67,7 @@ def reestimate_statistics(
         raise InputError(
             f"num_batches and batch_size must be at least 1, got {num_batches} batches of {batch_size}"
         )
-    kept = _checked_rows(np.arange(len(dataset)) if rows is None else rows, dataset)
+    kept = checked_rows(np.arange(len(dataset)) if rows is None else rows, len(dataset))
     if not jax.tree.leaves(variables.model_state):
         return variables
     size = min(batch_size, len(kept))
@@ -134,7 +135,7 @@ def path_correct(
         raise InputError(f"batch_statistics must be interpolated or reestimated, got {batch_statistics!r}")
     leaves_of_one_network(variables, other)  # Under jit the values of integers cannot be compared.
     measured_on = dataset if statistics_dataset is None else statistics_dataset
-    evaluated = dataset if rows is None else dataset.take(_checked_rows(rows, dataset))
+    evaluated = dataset if rows is None else dataset.take(rows)
     fn = _correctness(model)
     variables, other = replicate((variables, other))
     correct = []
@@ -254,20 +255,3 @@ def _correctness(model: Model) -> Callable[..., Array]:
         return jnp.argmax(model.predict(variables, inputs), axis=-1).astype(labels.dtype) == labels
 
     return correct
-
-
-def _checked_rows(rows: Rows | Mask, dataset: Dataset) -> np.ndarray:
-    checked = np.asarray(rows)
-    if checked.dtype == bool and checked.shape == (len(dataset),):
-        checked = np.flatnonzero(checked)
-    if checked.ndim != 1 or not len(checked) or not np.issubdtype(checked.dtype, np.integer):
-        raise InputError(
-            f"rows must be integers, at least one, or a mask of all {len(dataset)} rows; got {checked.dtype} "
-            f"of shape {checked.shape}"
-        )
-    if checked.min() < 0 or checked.max() >= len(dataset) or len(np.unique(checked)) < len(checked):
-        raise InputError(
-            f"rows must be distinct, from 0 to {len(dataset) - 1}; got {len(checked)} rows, "
-            f"{len(np.unique(checked))} distinct, from {checked.min()} to {checked.max()}"
-        )
-    return checked.astype(np.int32)
