@@ -12,6 +12,7 @@ from diet_jax.errors import InputError
 from diet_jax.per_example.losses import cross_entropy, error_norm, error_vector
 from diet_jax.per_example.method import Precision
 from diet_jax.per_example.norms import per_example_grad_norms
+from diet_jax.per_example.products import accumulator
 from diet_jax.scores.score import SCORES, Score
 from diet_jax.types import Array, Inputs, Labels, PredictFn, ScoreArray, Variables
 
@@ -170,8 +171,7 @@ def grand_last_layer(
 
 
 def _sum_of_squares(leaf: Array) -> Array:
-    kind = jnp.float64 if leaf.dtype == jnp.float64 else jnp.float32
-    return jnp.sum(jnp.square(leaf.astype(kind)), axis=tuple(range(1, leaf.ndim)))
+    return jnp.sum(jnp.square(leaf.astype(accumulator(leaf.dtype))), axis=tuple(range(1, leaf.ndim)))
 
 
 def _grand_last_layer(model: Any) -> Any:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from diet_jax.per_example.losses import error_norm, error_vector
 from diet_jax.per_example.norms import per_example_grad_norms
+from diet_jax.per_example.products import accumulator
 from diet_jax.types import Array, Inputs, Labels, PredictFn, ScoreArray, Variables
 
 
@@ -187,7 +188,8 @@ def label_free_score(predict_fn: PredictFn, variables: Variables, inputs: Inputs
     """
 
     def logit_sums(params: Any) -> Array:
-        return jnp.sum(predict_fn(variables._replace(params=params), inputs), axis=1)
+        logits = predict_fn(variables._replace(params=params), inputs)
+        return jnp.sum(logits.astype(accumulator(logits.dtype)), axis=1)
 
     ones = jnp.ones((1, _num_logits(predict_fn, variables, inputs)))
     squares = jnp.square(_norms_of_combinations(predict_fn, variables, inputs, ones)[:, 0])

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from diet_jax.devices.mesh import hold_whole, split_batch, split_params
 from diet_jax.devices.vmap_rules import value_and_grad
 from diet_jax.errors import InputError
-from diet_jax.per_example.losses import cross_entropy
+from diet_jax.per_example.losses import cross_entropy, predicted_classes
 from diet_jax.scores.dynamics import FORGETTING_FOLD
 from diet_jax.scores.score import Fold
 from diet_jax.training.recipe import TrainConfig, make_optimizer, prepare_batch, steps_per_epoch
@@ -128,7 +128,7 @@ def batch_rows(
     per_epoch = steps_per_epoch(len(kept), batch_size)
     # As many epochs as the steps can touch when the first one is the last of its epoch.
     num_epochs = (num_steps + 2 * per_epoch - 2) // per_epoch
-    epochs = first_step // per_epoch + jnp.arange(num_epochs)
+    epochs = first_step // per_epoch + jnp.arange(num_epochs, dtype=jnp.int32)
     kept = jnp.asarray(kept)
 
     def order(epoch: Array) -> Array:
@@ -231,7 +231,7 @@ def train_on_batch(
     differentiated = rule(loss_fn)
     (loss, (logits, model_state)), gradients = differentiated(params, model_state, inputs, labels, model_key)
     updates, opt_state = program.optimizer.update(gradients, state.opt_state, params)
-    correct = jnp.argmax(logits, axis=-1) == labels
+    correct = predicted_classes(logits) == labels
     dynamics = {
         fold.name: fold.update(state.dynamics[fold.name], rows, logits, labels) for fold in program.folds
     }
@@ -327,4 +327,4 @@ def predictions(
         int32 `[b]` predicted classes, float32 `[b]` losses in nats.
     """
     logits = predict_fn(variables, inputs)
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32), cross_entropy(logits, labels)
+    return predicted_classes(logits), cross_entropy(logits, labels)

@@ -16,6 +16,7 @@ from diet_jax.data.dataset import Dataset
 from diet_jax.devices.mesh import fetch, replicate, split_batch
 from diet_jax.ensemble.passes import BatchSize, map_dataset
 from diet_jax.errors import InputError
+from diet_jax.per_example.losses import predicted_classes
 from diet_jax.training.step import batch_rows
 from diet_jax.types import Array, Mask, Model, PRNGKey, Rows, Variables, apply_in_training
 
@@ -251,7 +252,7 @@ def _correctness(model: Model) -> Callable[..., Array]:
     """The same function object for the same model, so that compiled programs are found again."""
 
     def correct(variables: Variables, images: Array, labels: Array) -> Array:
-        return jnp.argmax(model.predict(variables, images), axis=-1).astype(labels.dtype) == labels
+        return predicted_classes(model.predict(variables, images)) == labels
 
     return correct
 

@@ -196,12 +196,12 @@ def _jacobian(
     predict_fn: PredictFn, variables: Variables, images: Inputs, first_class: Any, num_classes: int, size: int
 ) -> _Leaves:
     """Gradients of `size` logits of each image, `[rows parameters]` for each leaf."""
-    chosen = jax.nn.one_hot(first_class + jnp.arange(size), num_classes)
 
     def of_one(image: AnyArray) -> Any:
-        _, pullback = jax.vjp(
+        logits, pullback = jax.vjp(
             lambda params: predict_fn(variables._replace(params=params), image[None])[0], variables.params
         )
+        chosen = jax.nn.one_hot(first_class + jnp.arange(size), num_classes, dtype=logits.dtype)
         return jax.vmap(lambda one_hot: pullback(one_hot)[0])(chosen)
 
     leaves = jax.tree.leaves(jax.vmap(of_one)(images))
