@@ -63,6 +63,7 @@ from .models.unrolled import unrolled_convolution as unrolled_convolution
 from .per_example.clipping import clipping_factors as clipping_factors
 from .per_example.explanation import explain as explain
 from .per_example.losses import cross_entropy as cross_entropy
+from .per_example.losses import error_norm as error_norm
 from .per_example.losses import error_vector as error_vector
 from .per_example.norms import per_example_grad_norms as per_example_grad_norms
 from .plotting.examples import draw_examples as draw_examples
@@ -101,6 +102,7 @@ from .selection.window_tuning import best_window as best_window
 from .selection.window_tuning import held_out as held_out
 from .training.loop import train as train
 from .training.loop import train_from as train_from
+from .training.optimizers import AdamWOptions as AdamWOptions
 from .training.recipe import TrainConfig as TrainConfig
 from .training.recipe import epoch_to_step as epoch_to_step
 from .training.recipe import steps_per_epoch as steps_per_epoch

@@ -6,16 +6,20 @@ example, whatever it is.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, Int, Key, Shaped
+from jaxtyping import Bool, Float, Int, Key, Shaped, UInt32
+
+from diet_jax.errors import InputError
 
 AnyArray = Array | np.ndarray
-PRNGKey = Key[Array, ""]
+# Typed keys of any kind, or their words as `jax.random.PRNGKey` makes them.
+PRNGKey = Key[Array, ""] | UInt32[Array, "words"]
+PRNGKeys = Key[Array, "s"] | UInt32[Array, "s words"]
 Inputs = Shaped[AnyArray, "b ..."]
 Images = Shaped[AnyArray, "b h w ch"]
 Labels = Int[AnyArray, "b"]
@@ -35,6 +39,32 @@ class Variables(NamedTuple):
 
     params: Any
     model_state: Any
+
+
+AnyVariables = Variables | Any
+"""What a `predict_fn` takes: `Variables`, or parameters alone, any pytree of floating arrays."""
+
+
+def params_of(variables: AnyVariables) -> Any:
+    """Returns what is differentiated: the params of `Variables`, and all of anything else.
+
+    Raises:
+        InputError: Flax's collections as they come: what BatchNorm keeps would be differentiated too.
+    """
+    if isinstance(variables, Variables):
+        return variables.params
+    if isinstance(variables, Mapping) and "params" in variables and len(variables) > 1:
+        others = ", ".join(str(name) for name in variables if name != "params")
+        raise InputError(
+            f"variables holds params and {others}, and all of it would be differentiated; give params alone, "
+            "or dj.Variables(params, the rest), of which params is"
+        )
+    return variables
+
+
+def with_params(variables: AnyVariables, params: Any) -> AnyVariables:
+    """Returns variables with other parameters in the place of `params_of(variables)`."""
+    return variables._replace(params=params) if isinstance(variables, Variables) else params
 
 
 class Examples(NamedTuple):
@@ -100,5 +130,5 @@ def apply_in_training(model: Model, variables: Variables, inputs: Inputs, key: P
     return model.apply(variables, inputs, train=True, **options)
 
 
-PredictFn = Callable[[Variables, Inputs], Logits]
-ScoreFn = Callable[[Variables, Inputs, Labels], ScoreArray]
+PredictFn = Callable[[AnyVariables, Inputs], Logits]
+ScoreFn = Callable[[AnyVariables, Inputs, Labels], ScoreArray]

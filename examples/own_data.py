@@ -7,7 +7,6 @@ Command: python examples/own_data.py
 import numpy as np
 
 import diet_jax as dj
-from diet_jax.experiments.config import DataConfig, RunConfig
 
 
 def load_blobs(*, data_dir, cache_dir, quiet):
@@ -26,7 +25,7 @@ def load_blobs(*, data_dir, cache_dir, quiet):
 
 BLOBS = dj.SOURCES.register(dj.Source(name="blobs", about="noise around 0 and around 1", load=load_blobs))
 
-CONFIG = RunConfig(run_dir="runs/own-data", data=DataConfig(name="blobs"))
+CONFIG = dj.RunConfig(run_dir="runs/own-data", data=dj.DataConfig(name="blobs"))
 
 if __name__ == "__main__":
     train, test = dj.load_dataset("blobs")

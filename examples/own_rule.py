@@ -10,7 +10,6 @@ import numpy as np
 from scipy.stats import rankdata
 
 import diet_jax as dj
-from diet_jax.experiments.config import RunConfig, SelectConfig
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,9 @@ MEAN_RANK = dj.RULES.register(
     )
 )
 
-CONFIG = RunConfig(run_dir="runs/own-rule", select=SelectConfig(method="mean_rank", fractions=(0.3, 0.5)))
+CONFIG = dj.RunConfig(
+    run_dir="runs/own-rule", select=dj.SelectConfig(method="mean_rank", fractions=(0.3, 0.5))
+)
 
 if __name__ == "__main__":
     rng = np.random.default_rng(0)

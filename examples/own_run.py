@@ -1,6 +1,6 @@
 """Your own arrays and your own Flax network, with dropout and BatchNorm, through the whole comparison.
 
-Command: python examples/own_run.py            (30 s on two cores)
+Command: python examples/own_run.py            (10 s on two cores)
          diet-jax run examples/own_run.py --retrain.num-seeds 10
 """
 
@@ -43,8 +43,8 @@ MODEL = dj.from_linen(Net())
 CONFIG = dj.RunConfig(
     train=dj.TrainConfig(epochs=10, batch_size=50, learning_rate=0.02, schedule="cosine", augment="none"),
     score=dj.ScoreConfig(epoch=3, num_seeds=4),
-    select=dj.SelectConfig(fractions=(0.3, 0.5)),
-    retrain=dj.RetrainConfig(num_seeds=4),
+    select=dj.SelectConfig(fractions=(0.5,)),
+    retrain=dj.RetrainConfig(num_seeds=3),
     run_dir="runs/own-run",
 )
 

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 
 import diet_jax as dj
-from diet_jax.experiments.config import RunConfig, ScoreConfig
 
 
 @dataclass(frozen=True)
@@ -22,9 +21,9 @@ class UnsureOptions:
     """What the logits are divided by."""
 
 
-def entropy(predict_fn, variables, images, labels, *, temperature):
+def entropy(predict_fn, variables, inputs, labels, *, temperature):
     """Returns the entropy of the predicted distribution of each example, float32 [b]: high means unsure."""
-    log_p = jax.nn.log_softmax(predict_fn(variables, images) / temperature, axis=-1)
+    log_p = jax.nn.log_softmax(predict_fn(variables, inputs) / temperature, axis=-1)
     return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
 
 
@@ -33,7 +32,7 @@ def build(model, temperature):
     return functools.partial(entropy, model.predict, temperature=temperature)
 
 
-UNSURE = dj.SCORES.register(
+dj.SCORES.register(
     dj.Score(
         name="unsure",
         label="unsure",
@@ -45,13 +44,12 @@ UNSURE = dj.SCORES.register(
     )
 )
 
-CONFIG = RunConfig(run_dir="runs/own-score", score=ScoreConfig(names=("unsure", "el2n"), num_seeds=4))
+CONFIG = dj.RunConfig(
+    score=dj.ScoreConfig(names=("unsure", "el2n"), num_seeds=4),
+    select=dj.SelectConfig(fractions=(0.3,)),
+    retrain=dj.RetrainConfig(num_seeds=4),
+    run_dir="runs/own-score",
+)
 
 if __name__ == "__main__":
-    train = dj.load_dataset("digits").train
-    model = dj.create_model("mlp", num_classes=10)
-    recipe = dj.TrainConfig(epochs=10, batch_size=32, learning_rate=0.05, schedule="cosine", augment="none")
-    keys = dj.seed_keys(0, "score", 4)
-    scored = dj.score_ensemble(keys, model, train, config=recipe, step=66, names=("el2n", UNSURE))
-    for name, values in scored.scores.items():
-        print(f"{name}: mean {values.mean():.3f}, hardest example {train.ids[values.mean(axis=0).argmax()]}")
+    print(dj.run(CONFIG))

@@ -13,11 +13,11 @@ from diet_jax.options.registry import Registry
 PACKAGE = Path(diet_jax.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# The folders from the ground up: a file imports its own folder and those before it. types.py and errors.py,
+# The folders from the ground up: a file imports its own folder and those before it. errors.py and types.py,
 # the words that all share, come first; __init__.py and __main__.py are the face, which nothing inside uses.
 LAYERS = [
-    "types",
     "errors",
+    "types",
     "options",
     "devices",
     "files",

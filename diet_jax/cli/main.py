@@ -14,6 +14,7 @@ from typing import Any
 import tyro
 
 from diet_jax.cli.config_file import config_of, own_of, run_file
+from diet_jax.cli.objects import REGISTRY
 from diet_jax.cli.options import (
     COMMANDS,
     Compiling,
@@ -163,7 +164,7 @@ def _parse(arguments: list[str]) -> Any:
         run_file(rest.pop(0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return tyro.cli(command, args=rest, prog=f"diet-jax {name}", **default)
+        return tyro.cli(command, args=rest, prog=f"diet-jax {name}", registry=REGISTRY, **default)
 
 
 def _with_sources(command: type, sources: Iterable[Source]) -> str:

@@ -292,7 +292,7 @@ def fingerprint(*arrays: np.ndarray) -> str:
 
 def _checked_labels(labels: np.ndarray, count: int) -> np.ndarray:
     if labels.shape != (count,):
-        raise InputError(f"labels must have shape ({count},), one per image; got {labels.shape}")
+        raise InputError(f"labels must have shape ({count},), one per example; got {labels.shape}")
     if not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"labels must be integers, got {labels.dtype}")
     return labels
@@ -300,7 +300,7 @@ def _checked_labels(labels: np.ndarray, count: int) -> np.ndarray:
 
 def _checked_ids(ids: np.ndarray, count: int) -> np.ndarray:
     if ids.shape != (count,):
-        raise InputError(f"ids must have shape ({count},), one per image; got {ids.shape}")
+        raise InputError(f"ids must have shape ({count},), one per example; got {ids.shape}")
     if ids.dtype.kind not in "iuU":
         raise InputError(f"ids must be strings or integers, got {ids.dtype}")
     values, counts = np.unique(ids, return_counts=True)

@@ -18,7 +18,7 @@ from diet_jax.devices.memory import BatchPlan, fit_batch, halving, resident_byte
 from diet_jax.devices.mesh import batch_parts, fetch, over_parts, replicate, replicated_shape
 from diet_jax.devices.vmap_rules import in_turn
 from diet_jax.errors import InputError
-from diet_jax.types import Examples, Model, ScoreFn, Variables, init_variables
+from diet_jax.types import AnyVariables, Examples, Model, ScoreFn, init_variables
 
 BatchSize = int | Literal["auto"]
 
@@ -29,16 +29,16 @@ SMALLER_CHUNKS = "choose a smaller model, or free memory that other processes ho
 
 
 def score_dataset(
-    score_fn: ScoreFn, variables: Variables, dataset: Dataset, *, batch_size: BatchSize = "auto"
+    score_fn: ScoreFn, variables: AnyVariables, dataset: Dataset, *, batch_size: BatchSize = "auto"
 ) -> np.ndarray:
-    """Scores every example of a dataset on un-augmented, normalised images.
+    """Scores every example of a dataset on un-augmented, normalised inputs.
 
     Bring one `score_fn` object and use it again: it is compiled once for each object and shape. The last
     call is filled up with copies. On a CPU each batch is one call; on accelerators a call does up to 32, one
     after the other. The result does not depend on the batch size beyond rounding.
 
     Args:
-        score_fn: `(variables, images, labels) -> float32 [b]`, such as
+        score_fn: `(variables, inputs, labels) -> float32 [b]`, such as
             `functools.partial(dj.el2n, model.predict)`.
         variables: of one model.
         dataset: any split.
@@ -64,26 +64,26 @@ def score_dataset(
 
 
 def map_dataset(
-    fn: Callable[..., Any], variables: Variables, dataset: Dataset, *, batch_size: BatchSize = "auto"
+    fn: Callable[..., Any], variables: AnyVariables, dataset: Dataset, *, batch_size: BatchSize = "auto"
 ) -> Any:
-    """Applies `fn(variables, images, labels)` to normalised batches and joins the results as NumPy arrays."""
+    """Applies `fn(variables, inputs, labels)` to normalised batches and joins the results as NumPy arrays."""
     return next(map_ranges(fn, variables, dataset, [(0, len(dataset))], batch_size=batch_size))
 
 
 def map_ranges(
     fn: Callable[..., Any],
-    variables: Variables,
+    variables: AnyVariables,
     dataset: Dataset,
     ranges: Sequence[tuple[int, int]],
     *,
     batch_size: BatchSize = "auto",
     longest: int | None = None,
 ) -> Iterator[Any]:
-    """Yields `fn(variables, images, labels)` of the rows of each range, as NumPy arrays.
+    """Yields `fn(variables, inputs, labels)` of the rows of each range, as NumPy arrays.
 
     All calls have one shape, which follows from the batch size and `longest` alone: whichever ranges are
     asked for, a row's result comes from the same program. Inputs are read ahead; at no time more than a
-    few calls' images are in memory. Where memory runs out, the calls are halved with a warning, and what is
+    few calls' inputs are in memory. Where memory runs out, the calls are halved with a warning, and what is
     done is kept.
 
     Args:
@@ -110,17 +110,17 @@ def map_ranges(
         raise InputError(f"batch_size must be an integer of at least 1 or 'auto', got {batch_size!r}")
     batch, per_call = _call_shape(batch_size, longest, dataset)
     chunks = per_call // batch
-    images: Iterator[np.ndarray] = iter(())
+    inputs: Iterator[np.ndarray] = iter(())
     expected: tuple[int, int] | None = None
 
     def run(start: int, stop: int, number: int, size: int) -> Any:
-        nonlocal images, expected
+        nonlocal inputs, expected
         if expected != (start, size):  # The first call, or the first one of a smaller size.
             left = [(start, stop), *ranges[number + 1 :]]
             starts = [(at, end) for first, end in left for at in range(first, end, size)]
-            images = dataset.read_batches([_rows(at, end, size) for at, end in starts])
+            inputs = dataset.read_batches([_rows(at, end, size) for at, end in starts])
         rows = _rows(start, stop, size)
-        arrays = replicate((next(images), dataset.labels[rows], *stats))
+        arrays = replicate((next(inputs), dataset.labels[rows], *stats))
         following = [start + size] if start + size < stop else [first for first, _ in ranges[number + 1 :]]
         expected = (following[0], size) if following else None
         return fetch(mapped_batches(variables, *arrays, fn=fn, batch_size=_parted(size / chunks)))
@@ -140,14 +140,14 @@ def map_ranges(
 
 
 def chunk_plan(
-    fn: Callable[..., Any], variables: Variables, dataset: Dataset, *, longest: int | None = None
+    fn: Callable[..., Any], variables: AnyVariables, dataset: Dataset, *, longest: int | None = None
 ) -> BatchPlan:
     """Returns how many examples `map_ranges` takes at a time: the most within budget whose program fits.
 
     The program is compiled for the check, and is the one that `map_ranges` then runs.
 
     Args:
-        fn: `(variables, images, labels) -> pytree` of arrays `[b ...]`.
+        fn: `(variables, inputs, labels) -> pytree` of arrays `[b ...]`.
         variables: of one model, or their shapes.
         dataset: any split.
         longest: see `map_ranges`.
@@ -163,10 +163,10 @@ def chunk_plan(
 
     def compile_at(size: int) -> Any:
         batch, per_call = _call_shape(size, longest, dataset)
-        images = replicated_shape((per_call, *dataset.shape), dataset.inputs.dtype)
+        inputs = replicated_shape((per_call, *dataset.shape), dataset.inputs.dtype)
         labels = replicated_shape((per_call,), dataset.labels.dtype)
         stats = (replicated_shape(values.shape, values.dtype) for values in _stats(dataset))
-        return mapped_batches.lower(variables, images, labels, *stats, fn=fn, batch_size=batch).compile()
+        return mapped_batches.lower(variables, inputs, labels, *stats, fn=fn, batch_size=batch).compile()
 
     return fit_batch(
         compile_at,
@@ -215,20 +215,20 @@ def _stats(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def map_examples_of(
-    fn: Callable[..., Any], variables: Variables, examples: Examples, *, batch_size: int
+    fn: Callable[..., Any], variables: AnyVariables, examples: Examples, *, batch_size: int
 ) -> Any:
-    """Applies `fn(variables, images, labels)` to all examples inside one program: `map_dataset` traced.
+    """Applies `fn(variables, inputs, labels)` to all examples inside one program: `map_dataset` traced.
 
     Networks that are batched by `vmap` take their turns: a batch of examples fills the device by itself.
     """
 
-    def on_one_device(shared: Any, images: jax.Array, labels: jax.Array) -> Any:
+    def on_one_device(shared: Any, inputs: jax.Array, labels: jax.Array) -> Any:
         variables, mean, std = shared
-        return fn(variables, normalize(images, mean, std), labels)
+        return fn(variables, normalize(inputs, mean, std), labels)
 
-    def whole(variables: Variables, examples: Examples) -> Any:
-        def batch(images: jax.Array, labels: jax.Array) -> Any:
-            return over_parts(on_one_device, (variables, examples.mean, examples.std), images, labels)
+    def whole(variables: AnyVariables, examples: Examples) -> Any:
+        def batch(inputs: jax.Array, labels: jax.Array) -> Any:
+            return over_parts(on_one_device, (variables, examples.mean, examples.std), inputs, labels)
 
         return map_examples(batch, examples.inputs, examples.labels, batch_size=batch_size)
 
@@ -236,13 +236,13 @@ def map_examples_of(
 
 
 def model_batch_size(fn: Callable[..., Any], model: Model, dataset: Dataset) -> int:
-    """Returns the batch size to try for `fn(variables, images, labels)`; nothing is compiled or run."""
+    """Returns the batch size to try for `fn(variables, inputs, labels)`; nothing is compiled or run."""
     variables = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), dataset.spec))
     return auto_batch_size(fn, *batch_shapes(dataset), shared=(variables,), budget=chunk_budget())
 
 
 def batch_shapes(dataset: Dataset) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
-    """Returns the shapes of normalised images and labels, for tracing without data."""
+    """Returns the shapes of normalised inputs and labels, for tracing without data."""
     return (
         jax.ShapeDtypeStruct((len(dataset), *dataset.shape), dataset.spec.dtype),
         jax.ShapeDtypeStruct((len(dataset),), "int32"),
@@ -251,7 +251,7 @@ def batch_shapes(dataset: Dataset) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtype
 
 @functools.partial(jax.jit, static_argnames=("fn", "batch_size"))
 def mapped_batches(
-    variables: Any, images: Any, labels: Any, mean: Any, std: Any, *, fn: Callable[..., Any], batch_size: int
+    variables: Any, inputs: Any, labels: Any, mean: Any, std: Any, *, fn: Callable[..., Any], batch_size: int
 ) -> Any:
-    """`map_examples_of` the stored images of one call, compiled."""
-    return map_examples_of(fn, variables, Examples(images, labels, mean, std), batch_size=batch_size)
+    """`map_examples_of` the stored inputs of one call, compiled."""
+    return map_examples_of(fn, variables, Examples(inputs, labels, mean, std), batch_size=batch_size)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Key
+from jaxtyping import Int
 
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.deadline import NEVER, Deadline
@@ -21,7 +21,7 @@ from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.loop import check_classes, check_keep, program_of, put_examples, start, train_between
 from diet_jax.training.recipe import TrainConfig
 from diet_jax.training.step import Program, StepMetrics, advance_in_one_program, init_state, predictions
-from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, Variables
+from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, PRNGKeys, Variables
 
 
 class EnsembleTraining(NamedTuple):
@@ -38,7 +38,7 @@ class EnsembleTraining(NamedTuple):
 
 
 def train_ensemble(
-    keys: Key[Array, "s"],
+    keys: PRNGKeys,
     model: Model,
     dataset: Dataset,
     test: Dataset,
@@ -50,7 +50,7 @@ def train_ensemble(
     """Trains one network for each key from scratch and judges each on the test split at its last step.
 
     Args:
-        keys: typed keys `[s]`, disjoint from the scoring keys; see `seed_keys`.
+        keys: keys `[s]`, disjoint from the scoring keys; see `seed_keys`.
         model: what is trained.
         dataset: the full train split.
         test: the split to judge on.
@@ -95,7 +95,7 @@ def train_ensemble(
     size = model_batch_size(prediction_function(model), model, test)
     examples = put_examples(dataset)
 
-    def one(seeded: tuple[PRNGKey, np.ndarray]) -> tuple[np.ndarray, np.ndarray, Variables, StepMetrics]:
+    def one(seeded: tuple[PRNGKey, PRNGKeys, np.ndarray]) -> tuple[np.ndarray, np.ndarray, Variables, StepMetrics]:
         key, rows = seeded
         state = start(key, dataset, program=program)
         state, history = next(train_between(state, examples, rows, [program.num_steps], program=program))
@@ -116,7 +116,7 @@ def train_ensemble(
 
 
 def train_one_seed(
-    seeded: tuple[PRNGKey, Int[AnyArray, "k"]],
+    seeded: tuple[PRNGKey, PRNGKeys, Int[AnyArray, "k"]],
     examples: Examples,
     test: Examples,
     *,
@@ -162,7 +162,7 @@ def predict_dataset(
 
 @functools.lru_cache(maxsize=64)
 def prediction_function(model: Model) -> Callable[..., Any]:
-    """Returns `(variables, images, labels) -> (predicted, loss)`; the same object for the same model."""
+    """Returns `(variables, inputs, labels) -> (predicted, loss)`; the same object for the same model."""
     return functools.partial(predictions, model.predict)
 
 

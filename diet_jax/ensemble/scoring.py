@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import numbers
 import operator
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, Key
+from jaxtyping import Int
 
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.deadline import NEVER, Deadline
@@ -33,7 +34,7 @@ from diet_jax.training.loop import (
     start,
     train_between,
 )
-from diet_jax.training.recipe import TrainConfig
+from diet_jax.training.recipe import TrainConfig, epoch_to_step, steps_per_epoch
 from diet_jax.training.step import (
     Program,
     StepMetrics,
@@ -43,7 +44,7 @@ from diet_jax.training.step import (
     run_keys,
     train_steps,
 )
-from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, Variables
+from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, PRNGKeys, Variables
 
 
 class EnsembleScores(NamedTuple):
@@ -58,18 +59,19 @@ class EnsembleScores(NamedTuple):
 
 
 def score_ensemble(
-    keys: Key[Array, "s"],
+    keys: PRNGKeys,
     model: Model,
     dataset: Dataset,
     *,
     config: TrainConfig,
-    step: int | tuple[int, ...],
+    step: int | tuple[int, ...] | None = None,
+    epoch: float | tuple[float, ...] | None = None,
     names: Sequence[str | Score] = ("el2n", "grand"),
     keep: Any = None,
     how: AnyHow = "auto",
     batch_size: BatchSize = "auto",
 ) -> EnsembleScores:
-    """Trains one network for each key up to `step` and scores every example with each.
+    """Trains one network for each key up to a step or epoch and scores every example with each.
 
     Initialisation, training, GraNd, EL2N and the fold of training dynamics of all seeds are one compiled
     program, except with `how="loop"`, where the seeds run one after the other through compiled steps. The
@@ -79,12 +81,14 @@ def score_ensemble(
     whole in every process.
 
     Args:
-        keys: typed keys `[s]`, one for each seed; see `seed_keys`.
+        keys: keys `[s]`, one for each seed; see `seed_keys`.
         model: what is trained.
         dataset: the full train split, with the labels to score by.
         config: the whole training, of which the first `step` updates are done.
         step: score after so many updates; 0 scores at initialisation. A tuple, ascending, scores at each of
             its steps in one pass through the training.
+        epoch: the same in passes over the full dataset, in the place of `step`: 5 of 1078 examples in batches
+            of 32 is step 165, whatever is kept (`epoch_to_step`, `steps_per_epoch`).
         names: names of registered scores (`SCORES.names()`), or `Score` objects of your own.
         keep: bool `[n]`, train on these only; all examples are scored, but scores of training dynamics are
             NaN elsewhere.
@@ -96,8 +100,8 @@ def score_ensemble(
         step; history `[s t]` up to it.
 
     Raises:
-        InputError: an unknown score, a step beyond the training, steps that do not ascend, a mask that does
-            not fit, or "mesh" without a mesh.
+        InputError: an unknown score, both step and epoch or none, a step beyond the training, steps that do
+            not ascend, a mask that does not fit, or "mesh" without a mesh.
 
     Paper: section 3; scores are means over 10 seeds.
 
@@ -106,7 +110,7 @@ def score_ensemble(
         >>> train = dj.load_dataset("digits").train
         >>> model = dj.create_model("mlp", num_classes=10)
         >>> config = dj.TrainConfig(epochs=10, batch_size=32, augment="none")
-        >>> result = dj.score_ensemble(dj.seed_keys(0, "score", 2), model, train, config=config, step=33)
+        >>> result = dj.score_ensemble(dj.seed_keys(0, "score", 2), model, train, config=config, epoch=1)
         >>> result.scores["el2n"].shape
         (2, 1078)
     """
@@ -115,7 +119,7 @@ def score_ensemble(
     keep = None if keep is None else np.asarray(keep)
     kept = check_keep(dataset, keep, config)
     program = program_of(model, dataset, config, num_kept=len(kept), folds=all_folds(scores))
-    steps = _checked_steps(step, program.num_steps)
+    steps = _asked_steps(step, epoch, dataset, program)
     chosen = resolve_how(how, model, dataset)
     program = dataclasses.replace(program, side_by_side=chosen == "vmap")
     sizes = score_batch_sizes(scores, model, dataset, batch_size)
@@ -146,7 +150,7 @@ def score_ensemble(
     found, history = fetch((found, history))
     # In the order of `names`: a program returns dicts sorted.
     by_step = {score.name: np.swapaxes(found[score.name], 0, 1) for score in scores}
-    if not isinstance(step, tuple):
+    if not isinstance(step, tuple) and not isinstance(epoch, tuple):
         by_step = {name: values[0] for name, values in by_step.items()}
     return EnsembleScores(by_step, replicate(variables), history)
 
@@ -309,6 +313,21 @@ def score_batch_sizes(
         return model_batch_size(fn, model, dataset)
 
     return tuple((score, size(score)) for score in scores)
+
+
+def _asked_steps(step: Any, epoch: Any, dataset: Dataset, program: Program) -> tuple[int, ...]:
+    if (step is None) == (epoch is None):
+        raise InputError(f"give either step or epoch, got step={step} and epoch={epoch}")
+    if epoch is None:
+        return _checked_steps(step, program.num_steps)
+    per_epoch = steps_per_epoch(len(dataset), program.config.batch_size)
+    asked = epoch if isinstance(epoch, tuple) else (epoch,)
+    if not all(isinstance(one, numbers.Real) for one in asked):
+        raise InputError(f"epoch must be a number, or a tuple of them, got {epoch!r}")
+    try:
+        return _checked_steps(tuple(epoch_to_step(one, per_epoch) for one in asked), program.num_steps)
+    except InputError as error:
+        raise InputError(f"epoch={epoch}, of {per_epoch} steps each: {error}") from error
 
 
 def _checked_steps(step: int | tuple[int, ...], num_steps: int) -> tuple[int, ...]:

@@ -43,11 +43,11 @@ def score_streamed(
     replace: bool = False,
     deadline: Deadline = NEVER,
 ) -> dict[str, np.ndarray]:
-    """Scores every example in one pass over the images, and keeps what is done in shard files.
+    """Scores every example in one pass over the inputs, and keeps what is done in shard files.
 
     A call that was stopped goes on at the first shard that is missing. A damaged shard is computed again, one
     of other variables, another dataset or other scores is refused. Inputs are read ahead, each once for all
-    scores; at no time more than a few calls' images are in memory. Every shard comes from one program on one
+    scores; at no time more than a few calls' inputs are in memory. Every shard comes from one program on one
     shape, so a result does not depend on which process computed it, to the last digit on one kind of machine;
     "auto" may choose another batch size, and then other roundings, where less memory is free.
 
@@ -264,14 +264,14 @@ def _all_scores(scores: tuple[str | Score, ...], model: Model) -> Callable[..., 
     if wrong:
         raise InputError(f"{', '.join(wrong)}: no batch of examples defines them; leave them out")
 
-    def all_scores(variables: Variables, images: Any, labels: Any) -> dict[str, Array]:
+    def all_scores(variables: Variables, inputs: Any, labels: Any) -> dict[str, Array]:
         results = {
-            score.name: score.function(model)(variables, images, labels)
+            score.name: score.function(model)(variables, inputs, labels)
             for score in scores
             if isinstance(score, Score)
         }
         if len(results) < len(scores):
-            predicted, loss = predictions(model.predict, variables, images, labels)
+            predicted, loss = predictions(model.predict, variables, inputs, labels)
             judged = {"predicted": predicted, "loss": loss}
             results |= {score: judged[score] for score in scores if isinstance(score, str)}
         return results

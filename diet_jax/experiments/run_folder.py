@@ -72,7 +72,8 @@ class RunFolder:
         """
         values = self.header()["config"]
         for name, value in ({} if recipe is None else to_json(recipe)).items():
-            if values["train"].get(name) == value:
+            # Objects alone: nested options stand there as a dict.
+            if isinstance(value, str) and values["train"].get(name) == value:
                 values["train"][name] = getattr(recipe, name)
         return from_json(RunConfig, values)
 

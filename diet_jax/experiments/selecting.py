@@ -117,7 +117,7 @@ def select_stage(setup: Setup, folder: RunFolder, files: list[ScoreFile]) -> lis
                 say(f"{name}, keep {fraction:g}: {note}{remedy}")
             for each in np.atleast_2d(keep):
                 check_keep(train, each, config.train)
-            mask = KeepFile(keep, train.ids, f"{train.name}/{train.split}", train.fingerprint, provenance)
+            mask = KeepFile.from_mask(keep, train, provenance=provenance)
             mask.save(folder.path / "masks" / f"{selection.name}.npz")
             selections.append(selection)
     return selections

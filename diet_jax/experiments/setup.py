@@ -30,7 +30,7 @@ from diet_jax.training.loop import check_classes, program_of
 from diet_jax.training.recipe import (
     decay_boundaries,
     epoch_to_step,
-    make_schedule,
+    make_optimizer,
     steps_per_epoch,
     total_steps,
 )
@@ -94,7 +94,7 @@ class Setup:
         for fraction in config.select.fractions:
             try:
                 kept = num_kept(len(train), fraction)
-                make_schedule(config.train, total_steps(config.train, len(train), kept))
+                make_optimizer(config.train, total_steps(config.train, len(train), kept))
                 check_minimum(train.labels, kept, config.select.min_per_class)
             except InputError as error:
                 reasons[fraction] = str(error)
@@ -151,7 +151,7 @@ class Setup:
             "steps": self.num_steps,
             "score_step": epoch_to_step(config.score.epoch, self.per_epoch),
             "checkpoint_steps": list(self.checkpoint_steps),
-            "decay_after_steps": list(boundaries) if config.train.schedule == "piecewise" else None,
+            "decay_after_steps": None if boundaries is None else list(boundaries),
             "kept_examples": kept,
             "score_how": self.how(config.score.how),
             "retrain_how": self.how(config.retrain.how),
@@ -293,7 +293,7 @@ def prepare(
     setup.resolved()
     if scores:
         _check_scores(setup, prunes)
-    make_schedule(config.train, setup.num_steps)
+    make_optimizer(config.train, setup.num_steps)
     if scores:
         _ = setup.score_step
     for fraction, reason in setup.left_out.items() if prunes else ():

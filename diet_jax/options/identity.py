@@ -79,6 +79,9 @@ class _Describer:
         self._known: dict[int, tuple[str, Any]] = {}
 
     def describe(self, thing: Any) -> str:
+        # Equal numbers are one: a schedule of Optax makes floats of the integers it holds when it is called.
+        if type(thing) is float and thing.is_integer():
+            thing = int(thing)
         if thing is None or isinstance(
             thing, bool | int | float | complex | str | bytes | np.generic | np.dtype
         ):

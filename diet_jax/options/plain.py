@@ -27,7 +27,7 @@ def plain(value: Any) -> Any:
     # A named tuple of functions, such as an Optax transformation, is one thing.
     if isinstance(value, (list, tuple)) and not (value and all(map(callable, value))):
         return [plain(v) for v in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if dataclasses.is_dataclass(value) and not callable(value):
         return to_json(value)
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)

@@ -3,6 +3,7 @@
 import dataclasses
 import types
 import typing
+from collections.abc import Callable
 from typing import Any, Literal
 
 from diet_jax.errors import InputError
@@ -14,7 +15,8 @@ def check_types(config: Any) -> None:
     Integers serve as floats; NumPy scalars do not serve as either, for configs are written as JSON.
 
     Args:
-        config: a dataclass of numbers, text, None, choices (`Literal`), tuples of these and dataclasses.
+        config: a dataclass of numbers, text, None, choices (`Literal`), tuples of these, dataclasses,
+            functions and named tuples.
 
     Raises:
         InputError: names the field, its type and its value.
@@ -43,7 +45,11 @@ def _fits(value: Any, hint: Any) -> bool:
         return type(value) in (int, float)
     if hint is Any or origin is dict:
         return True
-    return type(value) is hint or (dataclasses.is_dataclass(hint) and isinstance(value, hint))  # type: ignore[arg-type]
+    if origin is Callable:
+        return callable(value) and not isinstance(value, type)
+    # Named tuples, such as Optax's transformations, have kinds of their own.
+    is_open = dataclasses.is_dataclass(hint) or hasattr(hint, "_fields")
+    return type(value) is hint or (is_open and isinstance(value, hint))  # type: ignore[arg-type]
 
 
 def _describe(hint: Any) -> str:
@@ -54,4 +60,6 @@ def _describe(hint: Any) -> str:
         return "one of " + ", ".join(map(str, options))
     if origin is tuple:
         return f"a tuple, each entry {_describe(options[0])}"
+    if origin is Callable:
+        return "a function"
     return "None" if hint is type(None) else hint.__name__

@@ -6,10 +6,12 @@ from jaxtyping import Float, Int
 
 from diet_jax.errors import InputError
 from diet_jax.per_example.products import accumulator
-from diet_jax.types import Array, Labels, Logits, ScoreArray
+from diet_jax.types import AnyArray, Array, Labels, ScoreArray
+
+AnyLogits = Float[AnyArray, "b c"]
 
 
-def cross_entropy(logits: Logits, labels: Labels) -> ScoreArray:
+def cross_entropy(logits: AnyLogits, labels: Labels) -> ScoreArray:
     """Returns the negative log-likelihood of each example: `-log softmax(logits)[label]`.
 
     Args:
@@ -31,7 +33,7 @@ def cross_entropy(logits: Logits, labels: Labels) -> ScoreArray:
     return jax.nn.softplus(_lead(*_split(logits, labels)[:2]))
 
 
-def error_vector(logits: Logits, labels: Labels) -> Float[Array, "b c"]:
+def error_vector(logits: AnyLogits, labels: Labels) -> Float[Array, "b c"]:
     """Returns `softmax(logits) - onehot(label)`, the gradient of the cross-entropy in the logits.
 
     Args:
@@ -54,7 +56,7 @@ def error_vector(logits: Logits, labels: Labels) -> Float[Array, "b c"]:
     return jnp.where(is_label, -wrong, wrong * jax.nn.softmax(others, axis=-1))
 
 
-def predicted_classes(logits: Logits) -> Int[Array, "b"]:
+def predicted_classes(logits: AnyLogits) -> Int[Array, "b"]:
     """Returns the class with the largest logit of each example, the first of equal ones: int32 `[b]`.
 
     Args:
@@ -65,31 +67,37 @@ def predicted_classes(logits: Logits) -> Int[Array, "b"]:
         >>> predicted_classes(jnp.array([[0.0, 2.0], [1.0, 1.0]])).tolist()
         [1, 0]
     """
-    # Of one dtype whatever JAX's default is: labels are int32.
-    return jax.lax.argmax(logits, logits.ndim - 1, jnp.int32)
+    # int32, as labels are, whatever JAX's default is.
+    return jax.lax.argmax(jnp.asarray(logits), 1, jnp.int32)
 
 
-def error_norm(error: Float[Array, "b c"]) -> ScoreArray:
+def error_norm(error: Float[AnyArray, "b c"]) -> ScoreArray:
     """Returns the norm of each error vector, scaled so that squares do not underflow.
+
+    EL2N of logits that were computed elsewhere is `error_norm(error_vector(logits, labels))`.
 
     Args:
         error: float `[b c]`, from `error_vector`.
 
     Returns:
-        float `[b]`, right to its last digits down to 1e-38.
+        float `[b]`, right to its last digits down to 1e-38; high means hard.
+
+    Paper: Definition 2.3 (EL2N).
 
     Example:
         >>> import jax.numpy as jnp
         >>> bool(abs(error_norm(jnp.array([[-4e-30, 3e-30]]))[0] / 5e-30 - 1) < 1e-6)
         True
     """
+    error = jnp.asarray(error)
     largest = jnp.max(jnp.abs(error), axis=-1)
     scale = jnp.where(largest > 0, largest, 1)
     return scale * jnp.linalg.norm(error / scale[:, None], axis=-1)
 
 
-def _split(logits: Logits, labels: Labels) -> tuple[Array, Array, Array]:
+def _split(logits: AnyLogits, labels: Labels) -> tuple[Array, Array, Array]:
     """Returns the logits without the label's, the label's logit `[b]`, and where the label is."""
+    logits = jnp.asarray(logits)
     labels = _checked_labels(logits, labels)
     kind = accumulator(logits.dtype)
     logits = logits.astype(kind)
@@ -111,7 +119,7 @@ def _lead(others: Array, own: Array) -> Array:
     return jax.nn.logsumexp(others - own[:, None], axis=-1)
 
 
-def _checked_labels(logits: Logits, labels: Labels) -> Array:
+def _checked_labels(logits: Array, labels: Labels) -> Array:
     # Other shapes would broadcast, and other dtypes be taken for no class, without a word.
     labels = jnp.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):

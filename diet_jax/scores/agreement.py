@@ -68,9 +68,9 @@ def el2n_agreement(diagnosis: EL2NDiagnosis) -> Agreement:
         >>> test = dj.load_dataset("digits").test
         >>> model = dj.create_model("mlp", num_classes=10)
         >>> variables = model.init(jax.random.key(0), test.image_shape)
-        >>> images = jax.numpy.asarray(test.images[:8], "float32") / 16
+        >>> inputs = jax.numpy.asarray(test.images[:8], "float32") / 16
         >>> diagnose = jax.jit(dj.diagnose_el2n, static_argnums=0)
-        >>> el2n_agreement(diagnose(model.predict, variables, images, test.labels[:8])).count
+        >>> el2n_agreement(diagnose(model.predict, variables, inputs, test.labels[:8])).count
         8
     """
     from scipy.stats import spearmanr

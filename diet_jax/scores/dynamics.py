@@ -43,7 +43,7 @@ def init_forgetting(num_examples: int) -> ForgettingState:
 
 
 def update_forgetting(
-    state: ForgettingState, rows: Int[Array, "b"], correct: Bool[Array, "b"]
+    state: ForgettingState, rows: Int[AnyArray, "b"], correct: Bool[AnyArray, "b"]
 ) -> ForgettingState:
     """Counts a forgetting event for each row that was correct at its previous presentation and is not now.
 

@@ -14,7 +14,17 @@ from diet_jax.per_example.method import Precision
 from diet_jax.per_example.norms import per_example_grad_norms
 from diet_jax.per_example.products import accumulator
 from diet_jax.scores.score import SCORES, Score
-from diet_jax.types import Array, Inputs, Labels, PredictFn, ScoreArray, Variables
+from diet_jax.types import (
+    AnyVariables,
+    Array,
+    Inputs,
+    Labels,
+    PredictFn,
+    ScoreArray,
+    Variables,
+    params_of,
+    with_params,
+)
 
 
 def example_loss(predict_fn: PredictFn, model_state: Any) -> Callable[[Any, Array, Array], Array]:
@@ -27,7 +37,7 @@ def example_loss(predict_fn: PredictFn, model_state: Any) -> Callable[[Any, Arra
         model_state: of one model; held constant.
 
     Returns:
-        `(params, image [h w ch], label) -> scalar`.
+        `(params, input [...], label) -> scalar`.
 
     Example:
         >>> import jax, diet_jax as dj
@@ -37,9 +47,12 @@ def example_loss(predict_fn: PredictFn, model_state: Any) -> Callable[[Any, Arra
         >>> loss(variables.params, jax.numpy.ones((8, 8, 1)), jax.numpy.int32(2)).shape
         ()
     """
+    return _loss_of_one(predict_fn, Variables({}, model_state))
 
-    def loss(params: Any, image: Array, label: Array) -> Array:
-        logits = predict_fn(Variables(params, model_state), image[None])
+
+def _loss_of_one(predict_fn: PredictFn, variables: AnyVariables) -> Callable[[Any, Array, Array], Array]:
+    def loss(params: Any, one: Array, label: Array) -> Array:
+        logits = predict_fn(with_params(variables, params), one[None])
         return cross_entropy(logits, label[None])[0]
 
     return loss
@@ -47,7 +60,7 @@ def example_loss(predict_fn: PredictFn, model_state: Any) -> Callable[[Any, Arra
 
 def grand(
     predict_fn: PredictFn,
-    variables: Variables,
+    variables: AnyVariables,
     inputs: Inputs,
     labels: Labels,
     *,
@@ -62,7 +75,7 @@ def grand(
 
     Args:
         predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
-        variables: of one model; only `variables.params` is differentiated.
+        variables: of one model: the params of `dj.Variables` are differentiated, of anything else all.
         inputs: float `[b ...]`, normalised, not augmented.
         labels: int `[b]`, the labels that were trained on.
         precision: of the matrix products that the norms are computed with, as in `per_example_grad_norms`.
@@ -85,21 +98,21 @@ def grand(
         (5,)
     """
 
-    def along_error(params: Any, image: Array, label: Array) -> tuple[Array, Array]:
+    def along_error(params: Any, one: Array, label: Array) -> tuple[Array, Array]:
         # The gradient of the loss is Σ_k e_k ∇f_k with the error vector e. Its length is taken out first:
         # of examples that are fitted well, squares of the gradient would underflow.
-        logits = predict_fn(variables._replace(params=params), image[None])
+        logits = predict_fn(with_params(variables, params), one[None])
         error = error_vector(jax.lax.stop_gradient(logits), label[None])
         length = error_norm(error)
         direction = error / jnp.where(length > 0, length, 1)[:, None]
         return jnp.sum(logits.astype(direction.dtype) * direction), length[0]
 
     norms = per_example_grad_norms(along_error, has_aux=True, precision=precision)
-    along, length = norms(variables.params, inputs, labels)
+    along, length = norms(params_of(variables), inputs, labels)
     return along * length
 
 
-def grand_vmap(predict_fn: PredictFn, variables: Variables, inputs: Inputs, labels: Labels) -> ScoreArray:
+def grand_vmap(predict_fn: PredictFn, variables: AnyVariables, inputs: Inputs, labels: Labels) -> ScoreArray:
     """Returns the GraNd score of each example by `jax.vmap(jax.grad)`: the reference for `grand`.
 
     Arguments and result are those of `grand`, but norms below about 1e-17 underflow. The per-example
@@ -108,7 +121,7 @@ def grand_vmap(predict_fn: PredictFn, variables: Variables, inputs: Inputs, labe
 
     Args:
         predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
-        variables: of one model; only `variables.params` is differentiated.
+        variables: of one model: the params of `dj.Variables` are differentiated, of anything else all.
         inputs: float `[b ...]`, normalised, not augmented.
         labels: int `[b]`, the labels that were trained on.
 
@@ -126,15 +139,15 @@ def grand_vmap(predict_fn: PredictFn, variables: Variables, inputs: Inputs, labe
         >>> score(model.predict, variables, inputs, jax.numpy.array([0, 1, 2, 0, 1])).shape
         (5,)
     """
-    loss = example_loss(predict_fn, variables.model_state)
-    gradients = jax.vmap(jax.grad(loss), in_axes=(None, 0, 0))(variables.params, inputs, labels)
+    loss = _loss_of_one(predict_fn, variables)
+    gradients = jax.vmap(jax.grad(loss), in_axes=(None, 0, 0))(params_of(variables), inputs, labels)
     squares = [_sum_of_squares(leaf) for leaf in jax.tree.leaves(gradients)]
     return jnp.sqrt(sum(squares[1:], squares[0]))
 
 
 def grand_last_layer(
-    features_fn: Callable[[Variables, Inputs], tuple[Array, Array, bool]],
-    variables: Variables,
+    features_fn: Callable[[AnyVariables, Inputs], tuple[Array, Array, bool]],
+    variables: AnyVariables,
     inputs: Inputs,
     labels: Labels,
 ) -> ScoreArray:

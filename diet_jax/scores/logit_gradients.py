@@ -9,15 +9,24 @@ from jaxtyping import Float
 from diet_jax.per_example.losses import error_norm, error_vector
 from diet_jax.per_example.norms import per_example_grad_norms
 from diet_jax.per_example.products import accumulator
-from diet_jax.types import Array, Inputs, Labels, PredictFn, ScoreArray, Variables
+from diet_jax.types import (
+    AnyVariables,
+    Array,
+    Inputs,
+    Labels,
+    PredictFn,
+    ScoreArray,
+    params_of,
+    with_params,
+)
 
 
-def logit_grad_norms(predict_fn: PredictFn, variables: Variables, inputs: Inputs) -> Float[Array, "b c"]:
+def logit_grad_norms(predict_fn: PredictFn, variables: AnyVariables, inputs: Inputs) -> Float[Array, "b c"]:
     """Returns the norm of the gradient of each logit of each example: `‖∇_params f_k(x)‖₂`.
 
     Args:
         predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
-        variables: of one model; only `variables.params` is differentiated.
+        variables: of one model: the params of `dj.Variables` are differentiated, of anything else all.
         inputs: float `[b ...]`, normalised, not augmented.
 
     Returns:
@@ -37,7 +46,7 @@ def logit_grad_norms(predict_fn: PredictFn, variables: Variables, inputs: Inputs
     return _norms_of_combinations(predict_fn, variables, inputs, classes)
 
 
-def logit_grad_gram(predict_fn: PredictFn, variables: Variables, inputs: Inputs) -> Float[Array, "b c c"]:
+def logit_grad_gram(predict_fn: PredictFn, variables: AnyVariables, inputs: Inputs) -> Float[Array, "b c c"]:
     """Returns the inner products of the gradients of an example's logits: `∇f_k(x) · ∇f_l(x)`.
 
     By polarisation, `2 a·b = ‖a + b‖² − ‖a‖² − ‖b‖²`, so that no gradient is formed: `c (c + 1) / 2` backward
@@ -45,7 +54,7 @@ def logit_grad_gram(predict_fn: PredictFn, variables: Variables, inputs: Inputs)
 
     Args:
         predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
-        variables: of one model; only `variables.params` is differentiated.
+        variables: of one model: the params of `dj.Variables` are differentiated, of anything else all.
         inputs: float `[b ...]`, normalised, not augmented.
 
     Returns:
@@ -89,7 +98,7 @@ class EL2NDiagnosis(NamedTuple):
 
 
 def diagnose_el2n(
-    predict_fn: PredictFn, variables: Variables, inputs: Inputs, labels: Labels
+    predict_fn: PredictFn, variables: AnyVariables, inputs: Inputs, labels: Labels
 ) -> EL2NDiagnosis:
     """Returns how GraNd becomes EL2N, step by step: orthogonal, equally long, as long for every example.
 
@@ -98,7 +107,7 @@ def diagnose_el2n(
 
     Args:
         predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
-        variables: of one model; only `variables.params` is differentiated.
+        variables: of one model: the params of `dj.Variables` are differentiated, of anything else all.
         inputs: float `[b ...]`, normalised, not augmented; `c (c + 1) / 2` backward passes for each.
         labels: int `[b]`.
 
@@ -133,16 +142,16 @@ def diagnose_el2n(
     )
 
 
-def logit_sum_gradient(predict_fn: PredictFn, variables: Variables, inputs: Inputs) -> Any:
+def logit_sum_gradient(predict_fn: PredictFn, variables: AnyVariables, inputs: Inputs) -> Any:
     """Returns the mean gradient of the sum of the logits over inputs, the centre of `label_free_score`.
 
     Args:
         predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
-        variables: of one model; only `variables.params` is differentiated.
-        inputs: float `[b h w ch]`; the authors take a random subset with as many inputs of each class.
+        variables: of one model: the params of `dj.Variables` are differentiated, of anything else all.
+        inputs: float `[b ...]`; the authors take a random subset with as many inputs of each class.
 
     Returns:
-        A pytree like `variables.params`.
+        A pytree like what is differentiated.
 
     Example:
         >>> import jax, diet_jax as dj
@@ -154,12 +163,14 @@ def logit_sum_gradient(predict_fn: PredictFn, variables: Variables, inputs: Inpu
     """
 
     def mean_logit_sum(params: Any) -> Array:
-        return jnp.mean(jnp.sum(predict_fn(variables._replace(params=params), inputs), axis=1))
+        return jnp.mean(jnp.sum(predict_fn(with_params(variables, params), inputs), axis=1))
 
-    return jax.grad(mean_logit_sum)(variables.params)
+    return jax.grad(mean_logit_sum)(params_of(variables))
 
 
-def label_free_score(predict_fn: PredictFn, variables: Variables, inputs: Inputs, center: Any) -> ScoreArray:
+def label_free_score(
+    predict_fn: PredictFn, variables: AnyVariables, inputs: Inputs, center: Any
+) -> ScoreArray:
     """Returns how far the gradient of an example's logits, summed, is from that of other examples.
 
     `‖Σ_k (∇f_k(x) − mean_{x'} ∇f_k(x'))‖₂`, as `‖a − m‖² = ‖a‖² − 2 a·m + ‖m‖²` with `a·m` from one
@@ -167,9 +178,9 @@ def label_free_score(predict_fn: PredictFn, variables: Variables, inputs: Inputs
 
     Args:
         predict_fn: `(variables, inputs) -> logits [b c]`, in eval mode.
-        variables: of one model; only `variables.params` is differentiated.
+        variables: of one model: the params of `dj.Variables` are differentiated, of anything else all.
         inputs: float `[b ...]`, normalised, not augmented.
-        center: pytree like `variables.params`: the mean, from `logit_sum_gradient`.
+        center: the mean, from `logit_sum_gradient`.
 
     Returns:
         float32 `[b]`, at least 0; high means unlike the other examples. No label is used.
@@ -188,30 +199,30 @@ def label_free_score(predict_fn: PredictFn, variables: Variables, inputs: Inputs
     """
 
     def logit_sums(params: Any) -> Array:
-        logits = predict_fn(variables._replace(params=params), inputs)
+        logits = predict_fn(with_params(variables, params), inputs)
         return jnp.sum(logits.astype(accumulator(logits.dtype)), axis=1)
 
     ones = jnp.ones((1, _num_logits(predict_fn, variables, inputs)))
     squares = jnp.square(_norms_of_combinations(predict_fn, variables, inputs, ones)[:, 0])
-    _, along = jax.jvp(logit_sums, (variables.params,), (center,))
+    _, along = jax.jvp(logit_sums, (params_of(variables),), (center,))
     length = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(center))
     return jnp.sqrt(jnp.maximum(squares - 2 * along + length, 0))
 
 
 def _norms_of_combinations(
-    predict_fn: PredictFn, variables: Variables, inputs: Inputs, weights: Float[Array, "m c"]
+    predict_fn: PredictFn, variables: AnyVariables, inputs: Inputs, weights: Float[Array, "m c"]
 ) -> Float[Array, "b m"]:
     """Norms of the gradients of weighted sums of an example's logits; one forward pass for all weights."""
 
-    def of_one(image: Array) -> Array:
+    def of_one(one: Array) -> Array:
         def weighted(params: Any, weight: Array) -> Array:
-            logits = predict_fn(variables._replace(params=params), image[None])[0]
+            logits = predict_fn(with_params(variables, params), one[None])[0]
             return jnp.sum(logits * weight.astype(logits.dtype))
 
-        return per_example_grad_norms(weighted)(variables.params, weights)
+        return per_example_grad_norms(weighted)(params_of(variables), weights)
 
     return jax.vmap(of_one)(jnp.asarray(inputs))
 
 
-def _num_logits(predict_fn: PredictFn, variables: Variables, inputs: Inputs) -> int:
+def _num_logits(predict_fn: PredictFn, variables: AnyVariables, inputs: Inputs) -> int:
     return jax.eval_shape(predict_fn, variables, inputs).shape[1]

@@ -4,10 +4,10 @@ import functools
 
 from diet_jax.per_example.losses import error_norm, error_vector
 from diet_jax.scores.score import SCORES, Score
-from diet_jax.types import Inputs, Labels, PredictFn, ScoreArray, Variables
+from diet_jax.types import AnyVariables, Inputs, Labels, PredictFn, ScoreArray
 
 
-def el2n(predict_fn: PredictFn, variables: Variables, inputs: Inputs, labels: Labels) -> ScoreArray:
+def el2n(predict_fn: PredictFn, variables: AnyVariables, inputs: Inputs, labels: Labels) -> ScoreArray:
     """Returns the norm of the error vector of each example: `‖softmax(f(x)) − onehot(y)‖₂`.
 
     The norm, not its square; average it over seeds, not the error vectors. High means hard: 0 for a

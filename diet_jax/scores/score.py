@@ -39,7 +39,7 @@ class Score:
 
     | reads | build | returns a function |
     |---|---|---|
-    | logits, gradients, features | `build(model, **options)` | `(variables, images, labels) -> float [b]` |
+    | logits, gradients, features | `build(model, **options)` | `(variables, inputs, labels) -> float [b]` |
     | inputs | `build(model, **options)` | the same, which leaves the variables alone: no training needed |
     | dynamics | `build(**options)` | `(state of the fold, keep bool [n]) -> float [n]` |
     | nothing | `build(**options)` | `(key, number of examples) -> float [n]` |
@@ -60,8 +60,8 @@ class Score:
 
     Example:
         >>> import functools, jax.numpy as jnp, diet_jax as dj
-        >>> def confidence(predict_fn, variables, images, labels):
-        ...     return -jnp.max(predict_fn(variables, images), axis=-1)
+        >>> def confidence(predict_fn, variables, inputs, labels):
+        ...     return -jnp.max(predict_fn(variables, inputs), axis=-1)
         >>> score = dj.Score(
         ...     name="unsure",
         ...     label="unsure",
@@ -111,7 +111,7 @@ class Score:
 
     @property
     def of_examples(self) -> bool:
-        """Whether its function scores batches of images and labels."""
+        """Whether its function scores batches of inputs and labels."""
         return self.reads not in ("dynamics", "nothing")
 
     @property
@@ -144,21 +144,20 @@ def _function(score: Score, model: Any) -> Callable[..., Any]:
     return functools.partial(_of_examples, score.name, score.build(model, **options))
 
 
-def _of_examples(name: str, fn: Callable[..., Any], variables: Any, images: Any, labels: Any) -> Array:
-    return checked_values(fn(variables, images, labels), len(images), name)
+def _of_examples(name: str, fn: Callable[..., Any], variables: Any, inputs: Any, labels: Any) -> Array:
+    return checked_values(fn(variables, inputs, labels), len(inputs), name)
 
 
 def checked_values(values: Any, num_examples: int, name: str) -> Array:
-    """Returns what a score's function returned, float `[n]`; floats of 16 bits, which files lack, as float32.
+    """Returns what a score's function returned, float `[n]` of any precision, as float32.
 
     Raises:
         InputError: it is not one float for each example.
     """
     if getattr(values, "shape", None) != (num_examples,) or not jnp.issubdtype(values.dtype, jnp.floating):
         got = f"{getattr(values, 'dtype', type(values).__name__)} {getattr(values, 'shape', '')}"
-        raise InputError(f"the score {name} must return float [{num_examples}], one per image; got {got}")
-    values = jnp.asarray(values)
-    return values if values.dtype.itemsize >= 4 else values.astype(jnp.float32)
+        raise InputError(f"the score {name} must return float [{num_examples}], one per example; got {got}")
+    return jnp.asarray(values).astype(jnp.float32)
 
 
 SCORES: Registry[Score] = Registry("score", package="diet_jax.scores")

@@ -41,6 +41,35 @@ class KeepFile:
     fingerprint: str
     provenance: dict[str, Any]
 
+    @classmethod
+    def from_mask(
+        cls, keep: Any, dataset: Dataset, *, provenance: dict[str, Any] | None = None
+    ) -> "KeepFile":
+        """Binds a mask to a dataset.
+
+        Args:
+            keep: bool `[n]`, or `[s n]`; rows in dataset order.
+            dataset: what is selected from.
+            provenance: JSON values to store along, such as how the mask was made.
+
+        Raises:
+            InputError: it is no mask of the dataset's rows.
+
+        Example:
+            >>> import numpy as np, diet_jax as dj
+            >>> test = dj.load_dataset("digits").test
+            >>> dj.KeepFile.from_mask(np.arange(len(test)) < 2, test).dataset
+            'digits/test'
+        """
+        keep = np.asarray(keep)
+        if keep.dtype != bool or keep.ndim not in (1, 2) or keep.shape[-1] != len(dataset):
+            raise InputError(
+                f"keep must be bool [{len(dataset)}] or [s, {len(dataset)}], got {keep.dtype} of shape "
+                f"{keep.shape}; make a mask of rows by np.isin(np.arange({len(dataset)}), rows)"
+            )
+        name = f"{dataset.name}/{dataset.split}"
+        return cls(keep, dataset.ids, name, dataset.fingerprint, provenance or {})
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a compressed .npz, whole or not at all; of several processes the first one does."""
         from_writer(lambda: write_atomically(path, self.packed()))

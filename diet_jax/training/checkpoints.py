@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -111,7 +112,7 @@ class Checkpoints:
             )
         position = stored.get(_POSITION)
         return (
-            state._replace(key=jax.random.wrap_key_data(state.key, impl=jax.random.key_impl(like.key))),
+            jax.tree.map(_as_key_again, state, like),
             None if position is None else json.loads(np.asarray(position).tobytes()),
         )
 
@@ -159,11 +160,20 @@ def _manager(folder: Path, *, create: bool) -> ocp.CheckpointManager:
 
 
 def _leaves(state: TrainState) -> tuple[dict[str, np.ndarray], Any]:
-    # Typed keys are stored as their data. NumPy copies, since training overwrites the state in place.
-    plain = fetch(state._replace(key=jax.random.key_data(state.key)))
+    # Typed keys, those of optimisers too, are stored as their data. NumPy copies, since training overwrites
+    # the state in place.
+    plain = fetch(jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, state))
     leaves, structure = jax.tree.flatten_with_path(plain)
     names = (jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves)
     return {name: np.array(leaf) for name, (_, leaf) in zip(names, leaves, strict=True)}, structure
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _as_key_again(stored: Any, like: Any) -> Any:
+    return jax.random.wrap_key_data(stored, impl=jax.random.key_impl(like)) if _is_key(like) else stored
 
 
 def _check_shapes(stored: Any, target: dict[str, jax.ShapeDtypeStruct]) -> None:

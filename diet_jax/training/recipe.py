@@ -1,16 +1,30 @@
 """TrainConfig: how one network is trained, and the only place where epochs become steps."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from diet_jax.data.augment import CropOffsets, normalize, random_crop, random_flip
 from diet_jax.errors import InputError
 from diet_jax.options.typed import check_types
-from diet_jax.training.optimizers import Schedule, piecewise_schedule, sgd, warmup_schedule
+from diet_jax.training.optimizers import (
+    OPTIMIZERS,
+    AdamWOptions,
+    Optimizer,
+    Rate,
+    ScheduleName,
+    call_optimizer,
+    call_schedule,
+    check_choices,
+    check_unread,
+    has_own_rate,
+    with_standard_promotion,
+)
+from diet_jax.training.schedules import Schedule, piecewise_schedule, warmup_schedule
 from diet_jax.types import Array, PRNGKey
 
 Budget = Literal["equal_steps", "equal_epochs"]
@@ -20,7 +34,39 @@ MOST_STEPS = 2**31 - 1
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How one network is trained; TrainConfig() is the paper's recipe for CIFAR-10 and ResNet18."""
+    """How one network is trained; TrainConfig() is the paper's recipe for CIFAR-10 and ResNet18.
+
+    `optimizer` is a name, a function of the learning rate, or a transformation with a rate of its own:
+
+    - `"sgd"` (the paper's, with `momentum`, `nesterov`, `weight_decay`) or `"adamw"` (with the options in
+      `adamw`);
+    - a function that is called with the rate, as an Optax schedule, and returns an Optax transformation:
+      `optax.adam`, `functools.partial(optax.lion, weight_decay=0.1)`, `lambda rate: optax.chain(...)`.
+      `learning_rate`, `schedule` and their kin apply, so that pruned and shortened trainings have the rate
+      of their own length;
+    - an `optax.GradientTransformation` as it is, such as `optax.adam(1e-3)`.
+
+    `schedule` is a name or an Optax schedule of your own: a function, written with `jax.numpy`, from the
+    number of updates done before, which counts from 0, to the rate. Transformations are told loss, gradient
+    and loss function of the batch as `value`, `grad` and `value_fn`, as `optax.contrib.reduce_on_plateau`
+    and line searches want them. What another optimiser reads is refused where it is set, and so are the
+    options of a rate that nothing asks for.
+
+    Configs are equal if their objects are: `optax.adam(1e-3)` made twice is two, which compile twice. An
+    object is written to a run folder as a name and a digest of its source; it cannot be read back from there.
+
+    Raises:
+        InputError: a value is out of its range, of another type, not hashable, or read by another optimiser.
+
+    Example:
+        >>> import functools, optax, diet_jax as dj
+        >>> adamw = dj.TrainConfig(optimizer="adamw", learning_rate=1e-3, adamw=dj.AdamWOptions(b2=0.99))
+        >>> lion = functools.partial(optax.lion, weight_decay=0.1)
+        >>> with_lion = dj.TrainConfig(optimizer=lion, learning_rate=1e-4, schedule="cosine", warmup=0.05)
+        >>> with_own_rate = dj.TrainConfig(optimizer=optax.adam(optax.linear_schedule(1e-3, 0.0, 1000)))
+        >>> adamw.adamw.b2, with_lion.schedule, with_own_rate.learning_rate
+        (0.99, 'cosine', 0.1)
+    """
 
     epochs: float = 200.0
     """Passes over the full dataset; `steps` takes its place if given."""
@@ -30,16 +76,20 @@ class TrainConfig:
     """What a pruned training shares with the full one: its steps (the paper), or its epochs."""
     batch_size: int = 128
     """Examples per step; the incomplete last batch of every epoch is dropped."""
+    optimizer: Optimizer = "sgd"
+    """The paper's SGD, or AdamW; in Python also Optax's, as a function of the rate or with its own."""
     learning_rate: float = 0.1
-    """Peak learning rate."""
+    """Peak learning rate; the default is for SGD, AdamW wants about 0.001."""
     momentum: float = 0.9
-    """Decay of the mean of past gradients."""
+    """SGD: decay of the sum of past gradients."""
     nesterov: bool = True
-    """Nesterov's momentum."""
+    """SGD: Nesterov's momentum."""
     weight_decay: float = 5e-4
-    """L2 on every parameter, added to the gradient before the momentum."""
-    schedule: Literal["piecewise", "linear", "cosine"] = "piecewise"
-    """Piecewise constant, or warm-up and then linear or cosine decay to 0."""
+    """SGD: L2 on every parameter, added to the gradient before the momentum."""
+    adamw: AdamWOptions = field(default_factory=AdamWOptions)
+    """AdamW: its options."""
+    schedule: ScheduleName | Rate = "piecewise"
+    """Piecewise constant, or warm-up and then linear or cosine decay to 0; in Python also Optax's."""
     decay_at: tuple[float, ...] = (0.3, 0.6, 0.8)
     """Piecewise: shares of the training after which the rate drops."""
     decay_factor: float = 0.2
@@ -57,7 +107,9 @@ class TrainConfig:
     """XLA's options for the compiled programs of this training alone, as name=value."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         check_types(self)
+        check_unread(self)
         if self.steps is not None and self.budget == "equal_epochs":
             raise InputError("budget equal_epochs needs the length in epochs; leave out steps")
         positive = {"batch_size": self.batch_size, "steps": self.steps, "steps_per_call": self.steps_per_call}
@@ -151,33 +203,56 @@ def epoch_to_step(epoch: float, per_epoch: int) -> int:
     return math.floor(epoch * per_epoch + 0.5)
 
 
-def decay_boundaries(config: TrainConfig, num_steps: int) -> tuple[int, ...]:
-    """Returns the steps after which the piecewise schedule drops the rate.
+def decay_boundaries(config: TrainConfig, num_steps: int) -> tuple[int, ...] | None:
+    """Returns the steps after which the piecewise schedule drops the rate; None where the rate is another.
 
     Example:
         >>> decay_boundaries(TrainConfig(), 78_000)
         (23400, 46800, 62400)
     """
+    if config.schedule != "piecewise" or has_own_rate(config.optimizer):
+        return None
     return tuple(math.floor(share * num_steps + 0.5) for share in config.decay_at)
 
 
 def make_schedule(config: TrainConfig, num_steps: int) -> Schedule:
     """Returns the learning rate as a function of the update number `t`, from 1 to `num_steps`."""
-    if config.schedule == "piecewise":
-        boundaries = decay_boundaries(config, num_steps)
+    if not isinstance(config.schedule, str):
+        return call_schedule(config.schedule)
+    boundaries = decay_boundaries(config, num_steps)
+    if boundaries is not None:
         return piecewise_schedule(config.learning_rate, boundaries, config.decay_factor)
     warmup = math.floor(config.warmup * num_steps + 0.5)
     return warmup_schedule(config.learning_rate, warmup, num_steps, decay=config.schedule)
 
 
-def make_optimizer(config: TrainConfig, num_steps: int) -> optax.GradientTransformation:
-    """Returns the config's SGD for a training of `num_steps` updates."""
-    return sgd(
-        make_schedule(config, num_steps),
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay,
-    )
+def make_optimizer(config: TrainConfig, num_steps: int) -> optax.GradientTransformationExtraArgs:
+    """Returns the config's optimiser for a training of `num_steps` updates.
+
+    Its `update` may be given `value`, `grad` and `value_fn` whether it takes them or not.
+
+    Raises:
+        InputError: a function of one's own fails, or returns something else.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> optimizer = make_optimizer(TrainConfig(optimizer="adamw", learning_rate=0.5), num_steps=10)
+        >>> w = jnp.ones(1)
+        >>> updates, _ = optimizer.update(jnp.full(1, 7.0), optimizer.init(w), w, value=jnp.float32(3))
+        >>> round(float(updates[0]), 4)  # The rate, as the first update of Adam, and the decay beside it.
+        -0.5
+    """
+    chosen: Any = config.optimizer
+    if not has_own_rate(chosen):
+        schedule = make_schedule(config, num_steps)
+
+        def rate(count: Array) -> Array:
+            # Optax counts updates from 0 when it asks for a rate; schedules here count them from 1.
+            return schedule(jnp.asarray(count) + 1)
+
+        named = isinstance(chosen, str)
+        chosen = OPTIMIZERS[chosen].build(config, rate) if named else call_optimizer(chosen, rate)
+    return with_standard_promotion(optax.with_extra_args_support(chosen))
 
 
 def check_augment(config: TrainConfig, kind: str) -> None:

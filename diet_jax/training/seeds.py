@@ -20,6 +20,9 @@ PURPOSES: tuple[Purpose, ...] = (
     "held_out",
 )
 
+# The kind of all keys that are made here, whatever JAX is set to: a seed is the same one everywhere.
+THREEFRY = "threefry2x32"
+
 
 def seed_keys(seed: int, purpose: Purpose, num_seeds: int) -> Key[Array, "s"]:
     """Returns the keys of the runs 0 .. num_seeds-1 that serve one purpose.
@@ -48,7 +51,7 @@ def seed_keys(seed: int, purpose: Purpose, num_seeds: int) -> Key[Array, "s"]:
         raise InputError(f"num_seeds must be at least 1, got {num_seeds}")
     if purpose not in PURPOSES:
         raise InputError(f"purpose must be one of {', '.join(PURPOSES)}, got {purpose!r}")
-    stream = jax.random.fold_in(jax.random.key(seed), PURPOSES.index(purpose))
+    stream = jax.random.fold_in(jax.random.key(seed, impl=THREEFRY), PURPOSES.index(purpose))
     return jax.vmap(jax.random.fold_in, (None, 0))(stream, jax.numpy.arange(num_seeds))
 
 

@@ -16,6 +16,7 @@ from diet_jax.per_example.losses import cross_entropy, predicted_classes
 from diet_jax.scores.dynamics import FORGETTING_FOLD
 from diet_jax.scores.score import Fold
 from diet_jax.training.recipe import TrainConfig, make_optimizer, prepare_batch, steps_per_epoch
+from diet_jax.training.seeds import THREEFRY
 from diet_jax.types import (
     Array,
     Examples,
@@ -49,7 +50,7 @@ class Program:
     cannot be differentiated again and takes no values of an outer `vmap` that a model closes over."""
 
     @functools.cached_property
-    def optimizer(self) -> optax.GradientTransformation:
+    def optimizer(self) -> optax.GradientTransformationExtraArgs:
         """The config's optimiser for a training of this length."""
         return make_optimizer(self.config, self.num_steps)
 
@@ -90,11 +91,17 @@ class StepMetrics(NamedTuple):
 def run_keys(key: PRNGKey) -> RunKeys:
     """Splits one run's key into its named streams: initialisation, data order, augmentation, scores, model.
 
+    The streams are Threefry's for a key of any kind: the numbers of JAX's others ("rbg") depend on what `vmap`
+    draws beside them, so that a seed would be another one among others, and an epoch after a restart.
+
     Example:
         >>> import jax
         >>> run_keys(jax.random.key(0))._fields
         ('init', 'order', 'augment', 'score', 'model')
     """
+    if jax.random.key_impl(key) != THREEFRY:
+        # Their keys are two of Threefry, alike at first: of one seed the training is the same.
+        key = jax.random.wrap_key_data(jax.random.key_data(key)[..., :2], impl=THREEFRY)
     return RunKeys(*(jax.random.fold_in(key, stream) for stream in range(len(RunKeys._fields))))
 
 
@@ -158,10 +165,17 @@ def init_state(
     return TrainState(
         step=jnp.int32(0),
         variables=Variables(params, hold_whole(model_state)),
-        opt_state=split_params(program.optimizer.init(params)),
+        opt_state=split_params(jax.tree.map(_as_later, program.optimizer.init(params))),
         key=key,
         dynamics=hold_whole({fold.name: fold.init(num_examples) for fold in program.folds}),
     )
+
+
+def _as_later(leaf: Any) -> Array:
+    """A leaf of a fresh optimiser state as it is after an update or from a checkpoint: of no weak type."""
+    leaf = jnp.asarray(leaf)
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+    return leaf if is_key else jnp.asarray(leaf, leaf.dtype)
 
 
 def train_step(
@@ -230,7 +244,14 @@ def train_on_batch(
     rule = value_and_grad if program.side_by_side else functools.partial(jax.value_and_grad, has_aux=True)
     differentiated = rule(loss_fn)
     (loss, (logits, model_state)), gradients = differentiated(params, model_state, inputs, labels, model_key)
-    updates, opt_state = program.optimizer.update(gradients, state.opt_state, params)
+    updates, opt_state = program.optimizer.update(
+        gradients,
+        state.opt_state,
+        params,
+        value=loss,
+        grad=gradients,
+        value_fn=lambda params: loss_fn(params, state.variables.model_state, inputs, labels, model_key)[0],
+    )
     correct = predicted_classes(logits) == labels
     dynamics = {
         fold.name: fold.update(state.dynamics[fold.name], rows, logits, labels) for fold in program.folds

@@ -72,6 +72,13 @@ BAD_OPTIONS = {
         "warm-up must end before",
     ),
     "NaN learning rate": (["--train.learning-rate", "nan"], "learning_rate"),
+    "optimizer": (["--train.optimizer", "adam"], "'sgd', 'adamw'"),
+    "schedule": (["--train.schedule", "step"], "'piecewise', 'linear', 'cosine'"),
+    "momentum of AdamW": (
+        ["--train.optimizer", "adamw", "--train.momentum", "0.5"],
+        r"momentum is 0.5 \(default 0.9\), but optimizer sgd alone reads that",
+    ),
+    "AdamW without its name": (["--train.adamw.b1", "0.5"], "adamw.b1 is 0.5 .default 0.9.* choose adamw"),
     "epochs and equal steps mixed": (
         ["--train.steps", "10", "--train.budget", "equal_epochs"],
         "equal_epochs",

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.datasets import load_wine
+from sklearn.datasets import load_breast_cancer, load_wine
 
 import diet_jax as dj
 from diet_jax.errors import InputError
@@ -110,25 +110,27 @@ def test_what_is_for_images_says_so(unchecked_types):
             dj.train(jax.random.key(0), dj.create_model(name, num_classes=3), table, config=config)
 
 
-CONFIG = dj.TrainConfig(epochs=40, batch_size=16, learning_rate=0.05, schedule="cosine", augment="none")
-
-
-def test_wine_as_a_table_equals_wine_as_images_of_one_pixel():
-    """As [n f 1] with one mean for all features, which is refused now, it trained to 0.69."""
-    inputs, labels = load_wine(return_X_y=True)
+@pytest.mark.parametrize(("load", "epochs"), [(load_wine, 40), (load_breast_cancer, 10)])
+def test_a_table_equals_images_of_one_pixel_and_is_learned(load, epochs):
+    """As [n f 1] with one mean for all features, which is refused now, wine trained to 0.69."""
+    inputs, labels = load(return_X_y=True)
     rows = np.random.default_rng(0).permutation(len(labels))
-    train, test = rows[:120], rows[120:]
-    model = dj.create_model("mlp", num_classes=3)
+    train, test = rows[: 2 * len(rows) // 3], rows[2 * len(rows) // 3 :]
+    model = dj.create_model("mlp", num_classes=len(set(labels)))
+    config = dj.TrainConfig(
+        epochs=epochs, batch_size=16, learning_rate=0.05, schedule="cosine", augment="none"
+    )
     keys, results = dj.seed_keys(0, "score", 2), []
     for shaped in (inputs, inputs[:, None, None, :]):
         splits = [dj.Dataset.from_arrays(shaped[train], labels[train])]
         splits.append(
             dj.Dataset.from_arrays(shaped[test], labels[test], normalization=splits[0].normalization)
         )
-        scored = dj.score_ensemble(keys, model, splits[0], config=CONFIG, step=30)
-        trained = dj.train_ensemble(keys, model, *splits, config=CONFIG)
+        scored = dj.score_ensemble(keys, model, splits[0], config=config, epoch=4)
+        trained = dj.train_ensemble(keys, model, *splits, config=config)
         assert (trained.predicted == splits[1].labels).mean() >= 0.92
         results.append((scored.scores, trained.loss))
+    assert set(results[0][0]) == {"el2n", "grand"}
     for ours, theirs in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 

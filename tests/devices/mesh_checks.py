@@ -17,6 +17,7 @@ import conftest
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import diet_jax as dj
 from diet_jax.analysis.connectivity.barriers import path_correct
@@ -106,6 +107,21 @@ def trainings(batch_size: int) -> dict[str, Any]:
     return {"train": (state._replace(key=0), history), "train_from": (final._replace(key=0), later)}
 
 
+def own_optimizer(rate: Any) -> optax.GradientTransformation:
+    """Its state has numbers, masked nodes and a dict; with a large eps AdamW makes no steps of noise."""
+    decay = optax.masked(
+        optax.add_decayed_weights(0.1), lambda p: jax.tree.map(lambda leaf: leaf.ndim > 1, p)
+    )
+    adam = optax.inject_hyperparams(optax.adam)(rate, eps=0.1)
+    return optax.chain(decay, adam, optax.contrib.reduce_on_plateau(patience=1))
+
+
+def train_with_own_optimizer() -> Any:
+    config = dj.TrainConfig(steps=9, batch_size=8, steps_per_call=3, optimizer=own_optimizer)
+    state, history = dj.train(jax.random.key(0), MODEL, TRAIN, keep=KEEP, config=config)
+    return state.variables, state.opt_state, history
+
+
 def scores_of(variables: Any) -> dict[str, Any]:
     """Every way to the scores of one network, with batches that devices divide or not."""
     return {
@@ -177,13 +193,17 @@ def check_one_network() -> None:
         for check, result in results.items():
             emit(f"{check}, {mesh}", difference=difference(result, expected[check]))
 
-    expected = trainings(8)
+    expected, owned = trainings(8), train_with_own_optimizer()
     later, earlier = (fetch(expected[name][0].variables) for name in ("train_from", "train"))
     expected |= scores_of(later) | kernels_and_barriers(later, earlier)
     with jax.set_mesh(dj.make_mesh(1, 8)):
         compare("1x8", trainings(8) | scores_of(later) | kernels_and_barriers(later, earlier), expected)
     with jax.set_mesh(dj.make_mesh(1, 4, shard_params=True)):
         trained = trainings(8)
+        there = train_with_own_optimizer()
+        emit("own optimizer, 1x4 fsdp", difference=difference(there, owned))
+        parts = (first_shard_bytes(there[1]), sum(leaf.nbytes for leaf in jax.tree.leaves(there[1])))
+        emit("own optimizer, bytes", share=parts[0] / parts[1])
         # Scored where its training left it, in parts.
         scores = scores_of(trained["train_from"][0].variables)
         compare("1x4 fsdp", trained | scores, expected)

@@ -32,6 +32,7 @@ OF_ONE_NETWORK = [
     *(f"{check}, 1x8" for check in (*TRAININGS, *SCORED, *COMPARED)),
     *(f"{check}, 1x4 fsdp" for check in (*TRAININGS, *SCORED)),
     *(f"{check}, 1x8, a batch of 10" for check in TRAININGS),
+    "own optimizer, 1x4 fsdp",
     "keys of another mesh",
     "a state of another mesh",
 ]
@@ -103,6 +104,11 @@ def test_parameters_and_optimiser_state_are_split_while_training(run_checks):
     # Momentum, and the number of steps done.
     assert whole["opt_state"] == whole["params"] + 4
     assert split["opt_state"] == split["params"] + 4
+
+
+def test_the_state_of_an_own_optimizer_is_split_too(run_checks):
+    """A quarter, and the leaves that 4 does not divide."""
+    assert run_checks("network")["own optimizer, bytes"]["share"] < 0.31
 
 
 @pytest.mark.parametrize("mesh", ["one device", "1x8", "1x4 fsdp"])

@@ -167,6 +167,19 @@ def test_several_steps_are_scored_in_one_pass(how, conv_model, train_split, keys
     assert np.isinf(result.scores["forgetting"][0][:, KEEP]).all()
 
 
+def test_an_epoch_is_the_step_that_it_names(conv_model, train_split, keys):
+    """Six steps of eight make one pass over 50 examples, however many are kept."""
+    score = functools.partial(
+        dj.score_ensemble, keys, conv_model, train_split, config=CONFIG, names=("el2n",)
+    )
+    for epoch, step in ((0.5, 3), ((0, 0.5, 1), (0, 3, 6))):
+        by_epoch, by_step = score(epoch=epoch, keep=KEEP).scores, score(step=step, keep=KEEP).scores
+        np.testing.assert_array_equal(by_epoch["el2n"], by_step["el2n"])
+        assert by_epoch["el2n"].shape == ((3, 2, 50) if isinstance(epoch, tuple) else (2, 50))
+    digits = dj.load_dataset("digits").train
+    assert dj.epoch_to_step(5, dj.steps_per_epoch(len(digits), 32)) == 165
+
+
 @pytest.mark.parametrize(
     "how", ["map", "mesh", *(pytest.param(how, marks=pytest.mark.slow) for how in ("vmap", "unroll"))]
 )
@@ -256,7 +269,17 @@ def test_score_ensemble_refuses_bad_arguments(conv_model, train_split, keys, unc
         ({"step": (2, 2)}, "several in ascending order"),
         ({"step": ()}, "several in ascending order"),
         ({"step": (0.5, 1)}, r"an integer, or a tuple of them, got \(0.5, 1\)"),
-        ({"step": None}, "an integer, or a tuple of them, got None"),
+        ({"step": None}, "either step or epoch, got step=None and epoch=None"),
+        ({"epoch": 1}, "either step or epoch, got step=1 and epoch=1"),
+        (
+            {"step": None, "epoch": 2.1},
+            r"epoch=2.1, of 6 steps each: .* the 12 steps of the training, got 13",
+        ),
+        ({"step": None, "epoch": -1}, "epoch must be a finite number of at least 0"),
+        ({"step": None, "epoch": (1, 0.5)}, r"ascending order; got \(6, 3\)"),
+        ({"step": None, "epoch": (1, 1.01)}, r"ascending order; got \(6, 6\)"),
+        ({"step": None, "epoch": ()}, "several in ascending order"),
+        ({"step": None, "epoch": [1, 2]}, r"a number, or a tuple of them, got \[1, 2\]"),
         ({"names": ("el3n",)}, "no score is called"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"keep": np.ones(49, bool)}, "one entry for each"),

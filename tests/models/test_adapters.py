@@ -18,6 +18,7 @@ nnx = pytest.importorskip("flax.nnx", reason="this Flax does not work with this 
 
 SHAPE, WIDTH = (8, 8, 2), 6
 RATE = 0.5
+KEY = jax.random.key(8)
 
 
 class LinenNet(nn.Module):
@@ -58,27 +59,52 @@ class EquinoxNet(eqx.Module):
         return self.last(self.dropout(jax.nn.relu(x), key=key)), state
 
 
+class OnlyDropout(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dropout(RATE, deterministic=False)(x)
+
+
+def draw(key, shape):
+    return jax.random.bernoulli(key, 1 - RATE, shape)
+
+
+# What each library's dropout keeps, from the key that the model is given for a batch.
+KEEPS = {
+    "linen": lambda key, shape: OnlyDropout().apply({}, jnp.ones(shape), rngs={"dropout": key}) > 0,
+    "nnx": lambda key, shape: draw(jax.random.fold_in(jax.random.fold_in(key, 1), 0), shape),
+    "equinox": lambda key, shape: jax.vmap(lambda one: draw(one, shape[1:]))(jax.random.split(key, shape[0])),
+    "functions": draw,
+}
+
+
 def init_by_hand(key, shape):
     first, last = jax.random.split(key)
     params = {
-        "first": 0.1 * jax.random.normal(first, (128, WIDTH)),
-        "last": jax.random.normal(last, (WIDTH, 3)),
-        "scale": jnp.ones(WIDTH),
-        "bias": jnp.zeros(WIDTH),
+        "first": {"w": 0.1 * jax.random.normal(first, (128, WIDTH)), "b": jnp.zeros(WIDTH)},
+        "last": {"w": jax.random.normal(last, (WIDTH, 3)), "b": jnp.zeros(3)},
+        "norm": {"scale": jnp.ones(WIDTH), "bias": jnp.zeros(WIDTH)},
     }
-    return dj.Variables(params, {"mean": jnp.zeros(WIDTH), "var": jnp.ones(WIDTH)})
+    return dj.Variables(params, {"mean": jnp.zeros(WIDTH), "var": jnp.ones(WIDTH), "count": jnp.float32(0)})
 
 
-def apply_by_hand(variables, x, *, train, key=None):
+def apply_by_hand(variables, x, *, train, key=None, name="functions"):
     p, state = variables
-    x = x.reshape(len(x), -1) @ p["first"]
-    mean, var = (x.mean(axis=0), x.var(axis=0)) if train else (state["mean"], state["var"])
-    x = (x - mean[None]) * jax.lax.rsqrt(var + 1e-5)[None] * p["scale"][None] + p["bias"][None]
-    x = jnp.maximum(x, 0)
+    x = x.reshape(len(x), -1) @ p["first"]["w"] + p["first"]["b"][None]
     if train:
-        x = jnp.where(jax.random.bernoulli(key, 1 - RATE, x.shape), x / (1 - RATE), 0)
-        state = {"mean": 0.9 * state["mean"] + 0.1 * mean, "var": 0.9 * state["var"] + 0.1 * var}
-    return x @ p["last"], state
+        mean, var = x.mean(axis=0), x.var(axis=0)
+        moved = {"mean": 0.9 * state["mean"] + 0.1 * mean, "var": 0.9 * state["var"] + 0.1 * var}
+        state = {**moved, "count": state["count"] + 1}
+    else:
+        # Equinox takes the weight out that zeros of initialisation would have in the running statistics.
+        debias = name == "equinox"
+        scale = jnp.where((state["count"] > 0) & debias, 1 - 0.9 ** state["count"], 1.0)
+        mean, var = state["mean"] / scale, state["var"] / scale
+    x = (x - mean[None]) * jax.lax.rsqrt(var + 1e-5)[None]
+    x = jnp.maximum(x * p["norm"]["scale"][None] + p["norm"]["bias"][None], 0)
+    if train:
+        x = jnp.where(KEEPS[name](key, x.shape), x / (1 - RATE), 0)
+    return x @ p["last"]["w"] + p["last"]["b"][None], state
 
 
 equinox_net = eqx.nn.make_with_state(EquinoxNet)
@@ -88,41 +114,55 @@ MODELS = {
     "equinox": dj.from_equinox(equinox_net),
     "functions": dj.from_functions(init_by_hand, apply_by_hand),
 }
-BY_HAND = MODELS["functions"]
 
 
 def as_by_hand(name, variables):
-    """The variables of an adapter in the form of the network by hand, biases of dense layers aside."""
+    """The variables of an adapter in the form of the network by hand."""
     p, state = variables
     if name == "functions":
         return variables
     if name == "linen":
-        norm, stats = p["BatchNorm_0"], state["batch_stats"]["BatchNorm_0"]
-        first, last = p["Dense_0"]["kernel"], p["Dense_1"]["kernel"]
-        scale, bias, mean, var = norm["scale"], norm["bias"], stats["mean"], stats["var"]
+        stats = state["batch_stats"]["BatchNorm_0"]
+        first, last = ([p[layer]["kernel"], p[layer]["bias"]] for layer in ("Dense_0", "Dense_1"))
+        norm = [p["BatchNorm_0"]["scale"], p["BatchNorm_0"]["bias"]]
+        count, mean, var = jnp.float32(0), stats["mean"], stats["var"]
     elif name == "nnx":
-        first, last = p["first/kernel/value"], p["last/kernel/value"]
-        scale, bias = p["norm/scale/value"], p["norm/bias/value"]
-        mean, var = state["norm/mean/value"], state["norm/var/value"]
+        first, last = ([p[f"{layer}/kernel/value"], p[f"{layer}/bias/value"]] for layer in ("first", "last"))
+        norm = [p["norm/scale/value"], p["norm/bias/value"]]
+        count, mean, var = jnp.float32(0), state["norm/mean/value"], state["norm/var/value"]
     else:
-        first, last = p["first/weight"].T, p["last/weight"].T
-        scale, bias = p["norm/weight"], p["norm/bias"]
-        mean, var = jax.tree.leaves(state["state"])[1:]
-    return dj.Variables(
-        {"first": first, "last": last, "scale": scale, "bias": bias}, {"mean": mean, "var": var}
+        first, last = ([p[f"{layer}/weight"].T, p[f"{layer}/bias"]] for layer in ("first", "last"))
+        norm = [p["norm/weight"], p["norm/bias"]]
+        count, mean, var = jax.tree.leaves(state["state"])
+    params = {
+        "first": dict(zip("wb", first, strict=True)),
+        "last": dict(zip("wb", last, strict=True)),
+        "norm": dict(zip(("scale", "bias"), norm, strict=True)),
+    }
+    return dj.Variables(params, {"mean": mean, "var": var, "count": count.astype(jnp.float32)})
+
+
+BY_HAND = {
+    name: dj.from_functions(
+        lambda key, shape, name=name: as_by_hand(name, MODELS[name].init(key, shape)),
+        functools.partial(apply_by_hand, name=name),
     )
+    for name in MODELS
+}
 
 
-def without_biases(name, variables):
-    """The same variables with the biases of the dense layers at zero, which the network by hand has not."""
-    names = {"linen": ("Dense",), "nnx": ("first/bias", "last/bias"), "equinox": ("first/bias", "last/bias")}
-
-    def zero(path, leaf):
-        text = jax.tree_util.keystr(path, simple=True, separator="/")
-        dense = any(text.startswith(start) for start in names.get(name, ()))
-        return jnp.zeros_like(leaf) if dense and "bias" in text else leaf
-
-    return variables._replace(params=jax.tree_util.tree_map_with_path(zero, variables.params))
+def moved(name, seed=1):
+    """Variables without a 0 or 1 of initialisation: the statistics of two batches, every bias another."""
+    model = MODELS[name]
+    variables = model.init(jax.random.key(seed), SHAPE)
+    for batch in range(2):
+        x = seed + jax.random.normal(jax.random.key(batch), (16, *SHAPE))
+        variables = variables._replace(model_state=model.apply(variables, x, train=True, key=KEY)[1])
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.1 * jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape),
+        variables.params,
+    )
+    return variables._replace(params=params)
 
 
 @pytest.fixture(params=MODELS)
@@ -133,66 +173,67 @@ def name(request):
 
 
 def test_eval_mode_gradients_and_scores_are_those_of_the_network_by_hand(name, train_split):
-    model = MODELS[name]
-    variables = without_biases(name, model.init(jax.random.key(1), SHAPE))
-    images = dj.normalized_images(train_split, np.arange(9))
-    labels = jnp.asarray(train_split.labels[:9])
+    model, hand, variables = MODELS[name], BY_HAND[name], moved(name)
+    images, labels = dj.normalized_images(train_split, np.arange(9)), jnp.asarray(train_split.labels[:9])
     theirs = as_by_hand(name, variables)
+    assert all(np.abs(leaf).min() > 1e-4 for leaf in jax.tree.leaves(theirs.params["norm"]))
     np.testing.assert_allclose(
-        model.predict(variables, images), BY_HAND.predict(theirs, images), rtol=1e-4, atol=1e-5
+        model.predict(variables, images), hand.predict(theirs, images), rtol=1e-4, atol=1e-5
     )
     np.testing.assert_allclose(
         dj.el2n(model.predict, variables, images, labels),
-        dj.el2n(BY_HAND.predict, theirs, images, labels),
+        dj.el2n(hand.predict, theirs, images, labels),
         rtol=1e-4,
     )
-    # GraNd takes the dense layers' biases in: its reference is the gradient of each example by itself.
-    by_vmap = dj.grand_vmap(model.predict, variables, images, labels)
-    np.testing.assert_allclose(dj.grand(model.predict, variables, images, labels), by_vmap, rtol=1e-4)
 
-    def loss(params, one, label):
-        logits = BY_HAND.predict(dj.Variables(params, theirs.model_state), one[None])
-        return dj.cross_entropy(logits, label[None])[0]
+    @jax.jit
+    @jax.grad
+    def gradient(params, one, label):
+        logits = hand.predict(dj.Variables(params, theirs.model_state), one[None])[0]
+        return jax.nn.logsumexp(logits) - logits[label]
 
-    gradients = [jax.grad(loss)(theirs.params, images[i], labels[i]) for i in range(9)]
-    norms = [float(jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(one)))) for one in gradients]
-    if name == "functions":
-        np.testing.assert_allclose(by_vmap, norms, rtol=1e-4)
-    else:
-        assert (by_vmap > np.asarray(norms) * (1 - 1e-4)).all()
+    gradients = [gradient(theirs.params, images[i], labels[i]) for i in range(9)]
+    norms = [np.sqrt(sum((np.asarray(g) ** 2).sum() for g in jax.tree.leaves(one))) for one in gradients]
+    for score in (dj.grand, dj.grand_vmap):
+        np.testing.assert_allclose(score(model.predict, variables, images, labels), norms, rtol=1e-4)
 
 
-def test_train_mode_moves_the_statistics_and_drops_by_the_key(name, train_split):
-    model = MODELS[name]
-    variables = without_biases(name, model.init(jax.random.key(1), SHAPE))
+def test_train_mode_is_that_of_the_network_by_hand(name, train_split):
+    model, variables = MODELS[name], moved(name)
     images = dj.normalized_images(train_split, np.arange(32))
-    keys = dj.seed_keys(0, "score", 2)
-    first, state = model.apply(variables, images, train=True, key=keys[0])
-    again, _ = model.apply(variables, images, train=True, key=keys[0])
-    other, _ = model.apply(variables, images, train=True, key=keys[1])
-    np.testing.assert_array_equal(first, again)
-    assert float(jnp.abs(first - other).max()) > 0.01
+    logits, state = model.apply(variables, images, train=True, key=KEY)
+    expected, moved_state = BY_HAND[name].apply(as_by_hand(name, variables), images, train=True, key=KEY)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
     assert jax.tree.structure(state) == jax.tree.structure(variables.model_state)
-    _, expected = BY_HAND.apply(as_by_hand(name, variables), images, train=True, key=keys[0])
-    moved = as_by_hand(name, variables._replace(model_state=state)).model_state
-    np.testing.assert_allclose(moved["mean"], expected["mean"], rtol=1e-4, atol=1e-6)
-    # Libraries differ in dividing the variance by n or n - 1, and in the first update.
-    np.testing.assert_allclose(moved["var"], expected["var"], rtol=0.05)
+    statistics = as_by_hand(name, variables._replace(model_state=state)).model_state
+    for which in ("mean", "var"):
+        np.testing.assert_allclose(statistics[which], moved_state[which], rtol=1e-4, atol=1e-6)
+    other, _ = model.apply(variables, images, train=True, key=jax.random.key(9))
+    assert float(jnp.abs(logits - other).max()) > 0.01
     _, kept = model.apply(variables, images, train=False)
     jax.tree.map(np.testing.assert_array_equal, kept, variables.model_state)
 
 
-def test_an_ensemble_equals_one_seed_at_a_time(name, train_split, test_split):
+def test_ensembles_are_those_of_the_network_by_hand(name, train_split, test_split):
+    """Trained with dropout and BatchNorm from the same keys, together and one seed at a time."""
     config = dj.TrainConfig(steps=6, batch_size=8, learning_rate=0.05, augment="none")
     keys = dj.seed_keys(3, "score", 2)
     options = {"config": config, "step": (0, 6), "names": ("el2n", "grand", "forgetting")}
     together = dj.score_ensemble(keys, MODELS[name], train_split, how="vmap", **options)
     alone = dj.score_ensemble(keys, MODELS[name], train_split, how="loop", **options)
+    by_hand = dj.score_ensemble(keys, BY_HAND[name], train_split, how="loop", **options)
     for score, values in together.scores.items():
         np.testing.assert_allclose(values, alone.scores[score], rtol=2e-3, atol=1e-5)
+        np.testing.assert_allclose(values, by_hand.scores[score], rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(together.history.loss, by_hand.history.loss, rtol=1e-3)
     assert np.ptp(together.scores["el2n"][1], axis=0).max() > 1e-3
-    trained = dj.train_ensemble(keys, MODELS[name], train_split, test_split, config=config)
-    assert trained.predicted.shape == (2, len(test_split))
+    assert np.abs(np.diff(together.scores["grand"], axis=0)).max() > 0.1
+    trained, expected = (
+        dj.train_ensemble(keys, model, train_split, test_split, config=config, how="loop")
+        for model in (MODELS[name], BY_HAND[name])
+    )
+    np.testing.assert_allclose(trained.loss, expected.loss, rtol=2e-3)
+    np.testing.assert_array_equal(trained.predicted, expected.predicted)
 
 
 def test_each_step_draws_by_a_key_of_its_own(train_split):
@@ -200,8 +241,8 @@ def test_each_step_draws_by_a_key_of_its_own(train_split):
     config = dj.TrainConfig(steps=2, batch_size=8, learning_rate=0.1, momentum=0.0, weight_decay=0.0,
                             decay_at=(), augment="none")  # fmt: skip
     key = jax.random.key(4)
-    state, history = dj.train(key, BY_HAND, train_split, config=config)
-    variables, streams = BY_HAND.init(run_keys(key).init, SHAPE), run_keys(key)
+    state, history = dj.train(key, MODELS["functions"], train_split, config=config)
+    variables, streams = init_by_hand(run_keys(key).init, SHAPE), run_keys(key)
     order = jax.random.permutation(jax.random.fold_in(streams.order, 0), jnp.arange(len(train_split)))
     for step in range(2):
         rows = np.asarray(order[8 * step : 8 * step + 8])
@@ -220,25 +261,19 @@ def test_each_step_draws_by_a_key_of_its_own(train_split):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_kernels_and_barriers_take_every_model(name, train_split):
-    model = MODELS[name]
-    ends = [model.init(key, SHAPE) for key in dj.seed_keys(0, "score", 2)]
+def test_kernels_and_barriers_are_those_of_the_network_by_hand(name, train_split):
+    model, ends = MODELS[name], [moved(name), moved(name, seed=2)]
     images = dj.normalized_images(train_split, np.arange(4))
+    theirs = [as_by_hand(name, end) for end in ends]
     gram = dj.logit_gram(model.predict, ends[0], images)
-
-    def logit(params, one, c):
-        return model.predict(ends[0]._replace(params=params), one[None])[0, c]
-
-    rows = []
-    for i in range(4):
-        for c in range(3):
-            leaves = jax.tree.leaves(jax.grad(logit)(ends[0].params, images[i], c))
-            rows.append(np.concatenate([np.ravel(leaf) for leaf in leaves]))
-    expected = np.stack(rows) @ np.stack(rows).T
-    np.testing.assert_allclose(np.asarray(gram).reshape(expected.shape), expected, rtol=1e-3, atol=1e-4)
+    expected = dj.logit_gram(BY_HAND[name].predict, theirs[0], images)
+    np.testing.assert_allclose(gram, expected, rtol=1e-3, atol=1e-4)
     for statistics in ("interpolated", "reestimated"):
-        height = dj.error_barrier(model, *ends, train_split, num_points=3, batch_statistics=statistics)
-        assert 0 <= height <= 1
+        heights = [
+            dj.error_barrier(one, *two, train_split, num_points=3, batch_statistics=statistics)
+            for one, two in ((model, ends), (BY_HAND[name], theirs))
+        ]
+        assert heights[0] == pytest.approx(heights[1], abs=1 / len(train_split) + 1e-6)
 
 
 def test_features_serve_the_last_layer_score(train_split):
@@ -269,7 +304,7 @@ def test_features_serve_the_last_layer_score(train_split):
 
         expected = dj.per_example_grad_norms(loss)(last, images, labels)
         np.testing.assert_allclose(whole(variables, images, labels), expected, rtol=1e-4)
-    for model in (dj.from_nnx(NnxNet), dj.from_equinox(equinox_net), BY_HAND):
+    for model in (dj.from_nnx(NnxNet), dj.from_equinox(equinox_net), MODELS["functions"]):
         with pytest.raises(InputError, match="features"):
             dj.score_ensemble(
                 dj.seed_keys(0, "score", 1), model, train_split, step=0, names=("grand_last_layer",),
@@ -327,5 +362,5 @@ def test_adapters_refuse_what_is_not_theirs(unchecked_types):
 def test_models_of_the_same_constructor_are_equal():
     assert dj.from_nnx(NnxNet) == dj.from_nnx(NnxNet)
     assert hash(dj.from_equinox(equinox_net)) == hash(dj.from_equinox(equinox_net))
-    assert dj.from_functions(init_by_hand, apply_by_hand) == BY_HAND
+    assert dj.from_functions(init_by_hand, apply_by_hand) == MODELS["functions"]
     assert dj.from_nnx(NnxNet) != dj.from_nnx(lambda rngs: NnxNet(rngs))

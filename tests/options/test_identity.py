@@ -96,6 +96,16 @@ def test_objects_of_packages_count_by_what_they_hold():
     assert identify(lambda x: 1 * x) != identify(lambda x: 2 * x)
 
 
+def test_a_schedule_that_was_called_is_the_same():
+    """Optax's cosine turns the integer it holds into a float at its first call."""
+    schedule = optax.cosine_decay_schedule(0.1, 16)
+    before = [identify(schedule), identify(optax.adam(schedule))]
+    with jax.numpy_dtype_promotion("standard"):
+        schedule(3)
+    assert [identify(schedule), identify(optax.adam(schedule))] == before
+    assert identify(optax.cosine_decay_schedule(0.1, 17)) != before[0]
+
+
 def test_functions_without_a_file_and_cycles():
     space: dict = {"__name__": "__main__"}
     exec(textwrap.dedent("def f(x):\n    return f(x - 1) + 2\ndef g(x):\n    return f(x)"), space)

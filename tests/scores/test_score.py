@@ -221,7 +221,7 @@ def test_a_fold_is_part_of_the_training_state(model, train_split):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (lambda logits: logits[0], r"wrong must return float \[8\], one per image; got float32 \(3,\)"),
+        (lambda logits: logits[0], r"wrong must return float \[8\], one per example; got float32 \(3,\)"),
         (lambda logits: jnp.argmax(logits, axis=-1), r"got int32 \(8,\)"),
         (lambda logits: 0.5, "got float"),
     ],

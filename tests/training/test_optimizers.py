@@ -10,14 +10,16 @@ import pytest
 
 import diet_jax as dj
 from diet_jax.errors import InputError
-from diet_jax.training.optimizers import piecewise_schedule, sgd, warmup_schedule
+from diet_jax.training.optimizers import sgd
 from diet_jax.training.recipe import (
     decay_boundaries,
     epoch_to_step,
+    make_optimizer,
     make_schedule,
     steps_per_epoch,
     total_steps,
 )
+from diet_jax.training.schedules import warmup_schedule
 
 PAPER = dj.TrainConfig()
 
@@ -36,7 +38,10 @@ def test_the_default_rate_is_the_papers():
 
 def test_the_optimiser_asks_for_the_rate_of_the_update_it_does():
     """Its counter starts at 0 and the schedule's t at 1; off by one here shifts every boundary."""
-    optimizer = sgd(piecewise_schedule(1.0, [3], 0.1), momentum=0.0, weight_decay=0.0)
+    config = dj.TrainConfig(
+        learning_rate=1.0, momentum=0.0, weight_decay=0.0, decay_at=(0.6,), decay_factor=0.1
+    )
+    optimizer = make_optimizer(config, 5)
     weight = jnp.zeros(())
     state = optimizer.init(weight)
     moved = []
@@ -83,9 +88,8 @@ def test_sgd_equals_the_former_flax_momentum(nesterov, momentum):
     weights = {name: rng.normal(size=shape) for name, shape in {"kernel": (4, 3), "bias": (3,)}.items()}
     curve = {name: rng.uniform(0.1, 2, w.shape) for name, w in weights.items()}
     rate = [0.1 if t <= 10 else 0.02 for t in range(1, 21)]
-    optimizer = sgd(
-        piecewise_schedule(0.1, [10], 0.2), momentum=momentum, nesterov=nesterov, weight_decay=0.05
-    )
+    config = dj.TrainConfig(momentum=momentum, nesterov=nesterov, weight_decay=0.05, decay_at=(0.5,))
+    optimizer = make_optimizer(config, 20)
     params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), weights)
     state = optimizer.init(params)
     memory = {name: np.zeros_like(w) for name, w in weights.items()}
@@ -105,7 +109,7 @@ def test_weight_decay_reaches_every_parameter(conv_model, conv_variables):
     """Also BatchNorm's scale and bias, and the biases: with a gradient of 0 everything shrinks alike."""
     params = conv_variables.params
     assert {"scale", "bias"} == set(params["BatchNorm_0"])
-    optimizer = sgd(piecewise_schedule(0.5, [], 1.0), momentum=0.0, weight_decay=0.1)
+    optimizer = sgd(lambda count: 0.5, momentum=0.0, weight_decay=0.1)
     zeros = jax.tree.map(jnp.zeros_like, params)
     updates, _ = optimizer.update(zeros, optimizer.init(params), params)
     moved = optax.apply_updates(params, updates)

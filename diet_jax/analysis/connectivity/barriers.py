@@ -76,8 +76,8 @@ def reestimate_statistics(
     stats = tuple(np.asarray(values, np.float32) for values in dataset.normalization)
     variables = replicate(variables)
     for number, batch in enumerate(fetch(batches)):
-        images, key = dataset.inputs[batch], jax.random.fold_in(jax.random.key(1), number)
-        state = _next_model_state(variables, images, *stats, key, model=model)
+        inputs, key = dataset.inputs[batch], jax.random.fold_in(jax.random.key(1), number)
+        state = _next_model_state(variables, inputs, *stats, key, model=model)
         variables = Variables(variables.params, state)
     return variables
 
@@ -96,7 +96,7 @@ def path_correct(
 ) -> Bool[np.ndarray, "p k"]:
     """Returns which examples the networks between two networks classify correctly.
 
-    One pass over the rows for each point, in eval mode on un-augmented images; the error of any subset of
+    One pass over the rows for each point, in eval mode on un-augmented inputs; the error of any subset of
     the rows is the mean of its columns. Every point runs the same compiled program.
 
     Args:
@@ -242,17 +242,17 @@ def _interpolated(variables: Variables, other: Variables, weight: Any) -> Variab
 
 @functools.partial(jax.jit, static_argnames="model")
 def _next_model_state(
-    variables: Variables, images: Any, mean: Any, std: Any, key: PRNGKey, *, model: Model
+    variables: Variables, inputs: Any, mean: Any, std: Any, key: PRNGKey, *, model: Model
 ) -> Any:
-    return apply_in_training(model, variables, split_batch(normalize(images, mean, std)), key)[1]
+    return apply_in_training(model, variables, split_batch(normalize(inputs, mean, std)), key)[1]
 
 
 @functools.lru_cache(maxsize=64)
 def _correctness(model: Model) -> Callable[..., Array]:
     """The same function object for the same model, so that compiled programs are found again."""
 
-    def correct(variables: Variables, images: Array, labels: Array) -> Array:
-        return predicted_classes(model.predict(variables, images)) == labels
+    def correct(variables: Variables, inputs: Array, labels: Array) -> Array:
+        return predicted_classes(model.predict(variables, inputs)) == labels
 
     return correct
 

@@ -25,10 +25,10 @@ Ends = Literal["chord", "mean"]
 def spawn(state: TrainState, key: PRNGKey) -> TrainState:
     """Returns a child of a training: its whole state under another key.
 
-    The child starts with the parent's parameters, BatchNorm statistics, momentum, step (and so its place in
-    the schedule) and forgetting events. The order of the data and the augmentation follow from the key, so
-    with the parent's own key the child repeats the parent. The buffers are copies: training one of the two,
-    which uses up its state, leaves the other alone.
+    The child starts with the parent's parameters, BatchNorm statistics, optimiser state, step (and so its
+    place in the schedule) and forgetting events. The order of the data and the augmentation follow from the
+    key, so with the parent's own key the child repeats the parent. The buffers are copies: training one of
+    the two, which uses up its state, leaves the other alone.
 
     Args:
         state: of the parent, not yet used up.

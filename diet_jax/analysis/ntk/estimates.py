@@ -13,7 +13,7 @@ from diet_jax.analysis.ntk.gram import Blocks, checked_num_classes, python_loop
 from diet_jax.devices.mesh import replicate, split_batch
 from diet_jax.errors import InputError
 from diet_jax.per_example.products import contract
-from diet_jax.types import Array, Inputs, PredictFn, PRNGKey, Variables
+from diet_jax.types import AnyVariables, Array, Inputs, PredictFn, PRNGKey, params_of, with_params
 
 # Of a forward-mode pass.
 MOST_IMAGES_PER_PASS = 128
@@ -28,7 +28,7 @@ class LogitGramEstimate(NamedTuple):
 
 
 def estimate_logit_gram(
-    key: PRNGKey, predict_fn: PredictFn, variables: Variables, images: Inputs, *, num_projections: int
+    key: PRNGKey, predict_fn: PredictFn, variables: AnyVariables, images: Inputs, *, num_projections: int
 ) -> LogitGramEstimate:
     """Estimates the tangent kernel from the logits' derivatives in random directions.
 
@@ -39,8 +39,8 @@ def estimate_logit_gram(
     Args:
         key: of the directions.
         predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
-        variables: of one model; only `variables.params` is differentiated.
-        images: float `[e h w ch]`, normalised, not augmented.
+        variables: of one model: the params of `dj.Variables` are differentiated, of anything else all.
+        images: float `[e ...]`, inputs of any kind, normalised, not augmented.
         num_projections: `r`, at least 2.
 
     Returns:
@@ -80,8 +80,8 @@ class KernelDistanceEstimate(NamedTuple):
 def estimate_kernel_distance(
     key: PRNGKey,
     predict_fn: PredictFn,
-    variables: Variables,
-    other_variables: Variables,
+    variables: AnyVariables,
+    other_variables: AnyVariables,
     images: Inputs,
     *,
     num_projections: int,
@@ -96,9 +96,9 @@ def estimate_kernel_distance(
     Args:
         key: of the directions.
         predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
-        variables: of the earlier state; only `variables.params` is differentiated.
+        variables: of the earlier state; see `logit_gram` for what is differentiated.
         other_variables: of the later state.
-        images: float `[e h w ch]`, normalised, not augmented.
+        images: float `[e ...]`, inputs of any kind, normalised, not augmented.
         num_projections: at least 4; each costs one forward-mode pass for each state.
 
     Returns:
@@ -135,7 +135,7 @@ def estimate_kernel_distance(
 
 
 def _projections(
-    key: PRNGKey, predict_fn: PredictFn, variables: Variables, images: Inputs, count: int, *, least: int
+    key: PRNGKey, predict_fn: PredictFn, variables: AnyVariables, images: Inputs, count: int, *, least: int
 ) -> Float[Array, "r m"]:
     """Derivatives of all logits in `count` random directions, each from a key of its own."""
     images = jnp.asarray(images)
@@ -160,18 +160,18 @@ def _projections(
 
 
 @functools.partial(jax.jit, static_argnames="predict_fn")
-def _derivative(predict_fn: PredictFn, variables: Variables, images: Inputs, key: PRNGKey) -> Array:
+def _derivative(predict_fn: PredictFn, variables: AnyVariables, images: Inputs, key: PRNGKey) -> Array:
     """Derivative of all logits in a direction of random signs, flattened."""
-    leaves, structure = jax.tree.flatten(variables.params)
+    leaves, structure = jax.tree.flatten(params_of(variables))
     keys = jax.random.split(key, len(leaves))
     signs = [jax.random.rademacher(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
 
     images = split_batch(images)
 
     def logits(params: Any) -> Array:
-        return predict_fn(variables._replace(params=params), images)
+        return predict_fn(with_params(variables, params), images)
 
-    _, along = jax.jvp(logits, (variables.params,), (jax.tree.unflatten(structure, signs),))
+    _, along = jax.jvp(logits, (params_of(variables),), (jax.tree.unflatten(structure, signs),))
     return along.astype(jnp.float32).ravel()
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Float, Shaped
 from diet_jax.devices.mesh import batch_parts, over_parts, replicate
 from diet_jax.errors import InputError
 from diet_jax.per_example.products import contract
-from diet_jax.types import AnyArray, Array, Inputs, PredictFn, Variables
+from diet_jax.types import AnyArray, AnyVariables, Array, Inputs, PredictFn, params_of, with_params
 
 BLOCK_BYTES = 2**32
 # Enough to fill the matrix products; more images only cost memory for activations.
@@ -28,9 +28,9 @@ _Leaves = list[Array]
 
 def logit_gram(
     predict_fn: PredictFn,
-    variables: Variables,
+    variables: AnyVariables,
     images: Inputs,
-    other: Shaped[AnyArray, "b2 h w ch"] | None = None,
+    other: Shaped[AnyArray, "b2 ..."] | None = None,
     *,
     block_bytes: int = BLOCK_BYTES,
 ) -> Float[Array, "m m2"]:
@@ -51,9 +51,9 @@ def logit_gram(
 
     Args:
         predict_fn: `(variables, images) -> logits [b c]`, in eval mode.
-        variables: of one model; only `variables.params` is differentiated.
-        images: float `[e h w ch]`, normalised, not augmented.
-        other: float `[e2 h w ch]`, images of the columns; by default `images`, at half the cost.
+        variables: of one model: the params of `dj.Variables` are differentiated, of anything else all.
+        images: float `[e ...]`, inputs of any kind, normalised, not augmented.
+        other: float `[e2 ...]`, those of the columns; by default `images`, at half the cost.
         block_bytes: bytes, on each device, for rows of the Jacobian, one of which has as many as the
             parameters. Activations of `c` backward passes for each of at most 8 images come on top.
 
@@ -73,7 +73,7 @@ def logit_gram(
         >>> logit_gram(model.predict, variables, images).shape
         (15, 15)
     """
-    images = jnp.asarray(images)
+    images, variables = jnp.asarray(images), jax.tree.map(jnp.asarray, variables)
     columns = images if other is None else jnp.asarray(other)
     num_classes = checked_num_classes(predict_fn, variables, images, columns)
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((variables, images, columns)))
@@ -83,7 +83,7 @@ def logit_gram(
             *(arrays if traced else replicate(arrays)), predict_fn=predict_fn, block_bytes=block_bytes
         )
         return gram if other is not None else _mirrored(gram)
-    block, piece = _block_sizes(variables.params, len(images), len(columns), num_classes, block_bytes)
+    block, piece = _block_sizes(params_of(variables), len(images), len(columns), num_classes, block_bytes)
     loop = lax.fori_loop if traced else python_loop
 
     row_blocks = Blocks(len(images), num_classes, *block)
@@ -121,18 +121,18 @@ def logit_gram(
 
     gram = jnp.zeros((len(images) * num_classes, len(columns) * num_classes), jnp.float32)
     size = block[0] * block[1]
-    kept = [jnp.zeros((size, leaf.size), leaf.dtype) for leaf in jax.tree.leaves(variables.params)]
+    kept = [jnp.zeros((size, leaf.size), leaf.dtype) for leaf in jax.tree.leaves(params_of(variables))]
     gram, _ = loop(0, row_blocks.count, one_block, (gram, kept))
     return gram if other is not None else _mirrored(gram)
 
 
 @functools.partial(jax.jit, static_argnames=("predict_fn", "block_bytes"))
 def _rows_over_devices(
-    variables: Variables, images: Array, columns: Array, *, predict_fn: PredictFn, block_bytes: int
+    variables: AnyVariables, images: Array, columns: Array, *, predict_fn: PredictFn, block_bytes: int
 ) -> Array:
     """Each device computes the rows of its images."""
 
-    def rows(shared: tuple[Variables, Array], images: Array) -> Array:
+    def rows(shared: tuple[AnyVariables, Array], images: Array) -> Array:
         variables, columns = shared
         gram = logit_gram(predict_fn, variables, images, columns, block_bytes=block_bytes)
         return gram.reshape(len(images), -1, gram.shape[1])
@@ -193,13 +193,18 @@ def _block_sizes(
 
 @functools.partial(jax.jit, static_argnames=("predict_fn", "num_classes", "size"))
 def _jacobian(
-    predict_fn: PredictFn, variables: Variables, images: Inputs, first_class: Any, num_classes: int, size: int
+    predict_fn: PredictFn,
+    variables: AnyVariables,
+    images: Inputs,
+    first_class: Any,
+    num_classes: int,
+    size: int,
 ) -> _Leaves:
     """Gradients of `size` logits of each image, `[rows parameters]` for each leaf."""
 
     def of_one(image: AnyArray) -> Any:
         logits, pullback = jax.vjp(
-            lambda params: predict_fn(variables._replace(params=params), image[None])[0], variables.params
+            lambda params: predict_fn(with_params(variables, params), image[None])[0], params_of(variables)
         )
         chosen = jax.nn.one_hot(first_class + jnp.arange(size), num_classes, dtype=logits.dtype)
         return jax.vmap(lambda one_hot: pullback(one_hot)[0])(chosen)
@@ -227,7 +232,7 @@ def python_loop(first: int, last: int, body: Callable[[Any, Any], Any], state: A
     return state
 
 
-def checked_num_classes(predict_fn: PredictFn, variables: Variables, images: Array, columns: Array) -> int:
+def checked_num_classes(predict_fn: PredictFn, variables: AnyVariables, images: Array, columns: Array) -> int:
     """Returns the number of logits after checking that both sets of images can be compared."""
     if images.shape[1:] != columns.shape[1:] or not len(images) or not len(columns):
         raise InputError(

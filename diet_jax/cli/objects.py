@@ -1,0 +1,33 @@
+"""Options that take a name or, in Python, an object: the command line offers the names."""
+
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Literal
+
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from diet_jax.options.plain import plain
+
+REGISTRY = ConstructorRegistry()
+
+
+@REGISTRY.primitive_rule
+def names_or_objects(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Offers the names of a union of names and functions; the object of a config file stays the default."""
+    if typing.get_origin(info.type) not in (typing.Union, types.UnionType):
+        return None
+    kinds = typing.get_args(info.type)
+    names = tuple(
+        name for kind in kinds if typing.get_origin(kind) is Literal for name in typing.get_args(kind)
+    )
+    if not names or not any(typing.get_origin(kind) is Callable for kind in kinds):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=f"{{{','.join(names)}}}",
+        choices=names,
+        instance_from_str=lambda given: given[0],
+        is_instance=lambda _: True,
+        str_from_instance=lambda value: [plain(value)],
+    )
