@@ -95,7 +95,7 @@ def train_ensemble(
     size = model_batch_size(prediction_function(model), model, test)
     examples = put_examples(dataset)
 
-    def one(seeded: tuple[PRNGKey, PRNGKeys, np.ndarray]) -> tuple[np.ndarray, np.ndarray, Variables, StepMetrics]:
+    def one(seeded: tuple[PRNGKey, np.ndarray]) -> tuple[np.ndarray, np.ndarray, Variables, StepMetrics]:
         key, rows = seeded
         state = start(key, dataset, program=program)
         state, history = next(train_between(state, examples, rows, [program.num_steps], program=program))
@@ -116,7 +116,7 @@ def train_ensemble(
 
 
 def train_one_seed(
-    seeded: tuple[PRNGKey, PRNGKeys, Int[AnyArray, "k"]],
+    seeded: tuple[PRNGKey, Int[AnyArray, "k"]],
     examples: Examples,
     test: Examples,
     *,

@@ -80,7 +80,7 @@ def error_norm(error: Float[AnyArray, "b c"]) -> ScoreArray:
         error: float `[b c]`, from `error_vector`.
 
     Returns:
-        float `[b]`, right to its last digits down to 1e-38; high means hard.
+        float `[b]` of the same dtype, right to its last digits down to 1e-38; high means hard.
 
     Paper: Definition 2.3 (EL2N).
 

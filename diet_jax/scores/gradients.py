@@ -37,7 +37,7 @@ def example_loss(predict_fn: PredictFn, model_state: Any) -> Callable[[Any, Arra
         model_state: of one model; held constant.
 
     Returns:
-        `(params, input [...], label) -> scalar`.
+        `(params, input [...], label) -> scalar`, float32 (float64 for float64 logits).
 
     Example:
         >>> import jax, diet_jax as dj

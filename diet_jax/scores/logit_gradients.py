@@ -30,7 +30,7 @@ def logit_grad_norms(predict_fn: PredictFn, variables: AnyVariables, inputs: Inp
         inputs: float `[b ...]`, normalised, not augmented.
 
     Returns:
-        float32 `[b c]`; high means that the logit is easily moved.
+        float32 `[b c]` (float64 for float64 parameters); high means that the logit is easily moved.
 
     Paper: the ψ of equation 4.
 
@@ -58,7 +58,7 @@ def logit_grad_gram(predict_fn: PredictFn, variables: AnyVariables, inputs: Inpu
         inputs: float `[b ...]`, normalised, not augmented.
 
     Returns:
-        float32 `[b c c]`, symmetric.
+        float32 `[b c c]` (float64 for float64 parameters), symmetric.
 
     Paper: the ψ of equation 4; the diagonal blocks of the data-dependent tangent kernel.
 
@@ -83,7 +83,7 @@ def logit_grad_gram(predict_fn: PredictFn, variables: AnyVariables, inputs: Inpu
 
 
 class EL2NDiagnosis(NamedTuple):
-    """GraNd and three steps down to EL2N, float32 `[b]` each; see `diagnose_el2n`."""
+    """GraNd and three steps down to EL2N, one number for each example; see `diagnose_el2n`."""
 
     grand: Array
     """`‖Σ_k e_k ψ_k‖`, the error vector e weighting the logits' gradients ψ."""
@@ -112,7 +112,7 @@ def diagnose_el2n(
         labels: int `[b]`.
 
     Returns:
-        Arrays of one number for each example.
+        Arrays float32 `[b]` (float64 for float64 parameters).
 
     Paper: equation 4 and the paragraph after it.
 
@@ -151,7 +151,7 @@ def logit_sum_gradient(predict_fn: PredictFn, variables: AnyVariables, inputs: I
         inputs: float `[b ...]`; the authors take a random subset with as many inputs of each class.
 
     Returns:
-        A pytree like what is differentiated.
+        A pytree like what is differentiated, of the same dtypes.
 
     Example:
         >>> import jax, diet_jax as dj
@@ -183,7 +183,7 @@ def label_free_score(
         center: the mean, from `logit_sum_gradient`.
 
     Returns:
-        float32 `[b]`, at least 0; high means unlike the other examples. No label is used.
+        float32 `[b]` (float64 for float64 parameters), at least 0; high means unlike the other examples. No label is used.
 
     Paper: not in it; the "unclog" score of the authors' code.
 

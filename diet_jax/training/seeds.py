@@ -6,7 +6,7 @@ import jax
 from jaxtyping import Key
 
 from diet_jax.errors import InputError
-from diet_jax.types import Array
+from diet_jax.types import THREEFRY, Array
 
 Purpose = Literal["score", "retrain", "random_subset", "tie_break", "label_noise", "child", "held_out"]
 # Append only: a purpose's place in this tuple is part of every key ever made for it.
@@ -19,9 +19,6 @@ PURPOSES: tuple[Purpose, ...] = (
     "child",
     "held_out",
 )
-
-# The kind of all keys that are made here, whatever JAX is set to: a seed is the same one everywhere.
-THREEFRY = "threefry2x32"
 
 
 def seed_keys(seed: int, purpose: Purpose, num_seeds: int) -> Key[Array, "s"]:

@@ -16,8 +16,8 @@ from diet_jax.per_example.losses import cross_entropy, predicted_classes
 from diet_jax.scores.dynamics import FORGETTING_FOLD
 from diet_jax.scores.score import Fold
 from diet_jax.training.recipe import TrainConfig, make_optimizer, prepare_batch, steps_per_epoch
-from diet_jax.training.seeds import THREEFRY
 from diet_jax.types import (
+    THREEFRY,
     Array,
     Examples,
     Inputs,
@@ -91,8 +91,8 @@ class StepMetrics(NamedTuple):
 def run_keys(key: PRNGKey) -> RunKeys:
     """Splits one run's key into its named streams: initialisation, data order, augmentation, scores, model.
 
-    The streams are Threefry's for a key of any kind: the numbers of JAX's others ("rbg") depend on what `vmap`
-    draws beside them, so that a seed would be another one among others, and an epoch after a restart.
+    The streams are Threefry's whatever the kind of the key: numbers of the others ("rbg") depend on what
+    `vmap` draws beside them, so that an epoch would be another one after a restart, and a seed among seeds.
 
     Example:
         >>> import jax
@@ -100,7 +100,7 @@ def run_keys(key: PRNGKey) -> RunKeys:
         ('init', 'order', 'augment', 'score', 'model')
     """
     if jax.random.key_impl(key) != THREEFRY:
-        # Their keys are two of Threefry, alike at first: of one seed the training is the same.
+        # A key of "rbg" is one of Threefry twice: a seed's training is the same.
         key = jax.random.wrap_key_data(jax.random.key_data(key)[..., :2], impl=THREEFRY)
     return RunKeys(*(jax.random.fold_in(key, stream) for stream in range(len(RunKeys._fields))))
 

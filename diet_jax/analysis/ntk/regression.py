@@ -32,7 +32,7 @@ def kernel_regression(
         test_logits: float `[e2 c]`, those for the test images; given if and only if `logits` is.
 
     Returns:
-        float `[e2 c]`, predictions for the test images; NaN if the regularised kernel is not positive
+        float `[e2 c]` of the kernel's dtype, predictions for the test images; NaN if the regularised kernel is not positive
         definite in its dtype.
 
     Raises:
