@@ -136,12 +136,13 @@ def random_crop(
     batch, height, width, channels = images.shape
     pad = (padding, padding)
     padded = jnp.pad(images, ((0, 0), pad, pad, (0, 0)), mode="reflect")
+    first = jnp.int32(0)
     if offsets == "batch":
         top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1, jnp.int32)
-        return jax.lax.dynamic_slice(padded, (0, top, left, 0), images.shape)
+        return jax.lax.dynamic_slice(padded, (first, top, left, first), images.shape)
     corners = jax.random.randint(key, (batch, 2), 0, 2 * padding + 1, jnp.int32)
 
     def cut(image: Array, corner: Array) -> Array:
-        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (height, width, channels))
+        return jax.lax.dynamic_slice(image, (corner[0], corner[1], first), (height, width, channels))
 
     return jax.vmap(cut)(padded, corners)

@@ -18,7 +18,8 @@ def clipping_factors(norms: ScoreArray, max_norm: float) -> Float[Array, "b"]:
         max_norm: the bound, above 0.
 
     Returns:
-        float `[b]` of the norms' dtype, in `[0, 1]`; low means a large gradient, 0 an infinite one. NaN where the norm is NaN.
+        float `[b]` of the norms' dtype, in `[0, 1]`; low means a large gradient, 0 an infinite one. NaN where
+        the norm is NaN.
 
     Raises:
         InputError: a bound that is not above 0.

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from diet_jax.per_example.losses import error_norm, error_vector
 from diet_jax.per_example.norms import per_example_grad_norms
-from diet_jax.per_example.products import accumulator
+from diet_jax.per_example.products import in_one_dtype
 from diet_jax.types import (
     AnyVariables,
     Array,
@@ -126,7 +126,7 @@ def diagnose_el2n(
         (5,)
     """
     error = error_vector(predict_fn(variables, inputs), labels)
-    gram = logit_grad_gram(predict_fn, variables, inputs)
+    error, gram = in_one_dtype(error, logit_grad_gram(predict_fn, variables, inputs))
     squares = jnp.diagonal(gram, axis1=1, axis2=2)
     el2n = error_norm(error)
     count = error.shape[1]
@@ -183,7 +183,8 @@ def label_free_score(
         center: the mean, from `logit_sum_gradient`.
 
     Returns:
-        float32 `[b]` (float64 for float64 parameters), at least 0; high means unlike the other examples. No label is used.
+        float32 `[b]` (float64 for float64 parameters), at least 0; high means unlike the other
+        examples. No label is used.
 
     Paper: not in it; the "unclog" score of the authors' code.
 
@@ -199,13 +200,14 @@ def label_free_score(
     """
 
     def logit_sums(params: Any) -> Array:
-        logits = predict_fn(with_params(variables, params), inputs)
-        return jnp.sum(logits.astype(accumulator(logits.dtype)), axis=1)
+        (logits,) = in_one_dtype(predict_fn(with_params(variables, params), inputs))
+        return jnp.sum(logits, axis=1)
 
     ones = jnp.ones((1, _num_logits(predict_fn, variables, inputs)))
     squares = jnp.square(_norms_of_combinations(predict_fn, variables, inputs, ones)[:, 0])
     _, along = jax.jvp(logit_sums, (params_of(variables),), (center,))
     length = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(center))
+    squares, along, length = in_one_dtype(squares, along, jnp.asarray(length))
     return jnp.sqrt(jnp.maximum(squares - 2 * along + length, 0))
 
 
