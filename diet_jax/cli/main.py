@@ -14,7 +14,8 @@ from typing import Any
 import tyro
 
 from diet_jax.cli.config_file import config_of, own_of, run_file
-from diet_jax.cli.objects import REGISTRY
+from diet_jax.cli.objects import REGISTRY, RefusedOptionError
+from diet_jax.cli.option_names import with_options_named
 from diet_jax.cli.options import (
     COMMANDS,
     Compiling,
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # A terminal without the table's lines shows question marks; that is no reason to fail at the end.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    with _one_message():
+    with _one_message(arguments):
         command = _parse(arguments)
         _check_processes(command)
     if getattr(command, "distributed", False):
@@ -53,18 +54,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         from diet_jax.devices.supervise import supervised
 
         code = supervised(
-            lambda: _act(command),
+            lambda: _act(command, arguments),
             verdict_seconds=HEARTBEAT_SECONDS + 10,
             connection=f"{command.coordinator or 'at the address of this job'}, within {CONNECT_SECONDS} s",
         )
         if code:
             raise SystemExit(code)
         return
-    _act(command)
+    _act(command, arguments)
 
 
-def _act(command: Any) -> None:
-    with _one_message():
+def _act(command: Any, arguments: list[str]) -> None:
+    with _one_message(arguments):
         from diet_jax.cli import commands
         from diet_jax.cli.compilation_cache import keep_programs
         from diet_jax.devices import processes
@@ -89,12 +90,14 @@ def _act(command: Any) -> None:
 
 
 @contextmanager
-def _one_message() -> Iterator[None]:
+def _one_message(arguments: list[str]) -> Iterator[None]:
     """Turns what a user can mend into one message and an exit code."""
     try:
         yield
-    except InputError as error:
-        print(f"diet-jax: {error}", file=sys.stderr)
+    except (InputError, RefusedOptionError) as error:
+        command = COMMANDS.get(arguments[0]) if arguments else None
+        message = str(error) if command is None else with_options_named(str(error), command)
+        print(f"diet-jax: {message}", file=sys.stderr)
         raise SystemExit(2) from None
     except BrokenPipeError:
         # Who read the output has left; what was not written yet must not fail again at exit.

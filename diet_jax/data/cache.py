@@ -23,7 +23,7 @@ from diet_jax.data.kinds import Normalization
 from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
 
-_FORMAT = 2
+_FORMAT = 3
 _ARRAYS = ("images", "labels", "ids")
 _FACTS = ("name", "split", "class_names", "id_source", "encoding")
 
@@ -34,6 +34,8 @@ class SourceFiles(NamedTuple):
     name: str
     directory: Path
     files: Sequence[Path]
+    facts: Sequence[str] = ()
+    """What else it depends on, such as class folders without a file, and where links lead."""
 
     def entry_name(self) -> str:
         """The name of what is kept of the data set: of its name and its folder."""
@@ -41,13 +43,13 @@ class SourceFiles(NamedTuple):
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', self.name)}-{name_hash}"
 
     def state(self) -> str:
-        """A hash of the names, sizes and modification times of the files.
+        """A hash of the names, sizes and modification times of the files, and of the facts.
 
         Raises:
             InputError: one cannot be read.
         """
         files = [self._file_state(file) for file in self.files]
-        return _sha256(json.dumps([_FORMAT, self.name, str(self.directory.resolve()), files]))
+        return _sha256(json.dumps([_FORMAT, self.name, str(self.directory.resolve()), files, *self.facts]))
 
     def _file_state(self, file: Path) -> tuple[str, int, int]:
         try:
@@ -67,16 +69,25 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     return platformdirs.user_cache_path("diet_jax", appauthor=False)
 
 
-def cached(source: SourceFiles, build: Callable[[], Splits], folder: Path) -> Splits:
+def cached(
+    source: SourceFiles, build: Callable[[], Splits], folder: Path, remarks: list[str] | None = None
+) -> Splits:
     """Reads the decoded copy of a data set, or builds it and leaves a copy.
 
     A damaged copy is rebuilt, and a folder that cannot be written is done without, with one line on stderr.
+
+    Args:
+        source: what it is read from.
+        build: reads and decodes it.
+        folder: of decoded copies.
+        remarks: lines that `build` adds, kept with the copy, and added when that is read.
 
     Raises:
         InputError: a source file is not there, or from `build`.
     """
     from filelock import FileLock
 
+    remarks = [] if remarks is None else remarks
     entry, state = folder / source.entry_name(), source.state()
     with contextlib.ExitStack() as stack:
         try:
@@ -86,13 +97,13 @@ def cached(source: SourceFiles, build: Callable[[], Splits], folder: Path) -> Sp
             unwritable = None
         except (OSError, NotImplementedError) as error:
             unwritable = error
-        splits = _read_or_warn(entry, state)
+        splits = _read_or_warn(entry, state, remarks)
         if splits is None:
             splits = build()
             try:
                 if unwritable:
                     raise unwritable
-                _write(entry, state, splits)
+                _write(entry, state, splits, remarks)
             except (OSError, NotImplementedError) as error:
                 say(
                     f"warning: no decoded copy of {source.name} kept in {folder}: {error}; set DIET_JAX_CACHE"
@@ -100,23 +111,25 @@ def cached(source: SourceFiles, build: Callable[[], Splits], folder: Path) -> Sp
         return splits
 
 
-def _read_or_warn(entry: Path, state: str) -> Splits | None:
+def _read_or_warn(entry: Path, state: str, remarks: list[str]) -> Splits | None:
     if not entry.exists():
         return None
     try:
-        return _read(entry, state)
+        return _read(entry, state, remarks)
     except Exception as error:  # damaged bytes can raise anything, and decoding again repairs everything
         say(f"warning: the decoded copy {entry} is damaged ({type(error).__name__}: {error}); decoding again")
         return None
 
 
-def _read(entry: Path, state: str) -> Splits | None:
+def _read(entry: Path, state: str, remarks: list[str]) -> Splits | None:
     meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
     if meta["checksum"] != _checksum(meta):
         raise ValueError("meta.json does not match its checksum")
     if meta["state"] != state:
         return None
-    return Splits(*(_read_split(entry, prefix, meta[prefix]) for prefix in Splits._fields))
+    splits = Splits(*(_read_split(entry, prefix, meta[prefix]) for prefix in Splits._fields))
+    remarks.extend(meta["remarks"])
+    return splits
 
 
 def _read_split(entry: Path, prefix: str, meta: dict[str, Any]) -> Dataset:
@@ -128,13 +141,13 @@ def _read_split(entry: Path, prefix: str, meta: dict[str, Any]) -> Dataset:
     return dataset
 
 
-def _write(entry: Path, state: str, splits: Splits) -> None:
+def _write(entry: Path, state: str, splits: Splits, remarks: list[str]) -> None:
     for abandoned in entry.parent.glob(f"{entry.name}.*/"):  # by a process killed while it wrote
         shutil.rmtree(abandoned, ignore_errors=True)
     # Written beside the entry, then renamed: a half-written entry never has the entry's name.
     temporary = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", dir=entry.parent))
     try:
-        meta: dict[str, Any] = {"state": state}
+        meta: dict[str, Any] = {"state": state, "remarks": remarks}
         for prefix, dataset in splits._asdict().items():
             for array in _ARRAYS:
                 np.save(temporary / f"{prefix}_{array}.npy", getattr(dataset, array), allow_pickle=False)
@@ -154,4 +167,4 @@ def _checksum(meta: dict[str, Any]) -> str:
 
 
 def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

@@ -13,6 +13,11 @@ from diet_jax.devices.progress import Progress
 _PER_TASK = 64  # images of one task: enough to make the cost of a task small beside that of small images
 _AHEAD = 32  # tasks begun before the first result is taken: bounds memory, and what an interrupt waits for
 
+Background = tuple[int, int, int]
+"""A colour, three times 0..255."""
+
+WHITE: Background = (255, 255, 255)
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -34,6 +39,11 @@ class ImageReader(Protocol):
     @property
     def split(self) -> str:
         """The name of the split."""
+        ...
+
+    @property
+    def background(self) -> Background | None:
+        """What transparent pictures are composed on; None: images are decoded as they are stored."""
         ...
 
     def __len__(self) -> int:

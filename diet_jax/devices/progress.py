@@ -17,23 +17,31 @@ class Progress:
         description: what is being done.
         total: how much there is to do; 0 if that is not known yet.
         quiet: show nothing.
+        brief: show nothing of what is done within a second, as it is for small data.
     """
 
     SECONDS_BETWEEN_LINES = 10.0
+    SECONDS_OF_BRIEF = 1.0
 
-    def __init__(self, description: str, total: int = 0, *, quiet: bool = False) -> None:
+    def __init__(self, description: str, total: int = 0, *, quiet: bool = False, brief: bool = False) -> None:
         self.description = description
         self.total = total
         self._done = 0
         self._start = self._shown = time.monotonic()
         self._bar: Any = None
-        quiet = quiet or not is_writer()
-        self._lines = not quiet and not sys.stderr.isatty()
+        self._lines = False
+        self._waits = brief and not quiet and is_writer()
+        if not (quiet or brief) and is_writer():
+            self._show()
+
+    def _show(self) -> None:
+        self._waits = False
+        self._lines = not sys.stderr.isatty()
         if self._lines:
-            print(f"{description} ...", file=sys.stderr)
-        elif not quiet:
+            print(f"{self.description} ...", file=sys.stderr)
+        else:
             self._bar = _rich_bar()
-            self._task = self._bar.add_task(description, total=total or None)
+            self._task = self._bar.add_task(self.description, total=self.total or None)
             self._bar.start()
 
     def __enter__(self) -> "Progress":
@@ -46,6 +54,8 @@ class Progress:
         """Adds `count` to what is done."""
         self._done += count
         now = time.monotonic()
+        if self._waits and now - self._start > self.SECONDS_OF_BRIEF:
+            self._show()
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, total=self.total or None)
         elif self._lines and self.total and self._done and now - self._shown > self.SECONDS_BETWEEN_LINES:

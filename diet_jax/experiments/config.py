@@ -187,9 +187,12 @@ class RunConfig:
         if not fractions or len(set(fractions)) != len(fractions):
             raise InputError(f"select.fractions must hold at least one fraction, each once; got {fractions}")
         for fraction in fractions:
-            num_kept(10**9, fraction)
-            for rule in self.select.rules:
-                rule.check_fraction(fraction)
+            try:
+                num_kept(10**9, fraction)
+                for rule in self.select.rules:
+                    rule.check_fraction(fraction)
+            except InputError as error:
+                raise InputError(f"select.fractions {fraction:g}: {error}") from error
         if any(not 0 <= epoch < math.inf for epoch in self.checkpoint_epochs):
             raise InputError(f"checkpoint_epochs must be finite and at least 0, got {self.checkpoint_epochs}")
         for name, how in {"score.how": self.score.how, "retrain.how": self.retrain.how}.items():

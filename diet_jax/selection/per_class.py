@@ -137,8 +137,8 @@ def balance_notes(keep: Any, labels: Any, class_names: Sequence[str]) -> list[st
     if few.any():
         classes = np.flatnonzero(few.any(axis=0)).tolist()
         seed = int(few.any(axis=1).argmax())
-        names = [f"{class_names[c]} ({counts[seed, c]}, at its share {due[seed, c]:.0f})" for c in classes]
-        notes.append(f"far below their share are {_some(names, len(class_names))}: {_list(names)}")
+        names = [f"{class_names[c]} ({counts[seed, c]} instead of {due[seed, c]:.0f})" for c in classes]
+        notes.append(f"kept far below their share: {_list(names)}")
     return notes
 
 

@@ -61,4 +61,4 @@ def test_a_training_goes_on_with_the_same_optimiser_alone(config_file, capsys, u
     for options in ([], ["--train.optimizer", "adamw"]):
         with pytest.raises(SystemExit):
             main([*train, *options])
-        assert "another config (train.optimizer: " in capsys.readouterr().err
+        assert "another config (--train.optimizer: " in capsys.readouterr().err

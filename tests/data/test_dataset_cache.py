@@ -238,10 +238,9 @@ def test_the_folder_is_the_argument_the_variable_or_the_users(tmp_path, monkeypa
 def test_a_cached_dataset_needs_no_decoder(tmp_path):
     """The second start imports neither TFDS nor Pillow."""
     images = tmp_path / "data" / "cinic10"
-    for split in ("train", "test"):
-        for class_name in ("a", "b"):
-            (images / split / class_name).mkdir(parents=True)
-            Image.new("RGB", (3, 3), (1, 2, 3)).save(images / split / class_name / "0.png")
+    for number, folder in enumerate(("train/a", "train/b", "test/a", "test/b")):
+        (images / folder).mkdir(parents=True)
+        Image.new("RGB", (3, 3), (1, 2, number)).save(images / folder / "0.png")
     load_dataset("cinic10", data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", quiet=True)
     folders = {"data_dir": str(tmp_path / "data"), "cache_dir": str(tmp_path / "cache")}
     program = (

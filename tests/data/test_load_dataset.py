@@ -371,8 +371,8 @@ def test_cinic10_has_its_own_name_and_constants(images):
     np.testing.assert_allclose(test.normalization.std, np.multiply(255, [0.24205776, 0.23828046, 0.25874835]))
 
 
-def deep(folder, _):
-    Image.fromarray(np.zeros((6, 5), np.uint16)).save(folder / "test/cat/0.png")
+def floating(folder, _):
+    Image.fromarray(np.zeros((6, 5), np.float32)).save(folder / "test/cat/0.tif")
 
 
 @pytest.mark.parametrize(
@@ -380,9 +380,15 @@ def deep(folder, _):
     [
         (lambda f, _: shutil.rmtree(f / "test"), "no folder test"),
         (lambda f, _: shutil.rmtree(f), "no folder train and no folder test"),
-        (lambda f, _: (f / "train/cow").mkdir(), "class folder .*train/cow holds no image"),
-        (lambda f, _: shutil.rmtree(f / "test/dog"), r"only in train: \['dog'\], only in test: \[\]"),
-        (lambda f, p: save(f / "test/cow/0.png", p[0]), r"only in train: \[\], only in test: \['cow'\]"),
+        (
+            lambda f, _: (shutil.rmtree(f / "test/dog"), shutil.rmtree(f / "train/cat")),
+            "share no class: train has dog, test has cat",
+        ),
+        (
+            lambda f, _: [p.rename(p.with_suffix(".heic")) for p in f.glob("test/*/*.png")],
+            r"(?s)test holds no image in its class folders \(.png, .*4 files of 1 kind .*: 4 .heic",
+        ),
+        (lambda f, _: (f / "test").rename(f / "Testing"), "no folder test in it; it holds Testing/, train/"),
         (lambda f, _: [shutil.rmtree(f / "test" / c) for c in ("cat", "dog")], "no class folders"),
         (lambda f, _: (f / "train/cat/1.png").write_bytes(b"nonsense"), "image .*train/cat/1.png is damaged"),
         (lambda f, _: (f / "train/cat/1.png").write_bytes(b""), "image .*train/cat/1.png is damaged"),
@@ -394,7 +400,7 @@ def deep(folder, _):
             lambda f, p: save(f / "test/dog/0.png", p[0, :, :4]),
             "train/cat/0.png is 6x5.*test/dog/0.png is 6x4",
         ),
-        (deep, "test/cat/0.png has Pillow mode 'I;16'; expected 8 bits"),
+        (floating, r"those of 1 images have another range: .*test/cat/0.tif \(Pillow mode 'F'\)"),
     ],
 )
 def test_bad_folders_are_told(change, message, images, pixels):

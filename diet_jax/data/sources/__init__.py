@@ -6,7 +6,7 @@ from typing import Any
 
 from diet_jax.data.dataset import Splits
 from diet_jax.data.sources.source import find_source
-from diet_jax.data.streaming.reading import check_grain
+from diet_jax.data.streaming.reading import check_grain, check_main_guard
 from diet_jax.errors import InputError
 
 
@@ -92,6 +92,8 @@ def load_streamed(
         raise InputError(f"image_size must be at least 1, got {image_size}")
     if workers < 0:
         raise InputError(f"workers must be at least 0, got {workers}")
+    if workers:
+        check_main_guard()
     source, arguments = find_source(name)
     if source.stream is None:
         raise InputError(

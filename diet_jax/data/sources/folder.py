@@ -1,6 +1,5 @@
-"""Image folders: train/CLASS/*.png and test/CLASS/*.png."""
+"""Image folders: train/CLASS and test/CLASS, each with images at any depth."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,13 @@ import numpy as np
 
 from diet_jax.data.cache import SourceFiles
 from diet_jax.data.dataset import Splits
+from diet_jax.data.image_files import SUFFIXES, FoundFiles, as_text, find_images, named
 from diet_jax.data.kinds import Normalization
-from diet_jax.data.reader import Record
+from diet_jax.data.reader import WHITE, Background, Record
 from diet_jax.data.sources.source import SOURCES, Source
 from diet_jax.data.stored import StoredDataset, StoredSplits
 from diet_jax.errors import InputError
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
 _VALIDATION = ("valid", "validation", "val")
 
 
@@ -26,9 +25,10 @@ class FolderReader:
     split: str
     root: Path
     paths: np.ndarray
-    """Relative to the root, `[n]`; they are the ids."""
+    """Relative to the root, `[n]`."""
     labels: np.ndarray
     """int `[n]`."""
+    background: Background
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -49,24 +49,30 @@ class FolderReader:
                     f"cannot read image {name}: {error.strerror or error}; restore it, or load the dataset "
                     "again without it"
                 ) from error
-            found.append(Record(name, content, int(self.labels[number]), str(self.paths[number])))
+            found.append(Record(name, content, int(self.labels[number]), as_text(str(self.paths[number]))))
         return found
 
     def ids(self, given: list[str | int | None]) -> tuple[np.ndarray, str]:
         """Returns the relative paths."""
-        return self.paths, "path relative to the image folder"
+        return np.asarray(given), "path relative to the image folder"
 
 
 def load_folder(path: str, *, data_dir: Any = None, **options: Any) -> Splits:
-    """Loads the image folders `train/CLASS` and `test/CLASS` under a path.
+    """Loads the images below the folders `train/CLASS` and `test/CLASS` of a path, at any depth.
 
-    A folder `valid`, `validation` or `val` beside them joins the train split. Ids are relative paths such as
-    `train/cat/0001.png`, in sorted order; classes are the sorted folder names. Grey images become colour
-    where any image is in colour.
+    A folder `valid`, `validation` or `val` beside them joins the train split; without a folder `test` it is
+    the test split. Links to files and folders are followed. Ids are relative paths such as
+    `train/cat/0001.png`, in sorted order; classes are the sorted names of the class folders of both
+    splits, and may be without images.
+
+    Images are turned upright as their EXIF orientation says; of animated ones the first frame is read, of 16
+    bits per channel the upper 8. Transparent ones are composed on white, or on the colour that follows the
+    path, as in `folder:PATH,background=black` (or `#ff8000`). Grey images become colour where any image is in
+    colour. What was left out or converted is said on stderr, also if no progress is to be shown.
 
     Raises:
-        InputError: a folder is missing or empty, the splits have different classes, an image is damaged, or
-            images differ in size.
+        InputError: a folder is missing or without images, the splits share no class, images are damaged or
+            differ in size, or a link leads nowhere.
     """
     return _stored(path).load(**options)
 
@@ -80,7 +86,7 @@ SOURCES.register(
     Source(
         name="folder",
         argument="PATH",
-        about="image folders of your own, train/CLASS/*.png (or jpg) and test/CLASS/*.png",
+        about="image folders of your own, train/CLASS and test/CLASS (png, jpg, webp, bmp, tif, gif, pnm)",
         load=load_folder,
         stream=stream_folder,
     )
@@ -88,62 +94,116 @@ SOURCES.register(
 
 
 def _stored(path: str) -> StoredDataset:
+    path, _, colour = path.partition(",background=")
+    background = _background(colour) if colour else WHITE
     root = Path(path).expanduser().absolute()
-    return stored_folder(root, f"folder:{root.name}")
+    name = as_text(f"folder:{root.name}") + ("" if background == WHITE else f",background={colour}")
+    return stored_folder(root, name, background=background)
 
 
-def stored_folder(root: Path, name: str, normalization: Normalization | None = None) -> StoredDataset:
+def _background(colour: str) -> Background:
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(colour)[:3]
+    except ValueError as error:
+        raise InputError(
+            f"background {colour!r} is no colour; give a name such as black or a number such as #ff8000: "
+            "folder:PATH,background=COLOUR"
+        ) from error
+    return red, green, blue
+
+
+def stored_folder(
+    root: Path, name: str, normalization: Normalization | None = None, background: Background = WHITE
+) -> StoredDataset:
     """Returns the data set in the folders `train`, `test` and, if there is one, that of validation.
 
     Raises:
-        InputError: a folder is missing or empty.
+        InputError: a folder is missing or without images, the splits share no class, or a link leads nowhere.
     """
-    missing = [split for split in Splits._fields if not (root / split).is_dir()]
-    if missing:
-        raise InputError(
-            f"folder {root} must hold train/CLASS/*.png and test/CLASS/*.png; there is no folder "
-            f"{' and no folder '.join(missing)} in it"
-        )
-    folders = {"train": ("train", *(v for v in _VALIDATION if (root / v).is_dir())), "test": ("test",)}
-    paths = {split: sorted(p for f in found for p in _images(root, f)) for split, found in folders.items()}
+    folders, notes = _split_folders(root)
+    found = find_images(root, [folder for of_split in folders for folder in of_split])
+    paths = [[p for p in found.images if p.split("/", 1)[0] in of_split] for of_split in folders]
+    for of_split, images in zip(folders, paths, strict=True):
+        if not images:
+            raise _no_images(root, of_split[0], found)
+    class_names = sorted({as_text(_class_of(folder)) for folder in found.class_folders})
+    notes += found.remarks() + _classes_in_one_split(root, class_names, paths)
+    strange = sum(as_text(path) != path for path in found.images)
+    if strange:
+        names = "file name is" if strange == 1 else "file names are"
+        notes.append(f"{strange:,} {names} not UTF-8: ids have \\xNN in place of the other bytes")
 
     def open_splits() -> StoredSplits:
-        class_names = _class_names(root, *paths.values())
         label_of = {class_name: label for label, class_name in enumerate(class_names)}
         train, test = (
-            FolderReader(split, root, np.asarray(found), np.asarray([label_of[_class_of(p)] for p in found]))
-            for split, found in paths.items()
+            FolderReader(
+                of_split[0],
+                root,
+                np.asarray(images),
+                np.asarray([label_of[as_text(_class_of(path))] for path in images]),
+                background,
+            )
+            for of_split, images in zip(folders, paths, strict=True)
         )
         return StoredSplits((train, test), class_names, channels=None, normalization=normalization)
 
-    return StoredDataset(SourceFiles(name, root, [root / p for f in paths.values() for p in f]), open_splits)
+    files = [root / path for images in paths for path in images]
+    facts = [*class_names, *found.links]
+    return StoredDataset(SourceFiles(name, root, files, facts), open_splits, notes)
 
 
-def _images(root: Path, split: str) -> Iterable[str]:
-    """Yields paths such as train/cat/0001.png."""
-    folders = [f for f in (root / split).iterdir() if f.is_dir() and not f.name.startswith(".")]
-    if not folders:
-        raise InputError(f"folder {root / split} holds no class folders; expected {split}/CLASS/*.png")
-    for folder in folders:
-        files = [f for f in folder.iterdir() if f.suffix.lower() in _SUFFIXES and not f.name.startswith(".")]
-        if not files:
-            raise InputError(
-                f"class folder {folder} holds no image ({', '.join(_SUFFIXES)}); fill or remove it"
-            )
-        yield from (f"{split}/{folder.name}/{file.name}" for file in files)
+def _split_folders(root: Path) -> tuple[tuple[list[str], list[str]], list[str]]:
+    """The folders of the train and of the test split, and what to say about them."""
+    there = {folder for folder in ("train", "test", *_VALIDATION) if (root / folder).is_dir()}
+    validation = [folder for folder in _VALIDATION if folder in there]
+    if {"train", "test"} <= there:
+        joins = f"{' and '.join(validation)} joined the train split; the test split is test"
+        return (["train", *validation], ["test"]), [joins] if validation else []
+    if "train" in there and len(validation) == 1:
+        return (["train"], validation), [f"the test split is {validation[0]}, as there is no folder test"]
+    if "train" in there and validation:
+        raise InputError(
+            f"folder {root} holds {' and '.join(validation)} and no folder test; rename the one to judge on "
+            "to test, and the others join train"
+        )
+    missing = [split for split in Splits._fields if split not in there]
+    beside = [p.name + "/" for p in sorted(root.iterdir()) if p.is_dir()] if root.is_dir() else []
+    holds = f"; it holds {named(beside)}" if beside else ""
+    raise InputError(
+        f"folder {root} must hold train/CLASS and test/CLASS (or val, valid, validation) with images; there "
+        f"is no folder {' and no folder '.join(missing)} in it{holds}"
+    )
+
+
+def _no_images(root: Path, split: str, found: FoundFiles) -> InputError:
+    if not any(folder.startswith(f"{split}/") for folder in found.class_folders):
+        what = f"holds no class folders; expected {split}/CLASS with images"
+    else:
+        what = f"holds no image in its class folders ({', '.join(SUFFIXES)}); fill them"
+    return InputError(f"folder {root / split} {what}" + "".join(f"\n  {line}" for line in found.remarks()))
+
+
+def _classes_in_one_split(root: Path, class_names: list[str], paths: list[list[str]]) -> list[str]:
+    """What to say of classes without images in a split, which the splits may have, but not all of them."""
+    train, test = ({as_text(_class_of(path)) for path in images} for images in paths)
+    if not train & test:
+        raise InputError(
+            f"train and test in {root} share no class: train has {named(sorted(train))}, test has "
+            f"{named(sorted(test))}; give each split one folder for each class, with the same names"
+        )
+    return [
+        f"{'1 class has' if len(classes) == 1 else f'{len(classes)} classes have'} {what}: "
+        f"{named(sorted(classes))}"
+        for classes, what in (
+            (train - test, "no test image (the test accuracy of a class without is not defined)"),
+            (test - train, "no train image"),
+            (set(class_names) - train - test, "no image at all"),
+        )
+        if classes
+    ]
 
 
 def _class_of(path: str) -> str:
-    return path.split("/")[1]
-
-
-def _class_names(root: Path, train: Sequence[str], test: Sequence[str]) -> list[str]:
-    """The sorted class names, which must be those of both splits."""
-    train_names, test_names = ({_class_of(path) for path in paths} for paths in (train, test))
-    if train_names != test_names:
-        raise InputError(
-            f"train and test in {root} must have the same class folders: train has {len(train_names)}, "
-            f"test has {len(test_names)}; only in train: {sorted(train_names - test_names)[:5]}, "
-            f"only in test: {sorted(test_names - train_names)[:5]}"
-        )
-    return sorted(train_names)
+    return path.split("/", 2)[1]

@@ -95,7 +95,7 @@ class EncodedImages:
         cut = partial(central_crop, size=height) if self.resized else None
         if rng is not None:
             cut = partial(random_resized_crop, shape=(height, width), rng=rng)
-        return decode(record, channels, cut)
+        return decode(record, channels, cut, background=self.reader.background)
 
 
 def not_as_a_whole() -> InputError:

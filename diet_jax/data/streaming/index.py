@@ -25,6 +25,8 @@ class Part(NamedTuple):
     """int32 `[n 2]`, height and width."""
     modes: np.ndarray
     """`[n]`, Pillow's name of the kind of pixel."""
+    traits: np.ndarray
+    """uint8 `[n]`, sums of `ALPHA`, `FRAMES` and `DEEP`."""
     labels: np.ndarray
     """int32 `[n]`."""
     ids: np.ndarray
@@ -53,7 +55,7 @@ def indexed(files: SourceFiles, readers: dict[str, ImageReader], cache: Path) ->
             pass
     parts = {}
     for split, reader in readers.items():
-        with Progress(f"indexing {files.name} {split} (once)", len(reader)) as progress:
+        with Progress(f"indexing {files.name} {split} (once)", len(reader), brief=True) as progress:
             parts[split] = examine(reader, progress)
     arrays = {f"{split}_{f}": getattr(part, f) for split, part in parts.items() for f in Part._fields}
     try:
@@ -69,12 +71,13 @@ def examine(reader: ImageReader, progress: Progress) -> Part:
     digests = np.empty((count, DIGEST_BYTES), np.uint8)
     sizes, labels = np.empty((count, 2), np.int32), np.empty(count, np.int32)
     modes, ids = np.empty(count, "U8"), np.empty(count, object)
+    traits, upright = np.empty(count, np.uint8), reader.background is not None
 
     def note(row: int, record: Record) -> None:
         digests[row] = np.frombuffer(digest(record.content), np.uint8)
-        sizes[row], modes[row] = header(record)
+        sizes[row], modes[row], traits[row] = header(record, upright=upright)
         labels[row], ids[row] = record.label, record.id
 
     read_all(reader, note, progress)
     ids, id_source = reader.ids(ids.tolist())
-    return Part(digests, sizes, modes, labels, ids, np.asarray(id_source))
+    return Part(digests, sizes, modes, traits, labels, ids, np.asarray(id_source))

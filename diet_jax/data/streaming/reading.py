@@ -1,7 +1,9 @@
 """Reading ahead with Grain: batches of images in a given order, in threads or in worker processes."""
 
+import ast
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,6 +95,9 @@ def read_ahead(
         iterable = iterable.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffered)
         )
+        # Shared memory is freed by a thread of Grain's that may be late at exit, which Python then warns of.
+        through_pipes = grain.experimental.DatasetOptions(min_shm_size=2**62)
+        iterable = grain.experimental.WithOptionsIterDataset(iterable, through_pipes)
     iterator = iter(iterable)
     try:
         for rows in batches:
@@ -102,6 +107,30 @@ def read_ahead(
             yield batch
     finally:
         iterator.close()
+
+
+def check_main_guard() -> None:
+    """Raises InputError where a worker process would run the caller's script again, and start workers too.
+
+    A worker imports the module that was started. What was started by name, such as `python -m diet_jax`, it
+    does not run again, nor what has no file, such as a notebook.
+    """
+    main = sys.modules["__main__"]
+    file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+    if file is None or spec is not None or not os.path.isfile(file):
+        return
+    with open(file, "rb") as source:
+        try:
+            tree = ast.parse(source.read())
+        except (SyntaxError, ValueError):
+            return
+    tests = (node.test for node in tree.body if isinstance(node, ast.If))
+    named = (node for test in tests for node in ast.walk(test) if isinstance(node, ast.Name))
+    if not any(node.id == "__name__" for node in named):
+        raise InputError(
+            f"workers are processes that import {file} again: put what it does under "
+            f"`if __name__ == '__main__':`, or read with workers=0"
+        )
 
 
 def check_grain() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from diet_jax.data.dataset import Dataset, fingerprint
 from diet_jax.data.kinds import Normalization, channel_statistics, statistics_of_counts, value_counts
-from diet_jax.data.reader import chunks
+from diet_jax.data.reader import WHITE, chunks
 from diet_jax.data.streaming.encoded import EncodedImages, not_as_a_whole
 from diet_jax.data.streaming.reading import read_ahead
 from diet_jax.types import Examples
@@ -28,7 +28,8 @@ class StreamedDataset(Dataset):
 
     Attributes:
         inputs: `EncodedImages`, with the shape, dtype and row indexing of uint8 `[n h w ch]`.
-        fingerprint: SHA-256 of the image shape, the labels, the ids and a hash of each image's encoded bytes.
+        fingerprint: SHA-256 of the image shape, the labels, the ids and a hash of each image's encoded bytes,
+            and of the background of transparent images if it is not white.
             It is not that of the same dataset in memory, which covers the decoded pixels.
         workers: processes that decode while a network computes; 0 decodes in threads.
     """
@@ -42,7 +43,9 @@ class StreamedDataset(Dataset):
         # The fingerprint must stay true: no one writes to these arrays.
         for array in (self.labels, self.ids):
             array.flags.writeable = False
-        shape = repr((self.inputs.shape, self.inputs.resized))
+        reader = self.inputs.reader
+        ground = () if reader.background in (None, WHITE) else (reader.background,)
+        shape = repr((self.inputs.shape, self.inputs.resized, *ground))
         content = hashlib.sha256(shape.encode() + self.inputs.digests.tobytes())
         hashed = np.frombuffer(content.digest(), np.uint8)
         object.__setattr__(self, "fingerprint", fingerprint(hashed, self.labels, self.ids))

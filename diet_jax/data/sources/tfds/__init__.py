@@ -29,6 +29,8 @@ def _is_not_about_group_size(record: logging.LogRecord) -> bool:
 class RecordReader:
     """The images of one split that TFDS wrote."""
 
+    background: None = None
+
     def __init__(self, directory: Path, dataset: str, split: str, keys: tuple[str, str]) -> None:
         self.directory, self.dataset, self.split, self.keys = directory, dataset, split, keys
 

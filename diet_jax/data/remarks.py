@@ -1,0 +1,84 @@
+"""What is odd about a data set of pictures, in words: said when it is loaded."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from diet_jax.data.dataset import Splits
+from diet_jax.data.decode import ALPHA, DEEP, FRAMES
+from diet_jax.data.reader import Background
+from diet_jax.data.streaming.index import Part
+
+
+def remarks(parts: Sequence[Part], splits: Splits, background: Background) -> list[str]:
+    """Returns what was converted, and what no one should train on unknowingly; often nothing.
+
+    Args:
+        parts: what is known of the encoded images of the train and the test split.
+        splits: the same as a data set, of which a few images are decoded.
+        background: what transparent images were composed on.
+    """
+    traits = np.concatenate([part.traits for part in parts])
+    found = [
+        (
+            ALPHA,
+            f"with transparency: composed on {_colour(background)} (or folder:PATH,background=COLOUR)",
+        ),
+        (FRAMES, "with several frames or pages: the first one is read"),
+        (DEEP, "with 16 bits per channel: the upper 8 are read"),
+    ]
+    said = [f"{_images(count)} {text}" for flag, text in found if (count := int(((traits & flag) > 0).sum()))]
+    warnings = (_all_equal(splits) or _duplicates(parts), _told_by_size(parts, splits.train.class_names))
+    return said + [f"warning: {text}" for text in warnings if text]
+
+
+def _all_equal(splits: Splits) -> str:
+    """Asks the normalisation, which was measured on all pixels: 1 stands in for a deviation of 0."""
+    train = splits.train
+    if set(train.normalization.std) != {1.0}:
+        return ""
+    some = train.images[: min(len(train), 64)]
+    if (some != some[:1, :1, :1]).any():
+        return ""
+    values = ", ".join(str(value) for value in some[0, 0, 0].tolist())
+    return f"all pixels of the train split are equal ({values}); nothing can be learned from them"
+
+
+def _duplicates(parts: Sequence[Part]) -> str:
+    # 8 of the 16 bytes of a hash are enough to compare by.
+    keys = [part.digests[:, :8].copy().view(np.uint64)[:, 0] for part in parts]
+    total, different = len(keys[0]), len(np.unique(keys[0]))
+    if 2 * different >= total:
+        return ""
+    shared = int(np.isin(keys[1], keys[0]).sum())
+    return (
+        f"of {total:,} train images {different:,} are different, the rest are copies of them; {shared:,} of "
+        f"{len(keys[1]):,} test images are in the train split too"
+    )
+
+
+def _told_by_size(parts: Sequence[Part], class_names: Sequence[str]) -> str:
+    sizes = np.concatenate([part.sizes for part in parts]).astype(np.int64)
+    labels = np.concatenate([part.labels for part in parts])
+    different, place, counts = np.unique(sizes, axis=0, return_inverse=True, return_counts=True)
+    classes = np.unique(labels)
+    # Where most sizes occur once each, every size belongs to one class and that means nothing.
+    if len(different) < 2 or len(classes) < 2 or 2 * len(different) > len(labels):
+        return ""
+    pairs = np.unique(np.stack([place.ravel(), labels], axis=1), axis=0)
+    if len(pairs) > len(different):
+        return ""
+    (h, w), first = different[np.argmax(counts)].tolist(), int(pairs[np.argmax(counts), 1])
+    return (
+        f"the size of an image tells its class: no size occurs in two classes, such as {h}x{w} (height x "
+        f"width) in {class_names[first]!r} alone; a network can learn how images were resized instead of "
+        "what they show"
+    )
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'s' * (count != 1)}"
+
+
+def _colour(background: Background) -> str:
+    return "white" if background == (255, 255, 255) else "#{:02x}{:02x}{:02x}".format(*background)
