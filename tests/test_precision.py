@@ -7,6 +7,7 @@ import contextlib
 import functools
 import inspect
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -455,6 +456,22 @@ def test_a_public_name_in_every_mode(name, tmp_path, image_folder):
         if mode.same is not None and not (mode.setting is x64 and name in DRAWN_WIDE):
             for before, after in zip(numbers(plain), numbers(found), strict=True):
                 np.testing.assert_allclose(after, before, rtol=mode.same, atol=mode.same, err_msg=told)
+
+
+EAGER = [name for name, call in CALLS.items() if "jitted" in call.__code__.co_names]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EAGER)
+@pytest.mark.parametrize("scale", [(1, 1), (1e3, 1), (0, 1), (1, 0), (1, 1e-20)])
+def test_no_nan_is_made_on_the_way_to_a_result(name, scale, monkeypatch):
+    """Uncompiled, where every step is checked: usual, perfectly fitted, and without weights or inputs."""
+    monkeypatch.setitem(globals(), "jitted", lambda fn, *args: fn(*args))
+    monkeypatch.setitem(globals(), "PARAMS", jax.tree.map(lambda a: a * np.float32(scale[0]), PARAMS))
+    monkeypatch.setitem(globals(), "INPUTS", INPUTS * np.float32(scale[1]))
+    with warnings.catch_warnings(), jax.debug_nans(True):
+        warnings.filterwarnings("ignore", "An input array is constant")
+        jax.block_until_ready(CALLS[name](Given(PLAIN)))
 
 
 def test_scores_of_a_float64_network_are_float32():

@@ -100,7 +100,7 @@ def accumulator(*dtypes: Any) -> Any:
 
 
 def in_one_dtype(*arrays: Array) -> tuple[Array, ...]:
-    """Returns arrays in the widest of their dtypes, at least float32: a float64 network may have float32 logits."""
+    """Returns arrays in the widest of their dtypes, at least float32: float64 networks may return less."""
     kind = accumulator(*(array.dtype for array in arrays))
     return tuple(array.astype(kind) for array in arrays)
 
