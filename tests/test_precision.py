@@ -263,16 +263,6 @@ def linearized(g):
     return model.predict(variables, g.inputs)
 
 
-def with_optax(call):
-    """Optax's Adam mixes dtypes, and Equinox's layers too: they need JAX's own promotion."""
-
-    def promoting(g):
-        with jax.numpy_dtype_promotion("standard"):
-            return call(g)
-
-    return promoting
-
-
 def own_loss(params, x, y):
     return jnp.square(jnp.sum(x * params["w"]) - y)
 
@@ -318,7 +308,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
         for mode in ("permute", "uniform", "different")
     ],
     "forgetting_scores": forgotten,
-    "from_equinox": with_optax(applied(lambda: dj.from_equinox(EquinoxNet))),
+    "from_equinox": applied(lambda: dj.from_equinox(EquinoxNet)),
     "from_functions": applied(lambda: dj.from_functions(wide_init, wide_apply)),
     "from_linen": applied(lambda: BATCH_NORM),
     "from_nnx": applied(lambda: dj.from_nnx(NnxNet)),
@@ -388,9 +378,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "take_seed": lambda g: dj.take_seed({"w": g.gram}, 1),
     "tie_mass": lambda g: dj.tie_mass(g.array(MATRIX[0]), MATRIX[0] > 0),
     "train": lambda g: trained(g)[1],
-    "train_ensemble": with_optax(
-        lambda g: dj.train_ensemble(g.keys, MODEL, DATASET, DATASET, config=ADAMW, how="vmap")
-    ),
+    "train_ensemble": lambda g: dj.train_ensemble(g.keys, MODEL, DATASET, DATASET, config=ADAMW, how="vmap"),
     "train_from": lambda g: dj.train_from(
         dj.spawn(trained(g, num_updates=1)[0], g.key(1)), MODEL, DATASET, config=SGD
     )[1],
