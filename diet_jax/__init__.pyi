@@ -51,6 +51,8 @@ from .experiments.config import ScoreConfig as ScoreConfig
 from .experiments.config import SelectConfig as SelectConfig
 from .experiments.prune import run as run
 from .experiments.run_result import RunResult as RunResult
+from .experiments.trained_networks import TrainedNetwork as TrainedNetwork
+from .experiments.trained_networks import load_checkpoint as load_checkpoint
 from .models import create_model as create_model
 from .models.convolution import matmul_convolution as matmul_convolution
 from .models.cpu_convolution import cpu_convolution as cpu_convolution

@@ -194,11 +194,15 @@ def train(command: "options.Train") -> None:
     keep, label = None, FULL
     if command.keep is not None:
         mask = KeepFile.load(command.keep, dataset=dataset)
-        if mask.keep.ndim != 1:
-            raise InputError(f"{command.keep} holds one mask per seed; choose a file with one mask")
+        if mask.keep.ndim == 2 and command.num_seeds > len(mask.keep):
+            raise InputError(
+                f"{command.keep} holds one mask for each of {len(mask.keep)} seeds, --num-seeds is "
+                f"{command.num_seeds}; lower it"
+            )
         digest = hashlib.sha256(mask.keep.tobytes()).hexdigest()[:8]
         keep, label = mask.keep, f"{command.keep.stem}-{digest}"
-    kept = check_keep(dataset, keep, config.train)
+    masks = [keep if keep is None or keep.ndim == 1 else keep[seed] for seed in range(command.num_seeds)]
+    kept, *_ = [check_keep(dataset, mask, config.train) for mask in masks]
     num_steps = setup.program(len(kept)).num_steps
     keys = seed_keys(config.seed, command.purpose, command.num_seeds)
     # The names of the run's own trainings, where the training is the same.
@@ -212,7 +216,9 @@ def train(command: "options.Train") -> None:
             unit = f"{group}/seed_{seed:02d}"
             place = f"trained/{unit}.npz"
             shards = shards_beside(folder.path / place, test)
-            with trained_network(setup, folder, unit, keys[seed], keep=keep, progress=progress) as state:
+            with trained_network(
+                setup, folder, unit, keys[seed], keep=masks[seed], progress=progress
+            ) as state:
                 predicted, loss = predict_dataset(setup.model, state.variables, test, shards=shards)
             accuracy = float((predicted == test.labels).mean())
             facts: dict[str, Any] = {

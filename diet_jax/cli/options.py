@@ -113,7 +113,8 @@ class Train(Experiment):
     """Train networks with checkpoints; a stopped command goes on where it was when it is called again."""
 
     keep: Path | None = None
-    """Mask file of `diet-jax select`: train on what it keeps; by default on everything."""
+    """Mask file of `diet-jax select` or a run: train on what it keeps; by default on everything. Of a file
+    with one mask per seed network R takes that of seed R."""
     num_seeds: int = 1
     """How many networks."""
     purpose: Literal["score", "retrain"] = "retrain"

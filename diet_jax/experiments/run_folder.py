@@ -183,7 +183,7 @@ def _take(
         if path.is_dir() and any(
             p.name != ".lock" and p.name[:13] != ".config.json." for p in path.iterdir()
         ):
-            _check_same(folder, config, resolved)
+            check_same(folder, config, resolved)
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / ".lock")
         lock.acquire(timeout=0)
@@ -199,7 +199,7 @@ def _take(
             header = {"format": FORMAT, "config": config.facts(), "resolved": resolved}
             write_atomically(path / "config.json", json.dumps(header, indent=2) + "\n")
         else:
-            _check_same(folder, config, resolved)
+            check_same(folder, config, resolved)
         _append(path / "starts.jsonl", [json.dumps({**environment(), "code": versions_of_code()})])
     except BaseException:
         lock.release()
@@ -245,7 +245,8 @@ def _append(path: Path, lines: list[str]) -> None:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _check_same(folder: RunFolder, config: RunConfig, resolved: dict[str, Any]) -> None:
+def check_same(folder: RunFolder, config: RunConfig, resolved: dict[str, Any]) -> None:
+    """Raises InputError unless a run folder belongs to a config with its data and code."""
     header = folder.header()
     same_data = header["resolved"].get("fingerprint") == resolved["fingerprint"]
     free = LOCATIONS | SOURCES_OF_DATA if same_data else LOCATIONS

@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import shutil
+import sys
+import types
 from pathlib import Path
 
 import jax
@@ -353,3 +355,31 @@ def test_threads_and_workers_read_the_same(image_folder, piece, monkeypatch):
         dataset = dataclasses.replace(train, workers=workers)
         for one, other in zip(dataset.read_batches(batches), expected, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("import diet_jax\n", True),
+        ("if 1:\n    import diet_jax\n", True),
+        ("if __name__ == '__main__':\n    import diet_jax\n", False),
+        ("import sys\nif '__main__' == __name__ and sys:\n    pass\n", False),
+    ],
+)
+def test_workers_of_a_script_without_a_main_guard_are_refused(text, refused, tmp_path, monkeypatch):
+    script = types.ModuleType("__main__")
+    script.__file__ = str(tmp_path / "script.py")
+    (tmp_path / "script.py").write_text(text)
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    # With another name than that of a data set: the guard is looked at first.
+    with pytest.raises(dj.InputError, match="again: put what it does under" if refused else "not a known"):
+        load_streamed("nothing", workers=1)
+
+
+def test_what_has_no_file_or_was_started_by_name_needs_no_guard(monkeypatch):
+    for attributes in ({}, {"__file__": "gone.py"}, {"__file__": __file__, "__spec__": sys.__spec__}):
+        script = types.ModuleType("__main__")
+        vars(script).update(attributes)
+        monkeypatch.setitem(sys.modules, "__main__", script)
+        with pytest.raises(dj.InputError, match="not a known"):
+            load_streamed("nothing", workers=1)
