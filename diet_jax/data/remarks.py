@@ -9,6 +9,8 @@ from diet_jax.data.decode import ALPHA, DEEP, FRAMES
 from diet_jax.data.reader import Background
 from diet_jax.data.streaming.index import Part
 
+NAMED_AT_MOST = 5
+
 
 def remarks(parts: Sequence[Part], splits: Splits, background: Background) -> list[str]:
     """Returns what was converted, and what no one should train on unknowingly; often nothing.
@@ -30,6 +32,23 @@ def remarks(parts: Sequence[Part], splits: Splits, background: Background) -> li
     said = [f"{_images(count)} {text}" for flag, text in found if (count := int(((traits & flag) > 0).sum()))]
     warnings = (_all_equal(splits) or _duplicates(parts), _told_by_size(parts, splits.train.class_names))
     return said + [f"warning: {text}" for text in warnings if text]
+
+
+def empty_classes(splits: Splits) -> list[str]:
+    """Returns what to say of classes without examples in a split; nothing where there are none."""
+    train, test = (np.bincount(split.labels, minlength=split.num_classes) > 0 for split in splits)
+    found = (
+        (train & ~test, "no test example (the test accuracy of a class without is not defined)"),
+        (test & ~train, "no train example"),
+        (~train & ~test, "no example at all"),
+    )
+    said = []
+    for classes, what in found:
+        names = [splits.train.class_names[c] for c in np.flatnonzero(classes).tolist()]
+        some = ", ".join(names[:NAMED_AT_MOST]) + (", ..." if len(names) > NAMED_AT_MOST else "")
+        have = "1 class has" if len(names) == 1 else f"{len(names):,} classes have"
+        said += [f"{splits.train.name}: {have} {what}: {some}"] if names else []
+    return said
 
 
 def _all_equal(splits: Splits) -> str:

@@ -10,6 +10,7 @@ from diet_jax.analysis.results import FULL, RANDOM
 from diet_jax.data.dataset import Splits, first_examples
 from diet_jax.data.labels import read_labels, read_matrix
 from diet_jax.data.noise import flip_labels, replace_labels
+from diet_jax.data.remarks import empty_classes
 from diet_jax.data.sources import load_dataset, load_streamed
 from diet_jax.devices.deadline import NEVER, Deadline
 from diet_jax.devices.defaults import How
@@ -298,13 +299,7 @@ def prepare(
         _ = setup.score_step
     for fraction, reason in setup.left_out.items() if prunes else ():
         say(f"keep {fraction:g} is left out: {reason}")
-    for split, so in zip(splits, ("never a label", "its accuracy is not defined"), strict=True):
-        counts = np.bincount(split.labels, minlength=split.num_classes)
-        empty = [split.class_names[c] for c in np.flatnonzero(counts == 0)]
-        if empty:
-            some = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
-            say(
-                f"{len(empty)} of {split.num_classes} classes have no example in the {split.split} split "
-                f"({some}): {so}"
-            )
+    # Of what was loaded by its name, and is whole, this was said when it was loaded.
+    for line in empty_classes(splits) if own.train is not None or config.data.num_train is not None else ():
+        say(line)
     return setup

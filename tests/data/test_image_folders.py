@@ -480,10 +480,15 @@ def test_two_folders_of_validation_and_no_test_are_told(pets):
 @pytest.mark.parametrize(
     ("folder", "with_image", "labels", "said"),
     [
-        ("train/cow", True, [0, 0, 0, 1, 2, 2, 2], "1 class has no test image (the test accuracy of a class"),
-        ("test/cow", True, [0, 0, 0, 2, 2, 2], "1 class has no train image: cow"),
-        ("train/cow", False, [0, 0, 0, 2, 2, 2], "1 class has no image at all: cow"),
-        ("test/cow", False, [0, 0, 0, 2, 2, 2], "1 class has no image at all: cow"),
+        (
+            "train/cow",
+            True,
+            [0, 0, 0, 1, 2, 2, 2],
+            "1 class has no test example (the test accuracy of a class",
+        ),
+        ("test/cow", True, [0, 0, 0, 2, 2, 2], "1 class has no train example: cow"),
+        ("train/cow", False, [0, 0, 0, 2, 2, 2], "1 class has no example at all: cow"),
+        ("test/cow", False, [0, 0, 0, 2, 2, 2], "1 class has no example at all: cow"),
     ],
 )
 def test_a_class_may_be_without_images_in_a_split(

@@ -43,14 +43,11 @@ def by_class(train, values):
 @pytest.mark.parametrize(
     ("train", "test", "said"),
     [
-        (
-            (40, 40, 20, 0),
-            (20, 20, 10, 0),
-            ["train split (d): never a label", "test split (d): its accuracy"],
-        ),
-        ((40, 40, 20, 5), (20, 20, 10, 0), ["1 of 4 classes have no example in the test split (d)"]),
-        ((40, 40, 0, 20), (20, 20, 10, 10), ["1 of 4 classes have no example in the train split (c)"]),
-        ((90, 0, 10, 0), (20, 20, 10, 10), ["2 of 4 classes have no example in the train split (b, d)"]),
+        ((40, 40, 20, 0), (20, 20, 10, 0), ["table: 1 class has no example at all: d"]),
+        ((40, 40, 20, 5), (20, 20, 10, 0), ["1 class has no test example (the test accuracy of a class"]),
+        ((40, 40, 0, 20), (20, 20, 10, 10), ["1 class has no train example: c"]),
+        ((90, 0, 10, 0), (20, 20, 10, 10), ["2 classes have no train example: b, d"]),
+        ((90, 0, 10, 5), (20, 20, 10, 0), ["no train example: b", "is not defined): d"]),
     ],
 )
 def test_classes_without_examples_are_said_once_and_run(tmp_path, capsys, train, test, said):

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from diet_jax.data.dataset import Splits
+from diet_jax.data.remarks import empty_classes
 from diet_jax.data.sources.source import find_source
 from diet_jax.data.streaming.reading import check_grain, check_main_guard
+from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
 
 
@@ -40,7 +42,7 @@ def load_dataset(
         (8, 8, 1)
     """
     source, arguments = find_source(name)
-    return source.load(*arguments, data_dir=data_dir, cache_dir=cache_dir, quiet=quiet)
+    return _told(source.load(*arguments, data_dir=data_dir, cache_dir=cache_dir, quiet=quiet))
 
 
 def load_streamed(
@@ -100,9 +102,17 @@ def load_streamed(
             f"name {name!r} cannot be streamed (it is {source.about}); load it without streaming: "
             "load_dataset, or no --data.streaming"
         )
-    return source.stream(
-        *arguments, data_dir=data_dir, cache_dir=cache_dir, image_size=image_size, workers=workers
+    return _told(
+        source.stream(
+            *arguments, data_dir=data_dir, cache_dir=cache_dir, image_size=image_size, workers=workers
+        )
     )
+
+
+def _told(splits: Splits) -> Splits:
+    for line in empty_classes(splits):
+        say(line)
+    return splits
 
 
 def prepare_dataset(

@@ -129,7 +129,8 @@ def stored_folder(
         if not images:
             raise _no_images(root, of_split[0], found)
     class_names = sorted({as_text(_class_of(folder)) for folder in found.class_folders})
-    notes += found.remarks() + _classes_in_one_split(root, class_names, paths)
+    _check_common_class(root, paths)
+    notes += found.remarks()
     strange = sum(as_text(path) != path for path in found.images)
     if strange:
         names = "file name is" if strange == 1 else "file names are"
@@ -185,24 +186,14 @@ def _no_images(root: Path, split: str, found: FoundFiles) -> InputError:
     return InputError(f"folder {root / split} {what}" + "".join(f"\n  {line}" for line in found.remarks()))
 
 
-def _classes_in_one_split(root: Path, class_names: list[str], paths: list[list[str]]) -> list[str]:
-    """What to say of classes without images in a split, which the splits may have, but not all of them."""
+def _check_common_class(root: Path, paths: list[list[str]]) -> None:
+    """Raises InputError where every class has images in one split only."""
     train, test = ({as_text(_class_of(path)) for path in images} for images in paths)
     if not train & test:
         raise InputError(
             f"train and test in {root} share no class: train has {named(sorted(train))}, test has "
             f"{named(sorted(test))}; give each split one folder for each class, with the same names"
         )
-    return [
-        f"{'1 class has' if len(classes) == 1 else f'{len(classes)} classes have'} {what}: "
-        f"{named(sorted(classes))}"
-        for classes, what in (
-            (train - test, "no test image (the test accuracy of a class without is not defined)"),
-            (test - train, "no train image"),
-            (set(class_names) - train - test, "no image at all"),
-        )
-        if classes
-    ]
 
 
 def _class_of(path: str) -> str:
