@@ -403,7 +403,7 @@ NO_NUMBERS = {
     **dict.fromkeys(("Fold", "Model", "Program", "Rule", "Score", "Source"), "says how, computes nothing"),
     **dict.fromkeys(("SCORES", "SOURCES"), "a list; score_ensemble computes all scores"),
     **dict.fromkeys(("StreamedDataset", "draw_examples", "load_streamed", "prepare_dataset"), _SHELL),
-    **dict.fromkeys(("read_labels", "run"), _SHELL),
+    **dict.fromkeys(("TrainedNetwork", "load_checkpoint", "read_labels", "run"), _SHELL),
     **dict.fromkeys(("connectivity", "noise", "ntk"), "a module of functions that stand here by themselves"),
     "InputError": "an exception",
     "make_mesh": "devices",
