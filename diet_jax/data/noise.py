@@ -87,11 +87,12 @@ def flip_labels(
         chosen = np.sort(chosen)
         drawn = clean
     elif mode == "uniform":
-        drawn = np.asarray(jax.random.randint(draw_key, (count,), 0, classes))[chosen]
+        drawn = np.asarray(jax.random.randint(draw_key, (count,), 0, classes, "int32"))[chosen]
     elif mode == "different":
         if classes < 2:
             raise InputError("mode 'different' needs another class to change to, but there is only 1 class")
-        drawn = (clean + np.asarray(jax.random.randint(draw_key, (count,), 1, classes))[chosen]) % classes
+        steps = np.asarray(jax.random.randint(draw_key, (count,), 1, classes, "int32"))
+        drawn = (clean + steps[chosen]) % classes
     else:
         probabilities = _checked_matrix(matrix, classes)
         level = np.asarray(jax.random.bits(draw_key, (count,), "uint32"))[chosen] / 2**32

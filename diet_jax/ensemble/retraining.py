@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Key
+from jaxtyping import Int
 
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.deadline import NEVER, Deadline
@@ -21,7 +21,7 @@ from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.loop import check_classes, check_keep, program_of, put_examples, start, train_between
 from diet_jax.training.recipe import TrainConfig
 from diet_jax.training.step import Program, StepMetrics, advance_in_one_program, init_state, predictions
-from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, Variables
+from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, PRNGKeys, Variables
 
 
 class EnsembleTraining(NamedTuple):
@@ -38,7 +38,7 @@ class EnsembleTraining(NamedTuple):
 
 
 def train_ensemble(
-    keys: Key[Array, "s"],
+    keys: PRNGKeys,
     model: Model,
     dataset: Dataset,
     test: Dataset,
@@ -50,7 +50,7 @@ def train_ensemble(
     """Trains one network for each key from scratch and judges each on the test split at its last step.
 
     Args:
-        keys: typed keys `[s]`, disjoint from the scoring keys; see `seed_keys`.
+        keys: keys `[s]`, disjoint from the scoring keys; see `seed_keys`.
         model: what is trained.
         dataset: the full train split.
         test: the split to judge on.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, Key
+from jaxtyping import Int
 
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.deadline import NEVER, Deadline
@@ -44,7 +44,7 @@ from diet_jax.training.step import (
     run_keys,
     train_steps,
 )
-from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, Variables
+from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, PRNGKeys, Variables
 
 
 class EnsembleScores(NamedTuple):
@@ -59,7 +59,7 @@ class EnsembleScores(NamedTuple):
 
 
 def score_ensemble(
-    keys: Key[Array, "s"],
+    keys: PRNGKeys,
     model: Model,
     dataset: Dataset,
     *,
@@ -81,7 +81,7 @@ def score_ensemble(
     whole in every process.
 
     Args:
-        keys: typed keys `[s]`, one for each seed; see `seed_keys`.
+        keys: keys `[s]`, one for each seed; see `seed_keys`.
         model: what is trained.
         dataset: the full train split, with the labels to score by.
         config: the whole training, of which the first `step` updates are done.

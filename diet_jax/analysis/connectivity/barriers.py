@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -17,8 +16,9 @@ from diet_jax.data.rows import checked_rows
 from diet_jax.devices.mesh import fetch, replicate, split_batch
 from diet_jax.ensemble.passes import BatchSize, map_dataset
 from diet_jax.errors import InputError
+from diet_jax.per_example.losses import predicted_classes
 from diet_jax.training.step import batch_rows
-from diet_jax.types import Array, Mask, Model, PRNGKey, Rows, Variables, apply_in_training
+from diet_jax.types import THREEFRY, Array, Mask, Model, PRNGKey, Rows, Variables, apply_in_training
 
 BatchStatistics = Literal["interpolated", "reestimated"]
 
@@ -72,11 +72,11 @@ def reestimate_statistics(
         return variables
     size = min(batch_size, len(kept))
     # In stored order a dataset sorted by class would give the statistics of its last classes.
-    batches = _batches(jax.random.key(0), kept, 0, num_steps=num_batches, batch_size=size)
+    batches = _batches(jax.random.key(0, impl=THREEFRY), kept, 0, num_steps=num_batches, batch_size=size)
     stats = tuple(np.asarray(values, np.float32) for values in dataset.normalization)
     variables = replicate(variables)
     for number, batch in enumerate(fetch(batches)):
-        inputs, key = dataset.inputs[batch], jax.random.fold_in(jax.random.key(1), number)
+        inputs, key = dataset.inputs[batch], jax.random.fold_in(jax.random.key(1, impl=THREEFRY), number)
         state = _next_model_state(variables, inputs, *stats, key, model=model)
         variables = Variables(variables.params, state)
     return variables
@@ -252,6 +252,6 @@ def _correctness(model: Model) -> Callable[..., Array]:
     """The same function object for the same model, so that compiled programs are found again."""
 
     def correct(variables: Variables, inputs: Array, labels: Array) -> Array:
-        return jnp.argmax(model.predict(variables, inputs), axis=-1).astype(labels.dtype) == labels
+        return predicted_classes(model.predict(variables, inputs)) == labels
 
     return correct
