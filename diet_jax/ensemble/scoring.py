@@ -25,6 +25,7 @@ from diet_jax.errors import InputError
 from diet_jax.scores.dynamics import FORGETTING
 from diet_jax.scores.score import Score, checked_values, folds_of, resolve_scores
 from diet_jax.training.compiled import CompiledProgram
+from diet_jax.training.divergence import bad_losses
 from diet_jax.training.loop import (
     check_classes,
     check_keep,
@@ -56,6 +57,14 @@ class EnsembleScores(NamedTuple):
     """Stacked variables at the (last) scoring step."""
     history: StepMetrics
     """Loss and accuracy of every step's batch, float32 `[s t]`."""
+
+    @property
+    def diverged(self) -> dict[int, str]:
+        """The seeds with a loss that is NaN or infinite, and at which step the first one is.
+
+        Their scores are NaN from there on: leave them out of means, see `ScoreFile.from_seeds`.
+        """
+        return bad_losses(self.history.loss)
 
 
 def score_ensemble(
@@ -97,7 +106,8 @@ def score_ensemble(
 
     Returns:
         Scores float32 `[s n]` by name, or `[p s n]` for a tuple of `p` steps; stacked variables at the last
-        step; history `[s t]` up to it.
+        step; history `[s t]` up to it. Seeds that diverge train on to the end, and their scores are NaN:
+        `.diverged` names them.
 
     Raises:
         InputError: an unknown score, both step and epoch or none, a step beyond the training, steps that do

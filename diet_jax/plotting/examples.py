@@ -94,7 +94,7 @@ def draw_examples(
     if dataset.kind != "images":
         return draw_rows(dataset, values, hard, easy, title, clean, notes)
     seeds = len(file.per_seed) if file else 1
-    below = [f"mean score over {seeds} seeds" if seeds > 1 else "score"]
+    below = [f"mean score over {file.num_seeds} seeds" if file and seeds > 1 else "score"]
     below += [] if each else ["class" if clean is None else "given label"]
     below += ["id"] if clean is None else ["id", "clean label if it is another"]
     notes.insert(0, f"Below each image: {', '.join(below)}.")

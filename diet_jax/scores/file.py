@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,14 +28,14 @@ class ScoreFile:
     Attributes:
         name: score name, such as "el2n".
         scores: float64 `[n]`, the mean over seeds; infinite where any seed's is.
-        per_seed: float32 `[s n]`, one row per seed.
+        per_seed: float32 `[s n]`, one row per seed that is not missing.
         ids: `[n]`, the examples' ids in dataset order.
         labels: int32 `[n]`, the labels that were scored.
         dataset: name and split, such as "cifar10/train".
         fingerprint: of the dataset.
         step: optimiser updates before scoring.
         provenance: definition, config, versions, names of the classes and whatever else explains the file,
-            JSON values.
+            JSON values; "missing_seeds" says by seed why some take no part in the mean.
 
     Example:
         >>> import diet_jax as dj
@@ -65,6 +66,7 @@ class ScoreFile:
         *,
         step: int,
         provenance: dict[str, Any] | None = None,
+        missing: Mapping[int, str] | None = None,
     ) -> "ScoreFile":
         """Averages scores over seeds and binds them to a dataset.
 
@@ -74,9 +76,11 @@ class ScoreFile:
             dataset: what was scored.
             step: optimiser updates before scoring.
             provenance: JSON values to store along.
+            missing: rows of `per_seed` to leave out, and why, such as `score_ensemble(...).diverged`. Other
+                rows without any number make the mean NaN, which is warned of.
 
         Raises:
-            InputError: the scores do not have one column per example.
+            InputError: the scores do not have one column per example, or all rows are left out.
         """
         given = np.asarray(per_seed, np.float32)
         per_seed = given[None] if given.ndim == 1 else given
@@ -85,6 +89,20 @@ class ScoreFile:
                 f"per_seed must have shape [s, {len(dataset)}], or [{len(dataset)}] of one seed, a score for "
                 f"each example of {dataset.name}/{dataset.split}; got {list(given.shape)}"
             )
+        missing = {} if missing is None else missing
+        left = [seed for seed in range(len(per_seed)) if seed not in missing]
+        if not left or not set(missing) <= set(range(len(per_seed))):
+            raise InputError(
+                f"missing names the seeds {sorted(missing)} of {len(per_seed)}; some must be left"
+            )
+        empty = [seed for seed in left if np.isnan(per_seed[seed]).all()]
+        if empty:
+            warnings.warn(
+                f"seeds {', '.join(map(str, empty))} of {len(per_seed)} have no scores but NaN, and the mean "
+                f"too: leave them out by missing={{{empty[0]}: why}}, or score_ensemble(...).diverged",
+                stacklevel=2,
+            )
+        per_seed = per_seed[left]
         if isinstance(score, str) and score in SCORES.names():
             score = SCORES.find(score)
         name, definition = (score, score) if isinstance(score, str) else (score.name, score.definition)
@@ -102,6 +120,11 @@ class ScoreFile:
                 "high_means": "hard",
                 "class_names": list(dataset.class_names),
                 **(provenance or {}),
+                **(
+                    {"missing_seeds": {str(seed): missing[seed] for seed in sorted(missing)}}
+                    if missing
+                    else {}
+                ),
             },
         )
 
@@ -184,6 +207,31 @@ class ScoreFile:
             InputError: the path cannot be written.
         """
         return give_csv(self.to_dict(), path)
+
+    @property
+    def seed_numbers(self) -> list[int]:
+        """Which seed each row of `per_seed` is: 0, 1, ..., without those that are missing."""
+        missing = self.provenance.get("missing_seeds", {})
+        return [s for s in range(len(self.per_seed) + len(missing)) if str(s) not in missing]
+
+    @property
+    def num_seeds(self) -> str:
+        """How many seeds the mean is over, in words: "4", or "3 of 4" where some are missing."""
+        missing = len(self.provenance.get("missing_seeds", {}))
+        return f"{len(self.per_seed)}" + (f" of {len(self.per_seed) + missing}" if missing else "")
+
+    def describe_nan(self) -> str:
+        """Says how many scores are NaN, and by which seeds; "" without any."""
+        bad = np.isnan(self.per_seed)
+        if not bad.any():
+            return (
+                "" if not np.isnan(self.scores).any() else f"{int(np.isnan(self.scores).sum())} means are NaN"
+            )
+        seeds = [str(self.seed_numbers[row]) for row in np.flatnonzero(bad.any(axis=1))]
+        return (
+            f"{self.name} is NaN for {int(bad.any(axis=0).sum()):,} of {len(self.scores):,} examples, by "
+            f"{len(seeds)} of {len(bad)} seeds ({', '.join(seeds)}; {bad.mean():.2%} of their single scores)"
+        )
 
     @property
     def num_infinite(self) -> int:
