@@ -27,6 +27,7 @@ from diet_jax.experiments.divergence import Diverged, broken_predictor
 from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.retraining import PREDICTIONS
 from diet_jax.experiments.run_folder import RunFolder, open_run
+from diet_jax.experiments.run_result import shown
 from diet_jax.experiments.scoring import detection_stage, score_checkpoints, score_stage, shards_beside
 from diet_jax.experiments.selecting import mask_of
 from diet_jax.experiments.setup import prepare as prepare_setup
@@ -74,7 +75,7 @@ def run(command: "options.Run") -> None:
         _print_result(rows, "final test accuracy, %" + (", unfinished" if unfinished else ""))
     for note in result.notes:
         print(f"note: {note}")
-    print(f"run folder: {result.path}")
+    print(f"run folder: {shown(result.path)}")
     if unfinished:
         print(f"stopped after {deadline.used()}: {unfinished}; the same command goes on, {ELSEWHERE}")
 

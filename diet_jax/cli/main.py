@@ -30,7 +30,8 @@ from diet_jax.cli.options import (
 from diet_jax.data.sources.source import SOURCES, Source, describe_sources
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import RunConfig
-from diet_jax.experiments.own import NOTHING
+from diet_jax.experiments.own import NOTHING, with_choices
+from diet_jax.options.registry import Registry
 
 # Exit code of a process that Ctrl-C stopped.
 STOPPED = 130
@@ -155,9 +156,13 @@ def _parse(arguments: list[str]) -> Any:
             path = rest.pop(0)
             module = run_file(path)
             own = own_of(module, path)
+            brought = (getattr(module, name, None) for name in ("SCORES", "RULES"))
+            # A file may have the library's own registries by these names.
+            scores, rules = (None if isinstance(value, Registry) else value for value in brought)
             # With --from-run the config is that of the run; the file brings what that cannot hold.
             if not (command is Score and "--from-run" in rest):
-                config = config_of(module, path)
+                config, files = with_choices(config_of(module, path), scores, rules)
+                own = dataclasses.replace(own, files=files)
             elif isinstance(config_file := getattr(module, "CONFIG", None), RunConfig):
                 own = dataclasses.replace(own, recipe=config_file.train)
         default = {"default": command(config=config, own=own), "description": _with_sources(command, SOURCES)}

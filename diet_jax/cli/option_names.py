@@ -45,7 +45,7 @@ def with_options_named(message: str, command: type) -> str:
         return message
     longest_first = sorted(map(re.escape, words), key=len, reverse=True)
     # Not within paths of files, options or longer names.
-    pattern = rf"(?<![\w./-])({'|'.join(longest_first)})(?![\w/]|[.-]\w)"
+    pattern = rf"(?<![\w./-])({'|'.join(longest_first)})(?![\w/=]|[.-]\w)"
     return re.sub(pattern, lambda found: words[found[1]], message)
 
 

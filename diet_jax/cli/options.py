@@ -71,7 +71,7 @@ class Run(Slice, Experiment):
     """Score an ensemble early in training, prune, retrain on what is kept, and compare.
 
     A config file (.py), if any, comes before the options; they change it. It may also bring examples of one's
-    own as TRAIN and TEST, a network as MODEL, and scores and rules.
+    own as TRAIN and TEST, a network as MODEL, and SCORES and RULES.
     """
 
     plan: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -146,7 +146,7 @@ class Select:
     """Decides between equal scores."""
 
     def __post_init__(self) -> None:
-        take_options(self, "method", RULES)
+        take_options(self, "method", RULES, Rule)
 
     @property
     def rule(self) -> Rule:

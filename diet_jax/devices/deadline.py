@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from diet_jax.devices.processes import from_writer
+from diet_jax.errors import InputError
 
 # Kept at the end for writing, checkpoints above all; of a short slice the last tenth.
 RESERVE_SECONDS = 20.0
@@ -31,6 +32,8 @@ class Deadline:
     """
 
     def __init__(self, minutes: float | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        if minutes is not None and not 0 < minutes < math.inf:
+            raise InputError(f"minutes must be a finite number above 0, got {minutes}")
         self.minutes, self.clock = minutes, clock
         self._begun = clock()
         seconds = math.inf if minutes is None else 60 * minutes

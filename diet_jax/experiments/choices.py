@@ -1,6 +1,7 @@
 """Scores and rules in a config: chosen by name, with the options that each of them brings."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -25,13 +26,30 @@ def options_of(registry: Registry[Any]) -> Callable[[], dict[str, Any]]:
     return lambda: {item.name: item.options for item in registry if item.options is not None}
 
 
-def take_options(section: Any, field: str, registry: Registry[Any]) -> None:
+class Chosen(str):
+    """The name of an object that a config was given: a name everywhere, and it keeps the object.
+
+    Another object may be registered under that name later on, as when a cell of a notebook runs again.
+    """
+
+    item: Any
+
+    @classmethod
+    def of(cls, item: Any) -> "Chosen":
+        """Names an object."""
+        name = cls(item.name)
+        name.item = item
+        return name
+
+
+def take_options(section: Any, field: str, registry: Registry[Any], kind: type) -> None:
     """Completes a config section: objects become registered names, and everything registered has its options.
 
     Args:
         section: a frozen dataclass with a field `options`.
         field: of a name or a tuple of names, or of objects to be registered.
         registry: of the names.
+        kind: of the objects.
 
     Raises:
         InputError: something unknown is named, or options are not what they should be.
@@ -41,10 +59,14 @@ def take_options(section: Any, field: str, registry: Registry[Any]) -> None:
     items = given if isinstance(given, tuple) else (given,)
     for item in items:
         if not isinstance(item, str):
-            registry.register(item)
+            if not isinstance(item, kind):
+                raise InputError(
+                    f"{field} must hold names and {kind.__name__} objects, {_remedy(item, kind)}"
+                )
+            registry.register(item, anew=True)
             if item.options is not None:
                 options.setdefault(item.name, item.options)
-    names = tuple(item if isinstance(item, str) else item.name for item in items)
+    names = tuple(item if isinstance(item, str) else Chosen.of(item) for item in items)
     for name in (*names, *options):
         registry.find(name)
     complete = {
@@ -65,8 +87,18 @@ def take_options(section: Any, field: str, registry: Registry[Any]) -> None:
 
 def chosen(registry: Registry[Any], name: str, options: Mapping[str, Any]) -> Any:
     """Returns what is registered under a name, with its options."""
-    item = registry.find(name)
+    item = name.item if isinstance(name, Chosen) else registry.find(name)
     return item if item.options is None else item.with_options(options[name])
+
+
+def _remedy(item: Any, kind: type) -> str:
+    """What was given instead, and what to write."""
+    got = f"got {str(item)[:60]!r} ({type(item).__name__})"
+    if isinstance(item, os.PathLike):
+        return f"{got}; read a score file by dj.ScoreFile.load(path), or name it in score.files"
+    if callable(item) and not isinstance(item, type):
+        return f"{got}; wrap a function: dj.{kind.__name__}(name=..., ...)"
+    return f"{got}; give a tuple of them"
 
 
 def _options(given: Any, item: Any) -> Any:

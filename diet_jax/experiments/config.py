@@ -89,7 +89,7 @@ class ScoreConfig:
     """Options that single scores have, by score name: an object like `Score.options`, or a dict."""
 
     def __post_init__(self) -> None:
-        take_options(self, "names", SCORES)
+        take_options(self, "names", SCORES, Score)
         if self.names:
             resolve_scores(self.names)
 
@@ -115,7 +115,7 @@ class SelectConfig:
     def __post_init__(self) -> None:
         given = self.method if isinstance(self.method, tuple | list) else (self.method,)
         object.__setattr__(self, "method", tuple(given))
-        take_options(self, "method", RULES)
+        take_options(self, "method", RULES, Rule)
         if not self.method or len(set(self.method)) < len(self.method):
             raise InputError(f"select.method must name at least one rule, each once; got {self.method}")
 

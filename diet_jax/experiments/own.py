@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from diet_jax.data.dataset import Dataset, Splits, fingerprint
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import DataConfig, ModelConfig, RunConfig
@@ -85,6 +87,14 @@ class Own:
         """
         files = [ScoreFile.load(path, dataset=train) for path in config.score.files]
         files += [file.of(train) for file in self.files]
+        for file in files:
+            if not file.name.isidentifier():
+                raise InputError(f"the name of a score must be letters, digits and _, got {file.name!r}")
+            if undefined := int(np.isnan(file.scores).sum()):
+                raise InputError(
+                    f"the score file {file.name} is NaN for {undefined:,} of {len(file.scores):,} examples, "
+                    f"first in row {int(np.isnan(file.scores).argmax())}: no selection can be made by it"
+                )
         names = [*config.score.names, *(file.name for file in files)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -96,6 +106,20 @@ class Own:
 
 
 NOTHING = Own()
+
+
+def with_choices(config: RunConfig, scores: Any, rules: Any) -> tuple[RunConfig, tuple[ScoreFile, ...]]:
+    """Returns a config with other scores and rules, where any are given, and the score files among them."""
+    files: tuple[ScoreFile, ...] = ()
+    if scores is not None:
+        given = tuple(scores) if isinstance(scores, tuple | list) else (scores,)
+        files = tuple(score for score in given if isinstance(score, ScoreFile))
+        names = tuple(score for score in given if not isinstance(score, ScoreFile))
+        config = dataclasses.replace(config, score=dataclasses.replace(config.score, names=names))
+    if rules is not None:
+        method = tuple(rules) if isinstance(rules, tuple | list) else (rules,)
+        config = dataclasses.replace(config, select=dataclasses.replace(config.select, method=method))
+    return config, files
 
 
 def code_of(config: RunConfig, own: Own, files: tuple[ScoreFile, ...]) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """The main job: score an ensemble early in training, prune, retrain on what is kept, compare."""
 
-import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +11,10 @@ from diet_jax.data.dataset import Dataset
 from diet_jax.devices.deadline import NEVER, Deadline, OutOfTime
 from diet_jax.devices.processes import from_writer, together
 from diet_jax.devices.progress import say
+from diet_jax.errors import InputError
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.devices import config_mesh
-from diet_jax.experiments.own import NOTHING, Own
+from diet_jax.experiments.own import NOTHING, Own, with_choices
 from diet_jax.experiments.plan import trainings
 from diet_jax.experiments.retraining import (
     judge,
@@ -96,17 +96,9 @@ def run(
         ['everything', 'el2n', 'random']
     """
     config = RunConfig() if config is None else config
-    files: tuple[ScoreFile, ...] = ()
-    if scores is not None:
-        given = tuple(scores) if isinstance(scores, tuple | list) else (scores,)
-        files = tuple(score for score in given if isinstance(score, ScoreFile))
-        names = tuple(score for score in given if not isinstance(score, ScoreFile))
-        config = dataclasses.replace(config, score=dataclasses.replace(config.score, names=names))
-    if rules is not None:
-        select = dataclasses.replace(
-            config.select, method=tuple(rules) if isinstance(rules, tuple | list) else (rules,)
-        )
-        config = dataclasses.replace(config, select=select)
+    if not isinstance(config, RunConfig):
+        raise InputError(f"config must be a dj.RunConfig, got {type(config).__name__}")
+    config, files = with_choices(config, scores, rules)
     return run_prune(config, Own(train, test, model, files), deadline=Deadline(minutes))
 
 
@@ -150,14 +142,14 @@ def run_prune(config: RunConfig, own: Own = NOTHING, *, deadline: Deadline = NEV
             if rows:
                 note = f"**Unfinished**: {unfinished}. The same command goes on."
                 from_writer(lambda: _write_table(folder, setup, rows, note))
-            return RunResult(folder.path, rows, unfinished)
+            return RunResult(folder.path.absolute(), rows, unfinished)
         notes = run_notes(setup, folder, files, selections)
         results, count = judge(setup, folder, selections), config.retrain.num_seeds
         complete = all(len(result.seeds) == count for result in results)
         rows = to_rows(results, of_seeds=None if complete else count)
         from_writer(lambda: _write_table(folder, setup, rows, notes=notes, found=found))
         from_writer(lambda: draw(folder.path / "figures", setup, files, rows))
-    return RunResult(folder.path, rows, notes=tuple(notes))
+    return RunResult(folder.path.absolute(), rows, notes=tuple(notes))
 
 
 def run_notes(
@@ -165,6 +157,10 @@ def run_notes(
 ) -> list[str]:
     """Says what a reader of the table must know of its scores and selections."""
     notes = scoring_notes(setup, folder, files)
+    if setup.config.train.augment != "none":
+        notes.append(f"trained with random crops and flips: train.augment is {setup.config.train.augment}")
+    if minimum := setup.config.select.min_per_class:
+        notes.append(f"at least {minimum} of every class are kept, or all that it has: select.min_per_class")
     notes += [f"keep {fraction:g} is left out: {reason}" for fraction, reason in setup.left_out.items()]
     notes += [f"{s.kept_by}, keep {s.fraction:g}: {note}" for s in selections for note in s.notes]
     return notes + retraining_notes(setup, folder, selections)

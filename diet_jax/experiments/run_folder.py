@@ -25,6 +25,8 @@ from diet_jax.training.divergence import Divergence, first_bad
 from diet_jax.training.recipe import TrainConfig
 
 FORMAT = "diet_jax run 3"
+# What a folder holds as soon as anything is finished.
+RESULTS = ("scores", "masks", "retrain", "trained", "checkpoints", "unfinished", "table.csv")
 EARLIER = ("diet_jax run 1", "diet_jax run 2")
 
 
@@ -77,6 +79,13 @@ class RunFolder:
             # Objects alone: nested options stand there as a dict.
             if isinstance(value, str) and values["train"].get(name) == value:
                 values["train"][name] = getattr(recipe, name)
+        for name in ("optimizer", "schedule"):
+            # The name and the digest of a function.
+            if isinstance(values["train"].get(name), str) and " " in values["train"][name]:
+                raise InputError(
+                    f"the {name} of {self.path} is an object of Python ({values['train'][name]}): name the "
+                    f"config file that has it, or give the recipe in Python"
+                )
         return from_json(RunConfig, values)
 
     def missing(self, names: Sequence[str]) -> list[int]:
@@ -199,7 +208,7 @@ def _take(
     folder: RunFolder, config: RunConfig, resolved: dict[str, Any], locks: list[filelock.BaseFileLock]
 ) -> None:
     """Locks the folder, which must be new or of this config, and writes down what is about to run."""
-    path = folder.path
+    path, anew = folder.path, False
     try:
         if path.exists() and not path.is_dir():
             raise InputError(f"run_dir {path} is a file; choose a folder with --run-dir")
@@ -207,7 +216,7 @@ def _take(
         if path.is_dir() and any(
             p.name != ".lock" and p.name[:13] != ".config.json." for p in path.iterdir()
         ):
-            check_same(folder, config, resolved)
+            anew = _is_to_begin_anew(folder, config, resolved)
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / ".lock")
         lock.acquire(timeout=0)
@@ -219,7 +228,11 @@ def _take(
             f"cannot write to run_dir {path}: {error.strerror or error}; choose another with --run-dir"
         ) from error
     try:
-        if not (path / "config.json").is_file():
+        if anew:
+            say(f"{path} holds no result yet and is begun anew with the config as it is now")
+            for name in ("metrics.jsonl", "noise.npz"):
+                (path / name).unlink(missing_ok=True)
+        if anew or not (path / "config.json").is_file():
             header = {"format": FORMAT, "config": config.facts(), "resolved": resolved}
             write_atomically(path / "config.json", json.dumps(header, indent=2) + "\n")
         else:
@@ -270,6 +283,19 @@ def _append(path: Path, lines: list[str]) -> None:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def _is_to_begin_anew(folder: RunFolder, config: RunConfig, resolved: dict[str, Any]) -> bool:
+    """Whether a run folder of another config has no result to lose; raises InputError if it has one."""
+    try:
+        check_same(folder, config, resolved)
+    except InputError:
+        folder.header()
+        results = any((folder.path / name).exists() for name in RESULTS)
+        if results or any("diverged" in line for line in folder.metrics()):
+            raise
+        return True
+    return False
+
+
 def check_same(folder: RunFolder, config: RunConfig, resolved: dict[str, Any]) -> None:
     """Raises InputError unless a run folder belongs to a config with its data and code."""
     header = folder.header()
@@ -287,8 +313,11 @@ def check_same(folder: RunFolder, config: RunConfig, resolved: dict[str, Any]) -
             f"run folder {folder.path} was begun with other code or scores of one's own "
             f"({'; '.join(changed)}); choose another folder with --run-dir, or bring back what was there"
         )
-    if not same_data:
-        raise InputError(
-            f"run folder {folder.path} belongs to other data: its fingerprint is "
-            f"{header['resolved'].get('fingerprint')!r}, that of the data now {resolved['fingerprint']!r}"
-        )
+    # What the fingerprint of the arrays does not cover.
+    for name in ("fingerprint", "normalization", "kind", "classes"):
+        old, new = header["resolved"].get(name), resolved.get(name)
+        if old != new:
+            raise InputError(
+                f"run folder {folder.path} belongs to other data: its {name} is {str(old)[:100]}, that of "
+                f"the data now {str(new)[:100]}"
+            )

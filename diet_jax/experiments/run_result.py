@@ -16,7 +16,7 @@ class RunResult:
     """What `run` returns; a notebook shows its table and its accuracy figure.
 
     Attributes:
-        path: the run folder.
+        path: the run folder, absolute.
         rows: of the table, numbers by column name, as far as it goes; a data frame takes them as they are.
         unfinished: what is done and what is left, in words, where the time was up; else "".
         notes: what a reader of the table must know, such as classes that a selection lost.
@@ -49,7 +49,8 @@ class RunResult:
 
     def __str__(self) -> str:
         note = f"unfinished: {self.unfinished}\n" if self.unfinished else ""
-        return f"{self.table}{note}run folder: {self.path}"
+        notes = "".join(f"note: {line}\n" for line in self.notes)
+        return f"{self.table}{note}{notes}run folder: {shown(self.path)}"
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -59,9 +60,16 @@ class RunResult:
         lines = ["".join(f"<td>{html.escape(text)}</td>" for text in cells) for cells in to_cells(self.rows)]
         body = "".join(f"<tr>{line}</tr>" for line in lines)
         note = f"<p>unfinished: {html.escape(self.unfinished)}</p>" if self.unfinished else ""
+        note += "".join(f"<p>note: {html.escape(line)}</p>" for line in self.notes)
         picture = self.figures.get("accuracy")
         if picture is not None:
             content = base64.b64encode(picture.read_bytes()).decode()
             note += f'<img alt="accuracy against keep fraction" src="data:image/png;base64,{content}">'
-        folder = html.escape(str(self.path))
+        folder = html.escape(shown(self.path))
         return f"<table><tr>{top}</tr>{body}</table>{note}<p>run folder: {folder}</p>"
+
+
+def shown(path: Path) -> str:
+    """Returns a path as a reader here would write it."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -37,7 +37,12 @@ class Selection:
     @property
     def name(self) -> str:
         """Name of its files."""
-        return FULL if self.keep is None else f"{self.kept_by.replace(' ', '_')}_keep{self.fraction:.15g}"
+        if self.keep is None:
+            return FULL
+        # No name of a score or rule has a dash: two selections cannot have one name.
+        short = f"{self.fraction:.15g}"
+        fraction = short if float(short) == self.fraction else repr(self.fraction)
+        return f"{self.kept_by.replace(' ', '-')}_keep{fraction}"
 
     def mask(self, seed: int) -> np.ndarray | None:
         """The mask bool `[n]` of one seed; None for everything."""
@@ -77,7 +82,13 @@ def mask_of(
         def choose(rows: np.ndarray, count: int) -> np.ndarray:
             return rule(*(values[rows] for values in scores), fraction=count / len(rows), key=key)
 
-        keep = keep_some_of_each(choose, files[0].labels, int(keep.sum()), minimum=min_per_class)
+        try:
+            keep = keep_some_of_each(choose, files[0].labels, int(keep.sum()), minimum=min_per_class)
+        except InputError as error:
+            raise InputError(
+                f"min_per_class {min_per_class} with the rule {rule.name}, keep {fraction:g}: within a "
+                f"class, or among the rest, {error}"
+            ) from error
     name = "+".join(file.name for file in files)
     facts: dict[str, Any] = {"score": name, "method": rule.name, "options": plain(rule.chosen)}
     facts |= {"keep_fraction": fraction, "num_kept": int(keep.sum()), "min_per_class": min_per_class}

@@ -22,13 +22,15 @@ from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.own import NOTHING, Own, code_of
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.models import MODEL_NAMES, create_model
+from diet_jax.options.identity import identify
 from diet_jax.scores.file import ScoreFile
-from diet_jax.scores.score import Score
+from diet_jax.scores.score import Score, check_function
 from diet_jax.selection.masks import num_kept
 from diet_jax.selection.per_class import check_minimum
 from diet_jax.selection.rule import Rule
-from diet_jax.training.loop import check_classes, program_of
+from diet_jax.training.loop import check_classes, check_optimizer, program_of
 from diet_jax.training.recipe import (
+    check_augment,
     decay_boundaries,
     epoch_to_step,
     make_optimizer,
@@ -148,6 +150,8 @@ class Setup:
             "test_examples": len(self.splits.test),
             "test_split": self.splits.test.split,
             "normalization": [list(values) for values in self.splits.train.normalization],
+            "kind": self.splits.train.kind,
+            "classes": identify(self.splits.train.class_names),
             "steps_per_epoch": self.per_epoch,
             "steps": self.num_steps,
             "score_step": epoch_to_step(config.score.epoch, self.per_epoch),
@@ -184,6 +188,9 @@ def _check_scores(setup: Setup, prunes: bool) -> None:
         raise InputError("there is no score: choose some with score.names, or bring files with score.files")
     if taken := {FULL, RANDOM} & set(names):
         raise InputError(f"{taken.pop()!r} is part of every comparison as it is; leave that score out")
+    for score in setup.scores:
+        if score.of_examples:
+            check_function(score, setup.model, setup.splits.train.spec)
     for rule in setup.config.select.rules if prunes else ():
         if rule.num_scores not in (1, len(names)):
             raise InputError(
@@ -289,10 +296,12 @@ def prepare(
                 f"{train.name}: {name} is {there} in the train and {here} in the test split{remedy}"
             )
     model = config_model(config, train.num_classes) if own.model is None else own.model
+    check_augment(config.train, train.kind)
     check_classes(model, train.spec, train.num_classes)
     files = own.score_files(config, train)
     setup = Setup(config, splits, model, clean_labels, own, files, deadline)
     setup.resolved()
+    check_optimizer(setup.program(), train.spec)
     if scores:
         _check_scores(setup, prunes)
     make_optimizer(config.train, setup.num_steps)

@@ -18,6 +18,13 @@ def check_model(model: Any) -> None:
     """Raises InputError unless an object is a model; the message names the adapter that it needs."""
     if isinstance(model, type) or not isinstance(model, Model):
         raise InputError(f"model: expected a diet_jax model. {remedy_for(model)}")
+    try:
+        hash(model)
+    except TypeError as error:
+        raise InputError(
+            f"model: {type(model).__name__} cannot be hashed ({error}), which compiled programs are found by; "
+            f"make its fields numbers, text and tuples, or define __hash__ and __eq__"
+        ) from error
 
 
 def model_name(model: Model) -> str:

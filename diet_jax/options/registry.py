@@ -48,8 +48,12 @@ class Registry(Generic[Item]):
         self._items: dict[str, Item] = {}
         self._complete = False
 
-    def register(self, item: Item) -> Item:
+    def register(self, item: Item, *, anew: bool = False) -> Item:
         """Adds an object and returns it; the same one again changes nothing.
+
+        Args:
+            item: what has a name.
+            anew: whether it may take the place of another one that is not the library's own.
 
         Raises:
             InputError: there is another one of that name.
@@ -59,7 +63,8 @@ class Registry(Generic[Item]):
             self._import_all()
         other = self._items.setdefault(item.name, item)
         # A module that runs twice, such as a config file, defines the same thing anew.
-        if other != item and _origin(other) != _origin(item):
+        is_own = not any(origin.startswith(f"{self._package}.") for origin in _origin(other))
+        if other != item and _origin(other) != _origin(item) and not (anew and is_own):
             raise InputError(
                 f"two things want to be the {self._kind} {item.name!r}: {', '.join(_origin(other))} and "
                 f"{', '.join(_origin(item))}; choose another name for one"

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
+import jax
 import jax.numpy as jnp
 
 from diet_jax.errors import InputError
 from diet_jax.options.registry import Registry
-from diet_jax.types import Array
+from diet_jax.types import Array, init_variables
 
 # What else the files of scores hold, and what NumPy's function that writes them is given by name.
 RESERVED = ("ids", "header", "file", "allow_pickle")
@@ -141,7 +142,12 @@ def _function(score: Score, model: Any) -> Callable[..., Any]:
     options = {} if score.options is None else vars(score.options)
     if not score.of_examples:
         return score.build(**options)
-    return functools.partial(_of_examples, score.name, score.build(model, **options))
+    built = score.build(model, **options)
+    if not callable(built):
+        raise InputError(
+            f"the build of the score {score.name} must return its function, got {type(built).__name__}"
+        )
+    return functools.partial(_of_examples, score.name, built)
 
 
 def _of_examples(name: str, fn: Callable[..., Any], variables: Any, inputs: Any, labels: Any) -> Array:
@@ -158,6 +164,16 @@ def checked_values(values: Any, num_examples: int, name: str) -> Array:
         got = f"{getattr(values, 'dtype', type(values).__name__)} {getattr(values, 'shape', '')}"
         raise InputError(f"the score {name} must return float [{num_examples}], one per example; got {got}")
     return jnp.asarray(values).astype(jnp.float32)
+
+
+def check_function(score: Score, model: Any, spec: jax.ShapeDtypeStruct) -> None:
+    """Raises InputError where a score's function does not return a float for each example; nothing is run.
+
+    What the function itself raises, it raises here.
+    """
+    variables = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), spec))
+    inputs = jax.ShapeDtypeStruct((2, *spec.shape), spec.dtype)
+    jax.eval_shape(score.function(model), variables, inputs, jax.ShapeDtypeStruct((2,), "int32"))
 
 
 SCORES: Registry[Score] = Registry("score", package="diet_jax.scores")

@@ -96,10 +96,11 @@ def check_minimum(labels: Any, count: int, minimum: int) -> None:
     """Raises InputError where `minimum` examples of each class, or all that it has, are more than `count`."""
     there = np.bincount(labels)
     wanted = int(np.minimum(there, minimum).sum())
+    most = count // max(np.count_nonzero(there), 1)
     if wanted > count:
         raise InputError(
             f"min_per_class {minimum} asks for {wanted} examples of {np.count_nonzero(there)} classes, the "
-            f"keep fraction keeps {count}; lower it to {count // np.count_nonzero(there)} or keep more"
+            f"keep fraction keeps {count}; " + (f"lower it to {most} or keep more" if most else "keep more")
         )
 
 

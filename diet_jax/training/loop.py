@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +80,34 @@ def _check_logits(model: Model, spec: jax.ShapeDtypeStruct, num_classes: int) ->
             f"the model has {logits.shape[-1]} logits but the dataset {num_classes} classes; "
             f"create it with num_classes={num_classes}"
         )
+
+
+def check_optimizer(program: Program, spec: jax.ShapeDtypeStruct) -> None:
+    """Raises InputError unless the optimiser's update fits the model's parameters; nothing is run."""
+
+    def update(params: Any) -> Any:
+        state = program.optimizer.init(params)
+        about = {"value": jnp.float32(0), "grad": params, "value_fn": lambda params: jnp.float32(0)}
+        updates, new = program.optimizer.update(params, state, params, **about)
+        return params, updates, state, new
+
+    params = jax.eval_shape(lambda: init_variables(program.model, jax.random.key(0), spec)).params
+    try:
+        before, updates, state, new = jax.eval_shape(update, params)
+    except InputError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise InputError(
+            f"optimizer: its update fails ({type(error).__name__}: {reason}); expected a transformation of "
+            f"gradients that needs no more than them, the parameters and the loss"
+        ) from error
+    for what, old, now in (("updates", before, updates), ("state", state, new)):
+        shapes = [
+            (jax.tree.structure(tree), [leaf.shape for leaf in jax.tree.leaves(tree)]) for tree in (old, now)
+        ]
+        if shapes[0] != shapes[1]:
+            raise InputError(f"optimizer: its {what} after an update do not have the shapes of before")
 
 
 def program_of(

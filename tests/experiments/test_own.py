@@ -125,8 +125,8 @@ def test_own_model_data_score_and_rules_in_one_table(tmp_path, digits):
     for name, values in scored.scores.items():
         np.testing.assert_allclose(result.scores[name].per_seed, values, rtol=2e-5, atol=1e-6)
     keep = dj.keep_highest(result.scores["margin"].scores, 0.75, key=dj.seed_keys(0, "tie_break", 1)[0])
-    np.testing.assert_array_equal(result.masks["margin_highest_keep0.75"].keep, keep)
-    assert result.masks["el2n_first_keep0.75"].keep.tolist() == [True] * 300 + [False] * 100
+    np.testing.assert_array_equal(result.masks["margin-highest_keep0.75"].keep, keep)
+    assert result.masks["el2n-first_keep0.75"].keep.tolist() == [True] * 300 + [False] * 100
     trained = dj.train_ensemble(dj.seed_keys(0, "retrain", 2), model, train, test, config=config, keep=keep)
     accuracy = (trained.predicted == test.labels).mean()
     assert result.rows[2]["accuracy"] == pytest.approx(accuracy, abs=0.011)
