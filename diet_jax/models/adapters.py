@@ -22,7 +22,7 @@ def check_model(model: Any) -> None:
         hash(model)
     except TypeError as error:
         raise InputError(
-            f"model: {type(model).__name__} cannot be hashed ({error}), which compiled programs are found by; "
+            f"model: {type(model).__name__} cannot be hashed ({error}), by which programs are found; "
             f"make its fields numbers, text and tuples, or define __hash__ and __eq__"
         ) from error
 

@@ -1,18 +1,22 @@
 """Runs of anyone's examples, models, scores and rules: by objects, by config files, by score files."""
 
+import contextlib
 import dataclasses
 import functools
 import json
+import pathlib
 import subprocess
 import sys
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import diet_jax as dj
 from diet_jax.cli.main import main
+from diet_jax.experiments import prune
 
 CONFIG = dj.RunConfig(
     train=dj.TrainConfig(steps=24, batch_size=32, learning_rate=0.05, augment="none"),
@@ -87,7 +91,7 @@ def test_objects_give_the_numbers_of_the_names_that_they_stand_for(tmp_path, dig
     assert (objects.path / "table.csv").read_text() == (usual.path / "table.csv").read_text()
     header = json.loads((objects.path / "config.json").read_text())
     assert header["config"]["model"]["name"] == "MLP"
-    assert header["resolved"]["code"] == {"model": header["resolved"]["code"]["model"]}
+    assert set(header["resolved"]["code"]) == {"model", "score el2n", "rule highest"}
 
 
 def test_own_model_data_score_and_rules_in_one_table(tmp_path, digits):
@@ -259,6 +263,115 @@ except dj.InputError as error:
         assert word in line
 
 
+def test_what_fails_before_any_result_leaves_no_folder_that_is_locked(tmp_path, digits):
+    table = dj.Dataset.from_arrays(digits.train.images.reshape(-1, 64).astype("float32"), digits.train.labels)
+    test = dj.Dataset.from_arrays(
+        digits.test.images.reshape(-1, 64).astype("float32"),
+        digits.test.labels,
+        split="test",
+        normalization=table.normalization,
+    )
+    crops = dataclasses.replace(CONFIG.train, augment="crop_flip")
+    with pytest.raises(dj.InputError, match="the examples are table; set augment to none"):
+        dj.run(in_folder(tmp_path, train=crops), train=table, test=test)
+    wrong = score_of(lambda predict_fn, variables, inputs, labels: predict_fn(variables, inputs))
+    with pytest.raises(dj.InputError, match=r"margin must return float \[2\]"):
+        dj.run(in_folder(tmp_path), scores=wrong)
+    values = np.ones(len(digits.train))
+    values[3] = np.nan
+    hole = dj.ScoreFile.from_seeds("hole", values[None], digits.train, step=0)
+    with pytest.raises(dj.InputError, match="hole is NaN for 1 of 1,078 examples, first in row 3"):
+        dj.run(in_folder(tmp_path), scores=("el2n", hole))
+    for name in ("../evil", "a b", ""):
+        with pytest.raises(dj.InputError, match="letters, digits and _"):
+            dj.run(
+                in_folder(tmp_path), scores=dataclasses.replace(hole, name=name, scores=np.ones(len(values)))
+            )
+    assert not (tmp_path / "run").exists()
+
+    def raises(scores, fraction, *, key):
+        raise RuntimeError("not yet")
+
+    values = dj.ScoreFile.from_seeds("mine", np.arange(1078.0)[None], digits.train, step=0)
+    rule = dj.Rule(name="first", words="", reference="", select=raises)
+    with pytest.raises(RuntimeError, match="not yet"):
+        dj.run(in_folder(tmp_path), scores="el2n", rules=rule)
+    # Scores are a result; the corrected rule needs another folder.
+    with pytest.raises(dj.InputError, match="other code"):
+        dj.run(in_folder(tmp_path), scores="el2n", rules=FIRST)
+    other = in_folder(tmp_path / "other", score=dataclasses.replace(CONFIG.score, epoch=0.25))
+    with monkeypatch_scoring(), pytest.raises(KeyboardInterrupt):
+        dj.run(other)
+    done = dj.run(in_folder(tmp_path / "other"), scores=values)
+    assert [row["kept_by"] for row in done.rows] == ["everything", "mine", "random"]
+
+
+def monkeypatch_scoring():
+    """Stops a run when it is about to score."""
+    patch = pytest.MonkeyPatch.context()
+
+    @contextlib.contextmanager
+    def stopped():
+        with patch as monkeypatch:
+            monkeypatch.setattr(prune, "score_stage", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            yield
+
+    return stopped()
+
+
+def test_other_numbers_of_the_same_arrays_are_other_data(tmp_path, digits):
+    objects = {"scores": dj.ScoreFile.from_seeds("mine", np.arange(1078.0)[None], digits.train, step=0)}
+    dj.run(in_folder(tmp_path), train=digits.train, test=digits.test, **objects)
+    other = dj.Normalization((3.0,), (5.0,))
+    splits = {
+        split: dataclasses.replace(getattr(digits, split), normalization=other) for split in ("train", "test")
+    }
+    with pytest.raises(dj.InputError, match="its normalization is"):
+        dj.run(in_folder(tmp_path), **splits, **objects)
+
+
+def test_a_config_keeps_the_objects_that_it_was_given(digits):
+    def scaled(factor):
+        return score_of(lambda *arguments: factor * margin(*arguments))
+
+    configs = [dj.ScoreConfig(names=(scaled(factor), "el2n")) for factor in (1.0, -1.0)]
+    model = dj.create_model("mlp", num_classes=10)
+    variables = model.init(dj.seed_keys(0, "score", 1)[0], (8, 8, 1))
+    inputs = dj.normalized_inputs(digits.train)[:4]
+    first, second = (
+        config.scores[0].function(model)(variables, inputs, digits.train.labels[:4]) for config in configs
+    )
+    np.testing.assert_array_equal(first, -second)
+    assert dataclasses.replace(configs[0], epoch=1.0).scores[0] is configs[0].scores[0]
+    rules = [dj.SelectConfig(method=rule_of(step=step)).rules[0] for step in (1, -1)]
+    assert rules[0](np.arange(4.0), fraction=0.5)[0]
+    assert not rules[1](np.arange(4.0), fraction=0.5)[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (margin, "got '<function margin.*wrap a function: dj.Score"),
+        (pathlib.Path("x.npz"), "dj.ScoreFile.load"),
+        ((score for score in ("el2n",)), "give a tuple of them"),
+        (("el2n", None), "got 'None' .NoneType."),
+        ({"el2n"}, "give a tuple of them"),
+    ],
+)
+def test_scores_of_other_kinds_are_told_what_to_write(given, message):
+    with pytest.raises(dj.InputError, match=f"names must hold names and Score objects, .*{message}"):
+        dj.run(CONFIG, scores=given)
+    assert dj.RunConfig().score.names == ("el2n", "grand")
+
+
+def test_optimisers_that_need_more_than_gradients_are_told(tmp_path):
+    sam = optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.01))
+    train = dj.TrainConfig(steps=24, batch_size=32, optimizer=sam, augment="none")
+    with pytest.raises(dj.InputError, match="optimizer: its update fails"):
+        dj.run(in_folder(tmp_path, train=train))
+    assert not (tmp_path / "run").exists()
+
+
 def test_two_networks_or_two_datasets_are_one_too_many(tmp_path, digits):
     model = dj.create_model("mlp", num_classes=10)
     with pytest.raises(dj.InputError, match="leave out one of the two"):
@@ -274,6 +387,8 @@ def test_the_result_reads_well(usual):
     shown = usual._repr_html_()
     assert shown.count("<tr>") == 1 + len(usual.rows)
     assert "data:image/png;base64," in shown
+    assert all(f"note: {note}" in str(usual) for note in usual.notes)
+    assert shown.count("<p>note: ") == len(usual.notes) > 0
     strange = dataclasses.replace(usual, rows=[{**usual.rows[0], "kept_by": "<b>"}])
     assert "<b>" not in strange._repr_html_()
     assert "unfinished" in dataclasses.replace(usual, rows=[], unfinished="0 of 2")._repr_html_()
@@ -315,8 +430,10 @@ CONFIG = dj.RunConfig(
     select=dj.SelectConfig(fractions=(0.5,)),
     retrain=dj.RetrainConfig(num_seeds=2),
 )
+SCORES = ("el2n",)
+RULES = ("highest", "lowest")
 if __name__ == "__main__":
-    print(dj.run(CONFIG, train=TRAIN, test=TEST, model=MODEL))
+    print(dj.run(CONFIG, train=TRAIN, test=TEST, model=MODEL, scores=SCORES, rules=RULES))
 """
 
 
@@ -324,7 +441,7 @@ def test_a_config_file_brings_its_own_and_every_command_takes_it(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(FILE.format(width=8))
     main(["run", "mine.py", "--checkpoint-epochs", "1"])
-    assert "el2n" in capsys.readouterr().out
+    assert "el2n lowest" in capsys.readouterr().out
     folder = tmp_path / "runs" / "table-Net"
     header = json.loads((folder / "config.json").read_text())
     assert (header["config"]["data"]["name"], header["config"]["model"]["name"]) == ("table", "Net")
