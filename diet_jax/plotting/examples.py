@@ -1,4 +1,4 @@
-"""The easiest and the hardest examples, of every class or of all."""
+"""The hardest and the easiest examples, of every class or of all: hardest first, then easiest first."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diet_jax.data.dataset import Dataset, check_label_range
+from diet_jax.data.dataset import Dataset, check_belongs, check_label_range
 from diet_jax.errors import InputError
 from diet_jax.plotting.rows import draw_rows
 from diet_jax.plotting.style import (
@@ -27,6 +27,7 @@ from diet_jax.scores.file import ScoreFile
 from diet_jax.selection.masks import checked_scores
 
 PER_SIDE, PER_LINE = 5, 10
+HEADINGS = ("hardest (highest score) first", "easiest (lowest score) first")
 # Of more pictures than these, one figure would be larger than programs show.
 MAX_EXAMPLES = 1000
 
@@ -51,11 +52,12 @@ def draw_examples(
     """Draws the examples with the highest scores, those with the lowest, or both of each class.
 
     Below each picture stand score, class and id, in a run of noisy labels the label given and the clean one.
-    Examples that are no images are rows of a table.
+    Examples that are no images are rows of a table. The hardest come before the easiest; of the hardest the
+    highest score is first, of the easiest the lowest.
 
     Args:
         dataset: what was scored.
-        scores: float `[n]` in dataset order, high means hard; or a `ScoreFile` of the same ids.
+        scores: float `[n]` in dataset order, high means hard; or the `ScoreFile` of this dataset.
         hardest: how many of the hardest of all examples; at most all are drawn.
         easiest: how many of the easiest, of those that are not among the hardest. Without both numbers: some
             of each class.
@@ -82,7 +84,7 @@ def draw_examples(
     by = f"{styles_of([file.name])[file.name].label}, step {file.step:,}" if file else "the given scores"
     each = hardest is None and easiest is None
     if each:
-        title = f"Easiest and hardest examples of {of} by {by}"
+        title = f"Hardest and easiest examples of {of} by {by}"
         most = min(PER_LINE, len(order) // 2)
         hard, easy = order[::-1][:most], order[:most]
     else:
@@ -105,8 +107,7 @@ def draw_examples(
         if clean is not None:
             notes.append("Names on the left are the given labels.")
     else:
-        both = (("hardest (highest score) first", hard), ("easiest (lowest score) first", easy))
-        blocks = [_in_lines(heading, rows) for heading, rows in both if len(rows)]
+        blocks = [_in_lines(*both) for both in zip(HEADINGS, (hard, easy), strict=True) if len(both[1])]
 
     def captions(row: int) -> Iterator[tuple[str, Any]]:
         yield _number(float(values[row])), {"fontsize": 7}
@@ -182,11 +183,10 @@ def _by_class(dataset: Dataset, scores: np.ndarray) -> tuple[_Block, bool]:
     sizes = np.bincount(dataset.labels, minlength=dataset.num_classes)
     classes = np.sort(np.argsort(-sizes, kind="stable")[:MAX_CLASSES])
     lines = [
-        (shorten(dataset.class_names[c], 16), easiest_and_hardest(scores, dataset.labels, int(c)))
+        (shorten(dataset.class_names[c], 16), hardest_and_easiest(scores, dataset.labels, int(c)))
         for c in classes[sizes[classes] > 0]
     ]
-    headings = ("easiest (lowest score)", "hardest (highest score), the last is hardest")
-    return _Block(headings, lines, PER_SIDE), len(lines) < dataset.num_classes
+    return _Block(HEADINGS, lines, PER_SIDE), len(lines) < dataset.num_classes
 
 
 def _in_lines(heading: str, rows: np.ndarray) -> _Block:
@@ -197,11 +197,9 @@ def _in_lines(heading: str, rows: np.ndarray) -> _Block:
 def _scores_of(dataset: Dataset, scores: Any) -> np.ndarray:
     """Scores float64 `[n]` of exactly the examples of a dataset, none of them NaN."""
     file = scores if isinstance(scores, ScoreFile) else None
-    if file and (file.ids.shape != dataset.ids.shape or not np.array_equal(file.ids, dataset.ids)):
-        raise InputError(
-            f"the scores are of {file.dataset} ({len(file.ids)} examples) and their ids are not those of "
-            f"{dataset.name}/{dataset.split} ({len(dataset)} examples); score this dataset, or load the other"
-        )
+    if file:
+        facts = {"fingerprint": file.fingerprint, "dataset": file.dataset}
+        check_belongs(f"the score file {file.name}", facts, file.ids, dataset)
     values = checked_scores(file.scores if file else scores)
     if len(values) != len(dataset):
         raise InputError(
@@ -237,8 +235,8 @@ def _count(name: str, count: int | None, left: int, notes: list[str]) -> int:
     return min(int(count), left)
 
 
-def easiest_and_hardest(scores: np.ndarray, labels: np.ndarray, c: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the examples of class c with the lowest and the highest scores, none twice.
+def hardest_and_easiest(scores: np.ndarray, labels: np.ndarray, c: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the examples of class c with the highest and the lowest scores, none twice.
 
     Args:
         scores: float `[n]`.
@@ -246,13 +244,13 @@ def easiest_and_hardest(scores: np.ndarray, labels: np.ndarray, c: int) -> tuple
         c: class.
 
     Returns:
-        Two int arrays of at most `PER_SIDE` rows, both in rising order of score, ties in dataset order.
+        Two int arrays of at most `PER_SIDE` rows: by falling score the hardest, by rising score the easiest.
     """
     rows = np.flatnonzero(labels == c)
     rows = rows[np.argsort(scores[rows], kind="stable")]
     easy = min(PER_SIDE, math.ceil(len(rows) / 2))
     hard = min(PER_SIDE, len(rows) - easy)
-    return rows[:easy], rows[len(rows) - hard :]
+    return rows[::-1][:hard], rows[:easy]
 
 
 def _image_drawer(axes: Axes, dataset: Dataset, cell: float) -> Callable[[int, float, float], None]:

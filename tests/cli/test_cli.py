@@ -134,7 +134,9 @@ def test_help_names_the_commands(capsys):
     ("text", "message"),
     [
         ("CONFIG = 3", "must define CONFIG"),
-        ("import nothing_of_the_kind", "fails: ModuleNotFoundError"),
+        ("import nothing_of_the_kind", "fails in line 1: ModuleNotFoundError"),
+        # In the file, not in what it calls.
+        ("import json\n\nCONFIG = json.loads('{')", "config file bad.py fails in line 3: JSONDecodeError"),
         (
             "from diet_jax.experiments.config import RunConfig\nCONFIG = RunConfig(seed=-3)",
             "seed must be at least 0 and below 2**32, got -3",
