@@ -12,12 +12,16 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, Int, Key, Shaped
+from jaxtyping import Bool, Float, Int, Key, Shaped, UInt32
 
 from diet_jax.errors import InputError
 
 AnyArray = Array | np.ndarray
-PRNGKey = Key[Array, ""]
+# Typed keys of any kind, or their words, as `jax.random.PRNGKey` makes them.
+PRNGKey = Key[Array, ""] | UInt32[Array, "words"]
+PRNGKeys = Key[Array, "s"] | UInt32[Array, "s words"]
+THREEFRY = "threefry2x32"
+"""The kind of all keys that are made here, whatever JAX is set to: a seed means the same everywhere."""
 Inputs = Shaped[AnyArray, "b ..."]
 Images = Shaped[AnyArray, "b h w ch"]
 Labels = Int[AnyArray, "b"]

@@ -23,6 +23,7 @@ from diet_jax.errors import InputError
 from diet_jax.experiments.choices import chosen
 from diet_jax.experiments.config import DataConfig, RunConfig
 from diet_jax.experiments.devices import config_mesh
+from diet_jax.experiments.divergence import Diverged, broken_predictor
 from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.retraining import PREDICTIONS
 from diet_jax.experiments.run_folder import RunFolder, open_run
@@ -39,6 +40,7 @@ from diet_jax.selection.file import KeepFile
 from diet_jax.selection.masks import num_kept
 from diet_jax.selection.per_class import balance_notes, check_minimum
 from diet_jax.training.loop import check_keep
+from diet_jax.training.recipe import steps_per_epoch
 from diet_jax.training.seeds import seed_keys
 
 if TYPE_CHECKING:
@@ -204,6 +206,7 @@ def train(command: "options.Train") -> None:
     masks = [keep if keep is None or keep.ndim == 1 else keep[seed] for seed in range(command.num_seeds)]
     kept, *_ = [check_keep(dataset, mask, config.train) for mask in masks]
     num_steps = setup.program(len(kept)).num_steps
+    per_epoch = steps_per_epoch(len(kept), config.train.batch_size)
     keys = seed_keys(config.seed, command.purpose, command.num_seeds)
     # The names of the run's own trainings, where the training is the same.
     group = "score" if (command.purpose, label) == ("score", FULL) else f"{command.purpose}/{label}"
@@ -212,14 +215,21 @@ def train(command: "options.Train") -> None:
         open_run(config, setup.resolved()) as folder,
         Progress("training", total=num_steps * command.num_seeds) as progress,
     ):
+        diverged: list[Diverged] = []
         for seed in range(command.num_seeds):
             unit = f"{group}/seed_{seed:02d}"
             place = f"trained/{unit}.npz"
             shards = shards_beside(folder.path / place, test)
-            with trained_network(
-                setup, folder, unit, keys[seed], keep=masks[seed], progress=progress
-            ) as state:
-                predicted, loss = predict_dataset(setup.model, state.variables, test, shards=shards)
+            options: Any = {"keep": masks[seed], "progress": progress}
+            try:
+                with trained_network(setup, folder, unit, keys[seed], **options) as state:
+                    predicted, loss = predict_dataset(setup.model, state.variables, test, shards=shards)
+                    why = broken_predictor(folder, unit, num_steps, per_epoch, loss)
+                    if why is not None:
+                        raise Diverged(unit, why, folder)
+            except Diverged as error:
+                diverged.append(error)
+                continue
             accuracy = float((predicted == test.labels).mean())
             facts: dict[str, Any] = {
                 "fingerprint": test.fingerprint,
@@ -231,6 +241,10 @@ def train(command: "options.Train") -> None:
             remove_shards(shards)
             folder.log(unit, step=num_steps, test_accuracy=accuracy, test_loss=float(loss.mean()))
             _print(f"{unit}: step {num_steps:,}, test accuracy {accuracy:.4f}, test loss {loss.mean():.4f}")
+        for error in diverged if len(diverged) < command.num_seeds else ():
+            say(f"no accuracy: {error}")
+        if len(diverged) == command.num_seeds:
+            raise diverged[0]
 
 
 def prepare(command: "options.Prepare") -> None:

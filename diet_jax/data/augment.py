@@ -44,7 +44,8 @@ def normalize(
             f"got shapes {mean.shape} and {std.shape}"
         )
     shape = (*(1,) * (inputs.ndim - 1), -1)
-    return (inputs.astype(jnp.float32) - mean.reshape(shape)) / std.reshape(shape)
+    mean, std = (values.astype(jnp.float32).reshape(shape) for values in (mean, std))
+    return (inputs.astype(jnp.float32) - mean) / std
 
 
 def random_flip(key: PRNGKey, images: Shaped[Array, "b h w ch"]) -> Shaped[Array, "b h w ch"]:
@@ -62,7 +63,7 @@ def random_flip(key: PRNGKey, images: Shaped[Array, "b h w ch"]) -> Shaped[Array
         >>> random_flip(jax.random.key(0), jnp.zeros((2, 4, 4, 1), jnp.uint8)).dtype
         dtype('uint8')
     """
-    flip = jax.random.bernoulli(key, 0.5, (images.shape[0], 1, 1, 1))
+    flip = jax.random.bernoulli(key, jnp.float32(0.5), (images.shape[0], 1, 1, 1))
     return jnp.where(flip, images[:, :, ::-1], images)
 
 
@@ -135,12 +136,13 @@ def random_crop(
     batch, height, width, channels = images.shape
     pad = (padding, padding)
     padded = jnp.pad(images, ((0, 0), pad, pad, (0, 0)), mode="reflect")
+    first = jnp.int32(0)
     if offsets == "batch":
-        top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1)
-        return jax.lax.dynamic_slice(padded, (0, top, left, 0), images.shape)
-    corners = jax.random.randint(key, (batch, 2), 0, 2 * padding + 1)
+        top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1, jnp.int32)
+        return jax.lax.dynamic_slice(padded, (first, top, left, first), images.shape)
+    corners = jax.random.randint(key, (batch, 2), 0, 2 * padding + 1, jnp.int32)
 
     def cut(image: Array, corner: Array) -> Array:
-        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (height, width, channels))
+        return jax.lax.dynamic_slice(image, (corner[0], corner[1], first), (height, width, channels))
 
     return jax.vmap(cut)(padded, corners)

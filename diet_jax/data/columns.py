@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from diet_jax.data.dataset import Dataset
+from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
 
 Value = TypeVar("Value")
@@ -18,7 +19,8 @@ def read_column(
 ) -> list[Value]:
     """Reads a value for every example of a dataset, in its row order, from a file with the header id,COLUMN.
 
-    Each further line holds an id and a value, in any order. `parse` makes the value out of a cell, and raises
+    Each further line holds an id and a value, in any order; where the dataset was taken from a larger one,
+    lines of its other examples are passed over and counted. `parse` makes the value out of a cell, and raises
     InputError where it is none.
 
     Raises:
@@ -26,6 +28,8 @@ def read_column(
             the message names the line.
     """
     row_of = {str(name): row for row, name in enumerate(dataset.ids.tolist())}
+    elsewhere = {str(name) for name in dataset.whole.ids.tolist()} - row_of.keys()
+    left_out = 0
     found: dict[int, tuple[int, Value]] = {}
     lines = read_lines(path)
     number, header = next(lines, (1, []))
@@ -39,6 +43,9 @@ def read_column(
                     f"a line holds an id and a {column}, got {len(cells)} cells; quote commas in ids"
                 )
             name, cell = cells
+            if name in elsewhere:
+                left_out += 1
+                continue
             if name not in row_of:
                 raise InputError(
                     f"no example of {dataset.name}/{dataset.split} has the id {name!r}; its ids are like "
@@ -53,6 +60,11 @@ def read_column(
         raise InputError(
             f"{path}: {len(missing)} of {len(dataset)} examples have no line, the first has the id "
             f"{str(dataset.ids[missing[0]])!r}; add a line for each"
+        )
+    if left_out:
+        say(
+            f"{path}: {len(found):,} of its {len(found) + left_out:,} lines are of this part of the data; "
+            "the others are left out"
         )
     return [found[row][1] for row in range(len(dataset))]
 

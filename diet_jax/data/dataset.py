@@ -2,16 +2,26 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
 
+from diet_jax.data.arrays import plain_array
+from diet_jax.data.classes import checked_labels
 from diet_jax.data.kinds import WORDS, Kind, Normalization, checked_inputs, checked_normalization, statistics
+from diet_jax.data.rows import checked_rows
 from diet_jax.errors import InputError
-from diet_jax.types import Examples
+from diet_jax.types import Examples, Mask, Rows
+
+
+class Whole(NamedTuple):
+    """What a dataset was before examples were taken of it."""
+
+    fingerprint: str
+    ids: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +44,8 @@ class Dataset:
         encoding: how the source stores the first image, such as "PNG" or "JPEG", which changes pixels; "" if
             that is not known. The others are taken to be stored alike.
         kind: what an example is: an image, a row of a table, a signal, tokens.
+        conversions: what `from_arrays` made of the arrays that it was given, in words; printed along.
+        taken_from: the dataset whose rows these are, if it is another one.
     """
 
     inputs: np.ndarray
@@ -48,6 +60,8 @@ class Dataset:
     fingerprint: str
     encoding: str = ""
     kind: Kind = "images"
+    conversions: tuple[str, ...] = ()
+    taken_from: Whole | None = None
     streamed: ClassVar[bool] = False
     """Whether images are decoded when they are asked for; see `load_streamed`."""
 
@@ -58,7 +72,13 @@ class Dataset:
         what, how = WORDS[self.kind]
         examples = f"{len(self):,} {what.format('x'.join(map(str, self.shape)))}"
         how = how if self.normalization.mean else "not normalised"
-        return f"<{self.name}/{self.split}: {examples}, {how}; {self.num_classes} classes>"
+        said = "".join(f"; {conversion}" for conversion in self.conversions)
+        return f"<{self.name}/{self.split}: {examples}, {how}; {self.num_classes} classes{said}>"
+
+    @property
+    def whole(self) -> Whole:
+        """The dataset whose rows these are: `taken_from`, or this one."""
+        return self.taken_from or Whole(self.fingerprint, self.ids)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -99,28 +119,38 @@ class Dataset:
         for rows in batches:
             yield self.inputs[rows]
 
-    def take(self, rows: np.ndarray) -> "Dataset":
-        """Returns a dataset of some rows, in the order given; they keep ids and normalisation."""
-        return Dataset.from_arrays(
-            self.inputs[rows],
-            self.labels[rows],
-            self.ids[rows],
-            kind=self.kind,
-            class_names=self.class_names,
-            name=self.name,
-            split=self.split,
-            normalization=self.normalization,
-            id_source=self.id_source,
-            encoding=self.encoding,
+    def take(self, rows: Rows | Mask) -> "Dataset":
+        """Returns a dataset of some rows, int `[k]` in the order given or a mask bool `[n]`.
+
+        They keep ids and normalisation.
+
+        Raises:
+            InputError: rows are no distinct rows of the dataset, or none.
+        """
+        rows = checked_rows(rows, len(self))
+        return self._with(
+            inputs=self.inputs[rows], labels=self.labels[rows], ids=self.ids[rows], taken_from=self.whole
         )
 
-    def with_labels(self, labels: np.ndarray) -> "Dataset":
-        """Returns the dataset with other labels, int32 `[n]` in range, and their fingerprint."""
-        labels = np.array(labels)
-        labels.flags.writeable = False
-        return dataclasses.replace(
-            self, labels=labels, fingerprint=fingerprint(self.inputs, labels, self.ids)
-        )
+    def with_labels(self, labels: Any) -> "Dataset":
+        """Returns the dataset with other labels, and their fingerprint.
+
+        Args:
+            labels: integers `[n]` in `0 .. num_classes - 1`, or the names of classes.
+
+        Raises:
+            InputError: another number of labels, or one that is no class.
+        """
+        checked = checked_labels(labels, len(self), self.name, class_names=self.class_names)
+        # What was scored of the whole was scored with its labels: it belongs to these no more.
+        return self._with(labels=checked.labels, taken_from=None)
+
+    def _with(self, **changes: Any) -> "Dataset":
+        """Returns the dataset with other arrays, which no one else holds, and their fingerprint."""
+        arrays = {name: changes.get(name, getattr(self, name)) for name in ("inputs", "labels", "ids")}
+        for array in arrays.values():
+            array.flags.writeable = False
+        return dataclasses.replace(self, fingerprint=fingerprint(*arrays.values()), **changes)
 
     @classmethod
     def from_arrays(
@@ -148,10 +178,14 @@ class Dataset:
         | floating `[n t ch]` or more axes | "signals", which must be said | for each channel |
 
         What could be several of these is refused until `kind` says which. Floats are stored as float32.
+        Arrays may be anything that is one: of NumPy or JAX, tensors, tables, columns, lists. What was made of
+        them is in `conversions` and printed with the dataset; what would have to be guessed is refused, with
+        the line of code that makes it clear.
 
         Args:
             inputs: one array for each example, by the table.
-            labels: integers `[n]` in `0 .. num_classes - 1`.
+            labels: integers `[n]` in `0 .. num_classes - 1`; text, numbered in the order of `class_names`,
+                by default sorted; or True and False.
             kind: what an example is; by default by shape and dtype.
             ids: unique strings or integers `[n]`; by default the row numbers 0 .. n-1.
             num_classes: number of classes; by default that of `class_names`, else `max(labels) + 1`.
@@ -176,37 +210,26 @@ class Dataset:
             >>> dataset.image_shape, len(dataset), dataset.num_classes
             ((8, 8, 1), 4, 2)
         """
-        inputs, kind = checked_inputs(np.asarray(inputs), kind)
-        labels = _checked_labels(np.asarray(labels), len(inputs))
-        if class_names is None:
-            if num_classes is None and labels.max() >= len(labels):
-                raise InputError(
-                    f"labels go up to {labels.max()} with only {len(labels)} examples; "
-                    f"give num_classes if that is meant"
-                )
-            class_count = num_classes if num_classes is not None else int(labels.max()) + 1
-            class_names = tuple(str(c) for c in range(class_count))
-        class_names = tuple(str(c) for c in class_names)
-        if num_classes is not None and num_classes != len(class_names):
-            raise InputError(f"num_classes is {num_classes} but class_names has {len(class_names)} names")
-        num_classes = len(class_names)
-        check_label_range(labels, num_classes)
-        labels = labels.astype(np.int32)
+        _check_order(inputs=inputs, labels=labels, ids=ids)
+        dtype = str(getattr(inputs, "dtype", ""))
+        halves = (f"inputs were {dtype}, stored as float32",) if "float16" in dtype else ()
+        inputs, kind = checked_inputs(plain_array(inputs, "inputs"), kind)
+        known = checked_labels(labels, len(inputs), name, class_names=class_names, num_classes=num_classes)
         if ids is None:
             ids, id_source = np.arange(len(inputs)), id_source or "row number in the given arrays"
-        ids = _checked_ids(np.asarray(ids), len(inputs))
+        ids = _checked_ids(plain_array(ids, "ids"), len(inputs))
         normalization = statistics(inputs, kind) if normalization is None else normalization
-        normalization = checked_normalization(normalization, inputs)
+        normalization = checked_normalization(normalization, inputs, kind)
         # The fingerprint must stay true: no one else holds these arrays, and no one writes to them.
-        inputs, labels, ids = (np.array(array) for array in (inputs, labels, ids))
+        inputs, labels, ids = (np.array(array) for array in (inputs, known.labels, ids))
         for array in (inputs, labels, ids):
             array.flags.writeable = False
         return cls(
             inputs=inputs,
             labels=labels,
             ids=ids,
-            num_classes=num_classes,
-            class_names=class_names,
+            num_classes=len(known.class_names),
+            class_names=known.class_names,
             name=name,
             split=split,
             normalization=normalization,
@@ -214,6 +237,7 @@ class Dataset:
             fingerprint=fingerprint(inputs, labels, ids),
             encoding=encoding,
             kind=kind,
+            conversions=(*halves, *known.said),
         )
 
 
@@ -248,32 +272,6 @@ def first_examples(dataset: Dataset, count: int) -> Dataset:
     return dataset.take(rows)
 
 
-def check_label_range(
-    labels: np.ndarray, num_classes: int, name_of: Callable[[int], str] = "row {}".format
-) -> None:
-    """Raises InputError unless labels lie in `0 .. num_classes - 1`; `name_of` a row is for the message."""
-    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
-    if len(wrong):
-        raise InputError(
-            f"labels must lie in 0..{num_classes - 1} (num_classes is {num_classes}): {len(wrong)} of "
-            f"{len(labels)} do not, the first is {labels[wrong[0]]} in {name_of(int(wrong[0]))}; number the "
-            "classes from 0, and leave out what has none"
-        )
-
-
-def check_belongs(path: Any, facts: dict[str, Any], ids: np.ndarray, dataset: Dataset | None) -> None:
-    """Raises InputError unless a file's fingerprint and ids are those of a dataset, if one is given."""
-    if dataset is None:
-        return
-    if facts["fingerprint"] != dataset.fingerprint:
-        raise InputError(
-            f"{path} belongs to {facts['dataset']} (fingerprint {str(facts['fingerprint'])[:12]}), not to "
-            f"{dataset.name}/{dataset.split} (fingerprint {dataset.fingerprint[:12]})"
-        )
-    if not np.array_equal(ids, dataset.ids):
-        raise InputError(f"{path} is damaged: its ids are not those of {dataset.name}/{dataset.split}")
-
-
 class Splits(NamedTuple):
     """The two splits of a dataset: `.train` and `.test`."""
 
@@ -290,19 +288,25 @@ def fingerprint(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _checked_labels(labels: np.ndarray, count: int) -> np.ndarray:
-    if labels.shape != (count,):
-        raise InputError(f"labels must have shape ({count},), one per example; got {labels.shape}")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(f"labels must be integers, got {labels.dtype}")
-    return labels
+def _check_order(**given: Any) -> None:
+    """Raises InputError where two tables name their rows, and not in one order."""
+    indexes: list[tuple[str, Any]] = [(name, getattr(table, "index", None)) for name, table in given.items()]
+    named = [(name, index) for name, index in indexes if hasattr(index, "equals")]
+    for name, index in named[1:]:
+        first, other = named[0]
+        if len(index) == len(other) and not index.equals(other):
+            raise InputError(
+                f"{first} and {name} name their rows differently (index); give {name}.loc[{first}.index] to "
+                f"join them by name, or {name}.to_numpy() if row i is row i"
+            )
 
 
 def _checked_ids(ids: np.ndarray, count: int) -> np.ndarray:
     if ids.shape != (count,):
         raise InputError(f"ids must have shape ({count},), one per example; got {ids.shape}")
     if ids.dtype.kind not in "iuU":
-        raise InputError(f"ids must be strings or integers, got {ids.dtype}")
+        remedy = "np.char.decode(ids)" if ids.dtype.kind == "S" else "ids.astype(str)"
+        raise InputError(f"ids must be strings or integers, got {ids.dtype}; give {remedy}")
     values, counts = np.unique(ids, return_counts=True)
     if len(values) != count:
         twice = values[counts > 1]

@@ -1,5 +1,6 @@
 """What an example can be: an image, a row of a table, a signal, tokens; and how each is normalised."""
 
+import math
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -41,16 +42,42 @@ def checked_inputs(inputs: np.ndarray, kind: Kind | None) -> tuple[np.ndarray, K
         raise InputError(
             f"inputs must have shape [n ...], an array for each example, nowhere 0; got {inputs.shape}"
         )
+    _check_numbers(inputs)
     kind = _kind_of(inputs) if kind is None else kind
     if kind == "images":
         inputs = inputs[..., None] if inputs.ndim == 3 else inputs
         if inputs.ndim != 4:
             raise InputError(f"images must have shape [n h w ch] or [n h w], got {inputs.shape}")
+        if _is_channels_first(inputs.shape):
+            channels, *_, last = inputs.shape[1:]
+            raise InputError(
+                f"images of shape {inputs.shape} look like {channels} channels first; give them last, "
+                f"np.moveaxis(inputs, 1, -1), or say kind='signals' if the last axis holds {last} channels"
+            )
     if kind == "table" and inputs.ndim != 2:
         raise InputError(f"a table must have shape [n f], got {inputs.shape}")
     if kind == "signals" and inputs.ndim < 3:
         raise InputError(f"signals must have shape [n t ch], got {inputs.shape}; add an axis of one channel")
     return _as_stored(inputs, kind), kind
+
+
+def _check_numbers(inputs: np.ndarray) -> None:
+    """Raises InputError for what is no number that an input can be."""
+    kind, remedy = inputs.dtype.kind, None
+    if kind == "c":
+        remedy = "np.abs(inputs), or np.stack([np.real(inputs), np.imag(inputs)], axis=-1)"
+    elif kind in "Mm":
+        unit = "datetime64[s]" if kind == "M" else "timedelta64[s]"
+        remedy = f"np.asarray(inputs, {unit!r}).astype(np.int64)"
+    if remedy:
+        raise InputError(f"inputs must be real numbers, got {inputs.dtype}; make some of them: {remedy}")
+
+
+def _is_channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether images `[n h w ch]` are rather `[n ch h w]`: few rows, and more channels than images have."""
+    _, first, middle, last = shape
+    square = first in (1, 3) and last not in (1, 3) and middle == last
+    return square or (first <= 4 < min(middle, last))
 
 
 def _kind_of(inputs: np.ndarray) -> Kind:
@@ -60,19 +87,27 @@ def _kind_of(inputs: np.ndarray) -> Kind:
         if inputs.ndim == 2:
             return "tokens"
         raise InputError(
-            f"images must be uint8 or floating, got {inputs.dtype} {shape}; convert them first, or say "
+            f"images must be uint8 or floating, got {inputs.dtype} {shape}; {_as_pixels(inputs)}, or say "
             'kind="tokens" if these are numbers of tokens'
         )
     if inputs.ndim == 2 and pixels:
+        side = math.isqrt(shape[1])
+        code = f", np.reshape(inputs, (-1, {side}, {side}))," if side > 1 and side**2 == shape[1] else ""
         raise InputError(
-            f"inputs are uint8 {shape}: reshape pixels to [n h w ch], or say kind='table' or kind='tokens'"
+            f"inputs are uint8 {shape}: reshape pixels to [n h w ch]{code} or say kind='table' or "
+            "kind='tokens'"
         )
     if inputs.ndim == 2:
         return "table"
     if inputs.ndim == 3 and shape[2] <= 3 and not pixels:
         raise InputError(
             f"inputs of shape {shape} are no images [n h w]: give a table as [n f] "
-            "(inputs.reshape(len(inputs), -1)), or say kind='signals' for [n t ch], or kind='images'"
+            "(np.reshape(inputs, (len(inputs), -1))), or say kind='signals' for [n t ch], or kind='images'"
+        )
+    if inputs.ndim == 3 and shape[1] <= 3 and not pixels:
+        raise InputError(
+            f"inputs of shape {shape} are no images [n h w]: if they are signals with {shape[1]} channels "
+            "first, give np.moveaxis(inputs, 1, -1) with kind='signals'; or say kind='images'"
         )
     if inputs.ndim > 4:
         raise InputError(f"inputs of shape {shape}: say kind='signals' if the last axis holds channels")
@@ -93,16 +128,28 @@ def _as_stored(inputs: np.ndarray, kind: Kind) -> np.ndarray:
         kind == "images" or not np.issubdtype(inputs.dtype, np.integer)
     ):
         wanted = "uint8 or floating" if kind == "images" else "floating or integers"
-        raise InputError(f"{kind} must be {wanted}, got {inputs.dtype}; convert them first")
-    inputs = inputs.astype(np.float32)
+        raise InputError(f"{kind} must be {wanted}, got {inputs.dtype}; {_as_pixels(inputs)}")
+    with np.errstate(over="ignore"):  # Too large a number becomes infinite, and is named below.
+        inputs = inputs.astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(inputs).all(axis=tuple(range(1, inputs.ndim))))
     if len(bad):
         what = "pixels" if kind == "images" else "entries"
         raise InputError(
             f"{kind} must be finite: {len(bad)} of {len(inputs)} have NaN or infinite {what}, "
-            f"the first is row {bad[0]}"
+            f"the first is row {bad[0]}; fill them (np.nan_to_num(inputs)), or leave these examples out"
         )
     return inputs
+
+
+def _as_pixels(inputs: np.ndarray) -> str:
+    """The line of code that makes pixels, or entries, of numbers that are not stored."""
+    if inputs.dtype == bool:
+        return "np.asarray(inputs, np.float32) makes 0 and 1 of them"
+    if inputs.dtype.kind not in "iu":
+        return "convert them first"
+    if inputs.min() >= 0 and inputs.max() <= 255:
+        return "their values fit 8 bits: np.asarray(inputs, np.uint8)"
+    return f"they go from {inputs.min()} to {inputs.max()}: np.asarray(inputs, np.float32)"
 
 
 def statistics(inputs: np.ndarray, kind: Kind) -> Normalization:
@@ -138,7 +185,23 @@ def statistics_of_counts(counts: np.ndarray) -> Normalization:
     return Normalization(tuple(means), tuple(s if s > 0 else 1.0 for s in stds))
 
 
-def checked_normalization(normalization: Any, inputs: np.ndarray) -> Normalization:
+def _check_unit(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Raises InputError for pixels in 0..255 with a mean and deviation of pixels in 0..1, and the reverse."""
+    low, high = float(images.min()), float(images.max())
+    # Of pixels in 0..1 no deviation is above 1/2, and none below 1/20 is one of photographs or drawings.
+    if low >= 0 and 50 < high <= 255 and 0 < max(mean) < 1 and 0.05 < min(std) <= max(std) <= 0.5:
+        raise InputError(
+            f"normalization has means up to {max(mean):g}, of pixels in 0..1, but the images go up to "
+            f"{high:g}; give dj.Normalization(*np.multiply(255, normalization))"
+        )
+    if low >= 0 and 0.5 < high <= 1 and images.dtype != np.uint8 and min(*mean, *std) > 20:
+        raise InputError(
+            f"normalization has means from {min(mean):g}, of pixels in 0..255, but the images go up to "
+            f"{high:g}; give 255 * np.asarray(inputs)"
+        )
+
+
+def checked_normalization(normalization: Any, inputs: np.ndarray, kind: Kind) -> Normalization:
     """Raises InputError unless each channel has a finite mean and a positive deviation, or none has any."""
     channels = inputs.shape[-1]
     mean, std = (tuple(float(v) for v in values) for values in normalization)
@@ -153,4 +216,6 @@ def checked_normalization(normalization: Any, inputs: np.ndarray) -> Normalizati
         )
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and min(std) > 0):
         raise InputError(f"normalization needs finite means and positive stds, got mean {mean}, std {std}")
+    if isinstance(inputs, np.ndarray) and kind == "images":
+        _check_unit(inputs, mean, std)
     return Normalization(mean, std)

@@ -6,6 +6,7 @@ import numpy as np
 
 from diet_jax.data.columns import at_line, read_column, read_lines
 from diet_jax.data.dataset import Dataset
+from diet_jax.data.noise import NoisyLabels, replace_labels
 from diet_jax.errors import InputError
 
 
@@ -52,6 +53,23 @@ def read_labels(path: str | os.PathLike[str], dataset: Dataset) -> np.ndarray:
         return classes[0]
 
     return np.array(read_column(path, "label", dataset, label), np.int32)
+
+
+def labels_of_file(path: str | os.PathLike[str], whole: Dataset, part: Dataset) -> NoisyLabels:
+    """Returns part of a dataset with the labels of a file, which may be of the part or of the whole.
+
+    Raises:
+        InputError: as `read_labels` of the part.
+    """
+    noisy = replace_labels(part, read_labels(path, part))
+    if part is whole:
+        return noisy
+    try:
+        labelled = whole.with_labels(read_labels(path, whole))
+    except InputError:  # A label for each example of the part alone.
+        return noisy
+    # Taken from the whole with these labels: what was scored with them belongs to it.
+    return noisy._replace(dataset=labelled.take(np.isin(whole.ids, part.ids)))
 
 
 def read_matrix(path: str | os.PathLike[str]) -> np.ndarray:

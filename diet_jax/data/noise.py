@@ -6,7 +6,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import numpy as np
 
-from diet_jax.data.dataset import Dataset, check_label_range
+from diet_jax.data.arrays import plain_array
+from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
 from diet_jax.types import PRNGKey
 
@@ -86,11 +87,12 @@ def flip_labels(
         chosen = np.sort(chosen)
         drawn = clean
     elif mode == "uniform":
-        drawn = np.asarray(jax.random.randint(draw_key, (count,), 0, classes))[chosen]
+        drawn = np.asarray(jax.random.randint(draw_key, (count,), 0, classes, "int32"))[chosen]
     elif mode == "different":
         if classes < 2:
             raise InputError("mode 'different' needs another class to change to, but there is only 1 class")
-        drawn = (clean + np.asarray(jax.random.randint(draw_key, (count,), 1, classes))[chosen]) % classes
+        steps = np.asarray(jax.random.randint(draw_key, (count,), 1, classes, "int32"))
+        drawn = (clean + steps[chosen]) % classes
     else:
         probabilities = _checked_matrix(matrix, classes)
         level = np.asarray(jax.random.bits(draw_key, (count,), "uint32"))[chosen] / 2**32
@@ -105,7 +107,8 @@ def replace_labels(dataset: Dataset, labels: Any) -> NoisyLabels:
 
     Args:
         dataset: with clean labels; it is not changed.
-        labels: int `[n]` in `0 .. c-1`, row i for example i; for a file with ids see `read_labels`.
+        labels: int `[n]` in `0 .. c-1` or names of classes, row i for example i; for a file with ids
+            see `read_labels`.
 
     Returns:
         The dataset with these labels, and bool `[n]` of the labels that differ.
@@ -121,21 +124,13 @@ def replace_labels(dataset: Dataset, labels: Any) -> NoisyLabels:
         >>> int(replace_labels(train, labels).changed.sum())
         3
     """
-    labels = np.asarray(labels)
-    if labels.shape != (len(dataset),) or not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(
-            f"labels must be one integer for each of the {len(dataset)} examples of {dataset.name}, in its "
-            f"row order; got {labels.dtype} of shape {labels.shape}"
-        )
-    check_label_range(labels, dataset.num_classes)
-    # A copy, for the caller may go on writing to the array.
-    return _with_labels(dataset, labels.astype(np.int32))
+    return _with_labels(dataset, labels)
 
 
-def _with_labels(dataset: Dataset, labels: np.ndarray) -> NoisyLabels:
-    """Binds valid int32 labels to the dataset."""
+def _with_labels(dataset: Dataset, labels: Any) -> NoisyLabels:
+    """Binds labels to the dataset."""
     noisy = dataset.with_labels(labels)
-    return NoisyLabels(noisy, labels != dataset.labels)
+    return NoisyLabels(noisy, noisy.labels != dataset.labels)
 
 
 def _classes_at(level: np.ndarray, probabilities: np.ndarray, clean: np.ndarray) -> np.ndarray:
@@ -152,7 +147,10 @@ def _classes_at(level: np.ndarray, probabilities: np.ndarray, clean: np.ndarray)
 
 
 def _checked_matrix(matrix: Any, classes: int) -> np.ndarray:
-    values = np.asarray(matrix, np.float64)
+    values = plain_array(matrix, "matrix")
+    if values.dtype.kind not in "biuf":
+        raise InputError(f"matrix must hold probabilities, got {values.dtype}; give matrix.astype(float)")
+    values = values.astype(np.float64)
     if values.shape != (classes, classes):
         raise InputError(
             f"matrix must have shape ({classes}, {classes}), a row for each clean class and a column for "

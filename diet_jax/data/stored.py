@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diet_jax.data.cache import SourceFiles, cache_folder, cached
-from diet_jax.data.dataset import Dataset, Splits, check_label_range
+from diet_jax.data.classes import check_label_range
+from diet_jax.data.dataset import Dataset, Splits
 from diet_jax.data.decode import (
     ALPHA,
     COLOUR,

@@ -94,7 +94,7 @@ def over_seeds(fn: Callable[..., Any], *, how: AnyHow = "auto") -> Callable[...,
 
 
 def take_seed(stacked: Any, seed: int) -> Any:
-    """Returns one seed's slice of a stacked pytree: every leaf `[s ...]` becomes `[...]`.
+    """Returns one seed's slice of a stacked pytree: every leaf `[s ...]` becomes `[...]`, of its dtype.
 
     Raises:
         InputError: there is no such seed.

@@ -47,7 +47,8 @@ def score_dataset(
             with a warning and the scoring goes on.
 
     Returns:
-        float32 `[n]`, row i belongs to example i.
+        `[n]` of the dtype that `score_fn` returns, float32 unless the network is float64; row i belongs to
+        example i.
 
     Raises:
         InputError: a batch size below 1, or memory that does not suffice for one example at a time.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Key
+from jaxtyping import Int
 
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.deadline import NEVER, Deadline
@@ -18,10 +18,11 @@ from diet_jax.ensemble.passes import map_dataset, map_examples_of, model_batch_s
 from diet_jax.ensemble.shards import JUDGED, score_streamed
 from diet_jax.errors import InputError
 from diet_jax.training.compiled import CompiledProgram
+from diet_jax.training.divergence import bad_losses
 from diet_jax.training.loop import check_classes, check_keep, program_of, put_examples, start, train_between
 from diet_jax.training.recipe import TrainConfig
 from diet_jax.training.step import Program, StepMetrics, advance_in_one_program, init_state, predictions
-from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, Variables
+from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, PRNGKeys, Variables
 
 
 class EnsembleTraining(NamedTuple):
@@ -36,9 +37,22 @@ class EnsembleTraining(NamedTuple):
     history: StepMetrics
     """Loss and accuracy of every step's batch, float32 `[s t]`."""
 
+    @property
+    def diverged(self) -> dict[int, str]:
+        """The seeds with a loss that is NaN or infinite, or NaN on the test split, and where.
+
+        What they predict means nothing: leave them out of means.
+        """
+        counts = np.isnan(self.loss).sum(axis=1)
+        at_end = {
+            seed: f"loss nan for {counts[seed]:,} of {self.loss.shape[1]:,} test examples"
+            for seed in np.flatnonzero(counts).tolist()
+        }
+        return at_end | bad_losses(self.history.loss)
+
 
 def train_ensemble(
-    keys: Key[Array, "s"],
+    keys: PRNGKeys,
     model: Model,
     dataset: Dataset,
     test: Dataset,
@@ -50,7 +64,7 @@ def train_ensemble(
     """Trains one network for each key from scratch and judges each on the test split at its last step.
 
     Args:
-        keys: typed keys `[s]`, disjoint from the scoring keys; see `seed_keys`.
+        keys: keys `[s]`, disjoint from the scoring keys; see `seed_keys`.
         model: what is trained.
         dataset: the full train split.
         test: the split to judge on.
@@ -60,7 +74,9 @@ def train_ensemble(
         how: see `over_seeds`.
 
     Returns:
-        Predicted classes and losses `[s m]` on the test split, stacked variables, history `[s t]`.
+        Predicted classes and losses `[s m]` on the test split, stacked variables, history `[s t]`. Seeds that
+        diverge train on to the end, their losses are NaN and their classes mean nothing: `.diverged` names
+        them.
 
     Raises:
         InputError: a mask that does not fit, masks that keep different numbers, or a test split that is

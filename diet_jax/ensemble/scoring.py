@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, Key
+from jaxtyping import Int
 
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.deadline import NEVER, Deadline
@@ -25,6 +25,7 @@ from diet_jax.errors import InputError
 from diet_jax.scores.dynamics import FORGETTING
 from diet_jax.scores.score import Score, checked_values, folds_of, resolve_scores
 from diet_jax.training.compiled import CompiledProgram
+from diet_jax.training.divergence import bad_losses
 from diet_jax.training.loop import (
     check_classes,
     check_keep,
@@ -44,7 +45,7 @@ from diet_jax.training.step import (
     run_keys,
     train_steps,
 )
-from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, Variables
+from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, PRNGKeys, Variables
 
 
 class EnsembleScores(NamedTuple):
@@ -57,9 +58,17 @@ class EnsembleScores(NamedTuple):
     history: StepMetrics
     """Loss and accuracy of every step's batch, float32 `[s t]`."""
 
+    @property
+    def diverged(self) -> dict[int, str]:
+        """The seeds with a loss that is NaN or infinite, and at which step the first one is.
+
+        Their scores are NaN from there on: leave them out of means, see `ScoreFile.from_seeds`.
+        """
+        return bad_losses(self.history.loss)
+
 
 def score_ensemble(
-    keys: Key[Array, "s"],
+    keys: PRNGKeys,
     model: Model,
     dataset: Dataset,
     *,
@@ -81,7 +90,7 @@ def score_ensemble(
     whole in every process.
 
     Args:
-        keys: typed keys `[s]`, one for each seed; see `seed_keys`.
+        keys: keys `[s]`, one for each seed; see `seed_keys`.
         model: what is trained.
         dataset: the full train split, with the labels to score by.
         config: the whole training, of which the first `step` updates are done.
@@ -97,7 +106,8 @@ def score_ensemble(
 
     Returns:
         Scores float32 `[s n]` by name, or `[p s n]` for a tuple of `p` steps; stacked variables at the last
-        step; history `[s t]` up to it.
+        step; history `[s t]` up to it. Seeds that diverge train on to the end, and their scores are NaN:
+        `.diverged` names them.
 
     Raises:
         InputError: an unknown score, both step and epoch or none, a step beyond the training, steps that do

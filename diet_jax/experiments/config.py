@@ -79,6 +79,8 @@ class ScoreConfig:
     """Score after this epoch of training (0 is at initialisation)."""
     num_seeds: int = 10
     """Networks to average over."""
+    min_seeds: int | None = None
+    """So many of them must be left where some diverge (loss NaN or infinite); by default half."""
     how: AnyHow = "auto"
     """How seeds are batched: vmap, unroll, map, loop, or mesh (over devices); auto picks what is fastest."""
     batch_size: BatchSize = "auto"
@@ -179,6 +181,9 @@ class RunConfig:
         }.items():
             if value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
+        least, most = self.score.min_seeds, self.score.num_seeds
+        if least is not None and not 1 <= least <= most:
+            raise InputError(f"score.min_seeds must lie in 1 .. score.num_seeds = {most}, got {least}")
         check_seed(self.seed)
         self._check_data()
         if not 0 <= self.score.epoch < math.inf:
@@ -252,6 +257,7 @@ class RunConfig:
 LOCATIONS = {
     *(("run_dir",), ("data", "data_dir"), ("data", "workers"), ("mesh",)),
     *(("score", "how"), ("score", "batch_size"), ("score", "files"), ("retrain", "how")),
+    ("score", "min_seeds"),
     *(("train", "steps_per_call"),),
 }
 # Where data comes from: of no matter where its contents are the same.

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from diet_jax.data.dataset import Dataset, Splits, check_belongs, fingerprint
+from diet_jax.data.dataset import Dataset, Splits, fingerprint
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import DataConfig, ModelConfig, RunConfig
 from diet_jax.models.adapters import check_model, model_name
-from diet_jax.options.identity import LETTERS, identify, is_of_package
+from diet_jax.options.identity import LETTERS, identify
 from diet_jax.scores.file import ScoreFile
 from diet_jax.training.recipe import TrainConfig
 from diet_jax.types import Model
@@ -84,10 +84,7 @@ class Own:
             InputError: one is missing, damaged or of other examples, or two scores have one name.
         """
         files = [ScoreFile.load(path, dataset=train) for path in config.score.files]
-        for file in self.files:
-            facts = {"fingerprint": file.fingerprint, "dataset": file.dataset}
-            check_belongs(f"the score file {file.name}", facts, file.ids, train)
-        files += self.files
+        files += [file.of(train) for file in self.files]
         names = [*config.score.names, *(file.name for file in files)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -111,11 +108,9 @@ def _code_of(config: RunConfig, own: Own, files: tuple[ScoreFile, ...]) -> Itera
         yield "model", _named(model_name(own.model), own.model)
     for score in config.score.scores:
         parts: list[Any] = [score.build, *(score.fold or ())]
-        if not all(is_of_package(part) for part in parts if callable(part)):
-            yield f"score {score.name}", _named(score.name, parts)
+        yield f"score {score.name}", _named(score.name, parts)
     for rule in config.select.rules:
-        if not is_of_package(rule.select):
-            yield f"rule {rule.name}", _named(rule.name, rule.select)
+        yield f"rule {rule.name}", _named(rule.name, rule.select)
     for file in files:
         yield f"scores of {file.name}", fingerprint(file.scores, file.per_seed)[:LETTERS]
 

@@ -16,10 +16,22 @@ from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.own import NOTHING, Own
 from diet_jax.experiments.plan import trainings
-from diet_jax.experiments.retraining import judge, missing_networks, retrain_stage, steps_of
+from diet_jax.experiments.retraining import (
+    judge,
+    missing_networks,
+    retrain_stage,
+    retraining_notes,
+    steps_of,
+)
 from diet_jax.experiments.run_folder import RunFolder, open_run
 from diet_jax.experiments.run_result import RunResult
-from diet_jax.experiments.scoring import detection_stage, per_seed_paths, score_stage, scoring_notes
+from diet_jax.experiments.scoring import (
+    detection_stage,
+    per_seed_paths,
+    score_stage,
+    scoring_notes,
+    unscored,
+)
 from diet_jax.experiments.selecting import Selection, select_stage
 from diet_jax.experiments.setup import Setup, prepare, save_noise
 from diet_jax.files.arrays import write_atomically
@@ -139,8 +151,10 @@ def run_prune(config: RunConfig, own: Own = NOTHING, *, deadline: Deadline = NEV
                 note = f"**Unfinished**: {unfinished}. The same command goes on."
                 from_writer(lambda: _write_table(folder, setup, rows, note))
             return RunResult(folder.path, rows, unfinished)
-        rows = to_rows(judge(setup, folder, selections))
         notes = run_notes(setup, folder, files, selections)
+        results, count = judge(setup, folder, selections), config.retrain.num_seeds
+        complete = all(len(result.seeds) == count for result in results)
+        rows = to_rows(results, of_seeds=None if complete else count)
         from_writer(lambda: _write_table(folder, setup, rows, notes=notes, found=found))
         from_writer(lambda: draw(folder.path / "figures", setup, files, rows))
     return RunResult(folder.path, rows, notes=tuple(notes))
@@ -153,7 +167,7 @@ def run_notes(
     notes = scoring_notes(setup, folder, files)
     notes += [f"keep {fraction:g} is left out: {reason}" for fraction, reason in setup.left_out.items()]
     notes += [f"{s.kept_by}, keep {s.fraction:g}: {note}" for s in selections for note in s.notes]
-    return notes
+    return notes + retraining_notes(setup, folder, selections)
 
 
 def what_is_left(setup: Setup, folder: RunFolder, selections: Sequence[Selection]) -> str:
@@ -165,7 +179,7 @@ def what_is_left(setup: Setup, folder: RunFolder, selections: Sequence[Selection
         selections: those that were made; none before all networks have scored.
     """
     scores, networks = per_seed_paths(setup), sum(group[1] for group in trainings(setup))
-    to_score, to_retrain = len(folder.missing(scores)), networks
+    to_score, to_retrain = len(unscored(setup, folder)), networks
     steps = to_score * setup.score_step + sum(count * each for _, count, _, each in trainings(setup))
     if selections:
         missing = missing_networks(setup, folder, selections)

@@ -1,6 +1,6 @@
 """The retraining stage: fresh networks on every selection, judged on the test split by their last step."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,21 @@ from diet_jax.analysis.results import Result
 from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.retraining import predict_dataset, train_ensemble
 from diet_jax.ensemble.shards import remove_shards
+from diet_jax.errors import InputError
+from diet_jax.experiments.divergence import (
+    Diverged,
+    at_least,
+    broken_predictor,
+    diverged_seeds,
+    named,
+    remedy,
+)
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.scoring import seed_groups, shards_beside
 from diet_jax.experiments.selecting import Selection
 from diet_jax.experiments.setup import Setup
 from diet_jax.experiments.train_one import trained_network
+from diet_jax.training.divergence import Divergence
 from diet_jax.training.recipe import steps_per_epoch
 from diet_jax.training.seeds import seed_keys
 from diet_jax.training.step import Program
@@ -37,8 +47,15 @@ def retrain_stage(setup: Setup, folder: RunFolder, selections: Sequence[Selectio
         say(f"retraining {count} networks on each of {len(selections)} selections ({how})")
     with Progress("retraining", total=work, quiet=not work) as progress:
         if how == "loop":
+            known = folder.diverged()
             for selection, seed in missing:
-                _retrain(setup, folder, selection, seed, progress)
+                if _has_too_few(setup, selection, known):
+                    progress.update(steps_of(setup, selection))
+                    continue
+                try:
+                    _retrain(setup, folder, selection, seed, progress)
+                except Diverged:
+                    known = folder.diverged()
         else:
             for selection in dict.fromkeys(selection for selection, _ in missing):
                 seeds = [seed for other, seed in missing if other is selection]
@@ -64,9 +81,58 @@ def missing_networks(
         rank = 0 if everything else fractions.index(selection.fraction)
         return (rank > 0 or seed >= FIRST_SEEDS, seed, rank, everything)
 
+    known = folder.diverged()
     seeds = range(setup.config.retrain.num_seeds)
-    works = sorted(((selection, seed) for selection in selections for seed in seeds), key=place)
+    wanted = [
+        (selection, seed)
+        for selection in selections
+        if not _has_too_few(setup, selection, known)
+        for seed in seeds
+        if _unit(selection, seed) not in known
+    ]
+    works = sorted(wanted, key=place)
     return [works[i] for i in folder.missing([_place(*work) for work in works])]
+
+
+def retraining_notes(setup: Setup, folder: RunFolder, selections: Sequence[Selection]) -> list[str]:
+    """Says which rows are means over some networks only, and which are left out, because others diverged.
+
+    Raises:
+        InputError: every row is left out.
+    """
+    notes, count, known = [], setup.config.retrain.num_seeds, folder.diverged()
+    for selection in selections:
+        row, diverged = (
+            f"{selection.kept_by}, keep {selection.fraction:g}",
+            _diverged(setup, selection, known),
+        )
+        why = f"of {count} networks diverged ({named(diverged)})"
+        if _has_too_few(setup, selection, known):
+            notes.append(
+                f"{row} is left out: {len(diverged)} {why}, at least {at_least(count)} must remain; lower "
+                f"the learning rate"
+            )
+        elif diverged:
+            notes.append(
+                f"{row} is the mean over {count - len(diverged)} of {count} networks: {len(diverged)} {why}"
+            )
+    if all(_has_too_few(setup, selection, known) for selection in selections):
+        raise InputError(
+            f"no row of the table is left, too many networks diverged: {notes[0].rpartition(';')[0]}, and "
+            f"so on; {remedy(folder.path)}"
+        )
+    return notes
+
+
+def _diverged(setup: Setup, selection: Selection, known: Mapping[str, Divergence]) -> dict[int, Divergence]:
+    units = [_unit(selection, seed) for seed in range(setup.config.retrain.num_seeds)]
+    return diverged_seeds(known, units, steps_of(setup, selection))
+
+
+def _has_too_few(setup: Setup, selection: Selection, known: Mapping[str, Divergence]) -> bool:
+    """Whether so many networks of a selection diverged that less than half can remain for its row."""
+    count = setup.config.retrain.num_seeds
+    return count - len(_diverged(setup, selection, known)) < at_least(count)
 
 
 def steps_of(setup: Setup, selection: Selection) -> int:
@@ -85,7 +151,17 @@ def _retrain(setup: Setup, folder: RunFolder, selection: Selection, seed: int, p
     with trained_network(setup, folder, _unit(selection, seed), key, **options) as state:
         options = {"shards": shards, "deadline": setup.deadline}
         found = predict_dataset(setup.model, state.variables, setup.splits.test, **options)
+        why = _broken_by(setup, folder, selection, seed, found[1])
+        if why is not None:
+            raise Diverged(_unit(selection, seed), why, folder)
         _save(setup, folder, selection, seed, *found)
+
+
+def _broken_by(
+    setup: Setup, folder: RunFolder, selection: Selection, seed: int, loss: np.ndarray
+) -> Divergence | None:
+    per_epoch = steps_per_epoch(selection.size(len(setup.splits.train)), setup.config.train.batch_size)
+    return broken_predictor(folder, _unit(selection, seed), steps_of(setup, selection), per_epoch, loss)
 
 
 def _retrain_together(
@@ -101,8 +177,14 @@ def _retrain_together(
                 keys[filled], setup.model, train, test, config=config.train, keep=keep, how=how
             )
         folder.log_histories([_unit(selection, seed) for seed in group], trained.history, per_epoch)
+        known = folder.diverged()
         for place, seed in enumerate(group):
-            _save(setup, folder, selection, seed, trained.predicted[place], trained.loss[place])
+            loss = trained.loss[place]
+            if (
+                _unit(selection, seed) not in known
+                and _broken_by(setup, folder, selection, seed, loss) is None
+            ):
+                _save(setup, folder, selection, seed, trained.predicted[place], loss)
         steps = steps_of(setup, selection) * len(set(group) & set(missing))
         progress.update(steps)
         setup.deadline.worked(steps)
@@ -141,11 +223,11 @@ def _facts(setup: Setup, selection: Selection, seed: int) -> dict[str, Any]:
 
 def judge(setup: Setup, folder: RunFolder, selections: Sequence[Selection]) -> list[Result]:
     """Returns the results of the networks that are retrained; selections without any are left out."""
-    results, count = [], setup.config.retrain.num_seeds
+    results, count, known = [], setup.config.retrain.num_seeds, folder.diverged()
     for selection in selections:
         missing = folder.missing([_place(selection, seed) for seed in range(count)])
         seeds = [seed for seed in range(count) if seed not in missing]
-        if not seeds:
+        if not seeds or _has_too_few(setup, selection, known):
             continue
         found = [
             folder.load(_place(selection, seed), PREDICTIONS, ("predicted",), _facts(setup, selection, seed))[

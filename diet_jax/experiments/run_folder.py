@@ -14,12 +14,14 @@ import numpy as np
 
 from diet_jax.devices.mesh import fetch
 from diet_jax.devices.processes import agree, from_writer, is_writer
+from diet_jax.devices.progress import say
 from diet_jax.ensemble.over_seeds import take_seed
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import LOCATIONS, SOURCES_OF_DATA, RunConfig
 from diet_jax.experiments.environment import environment, versions_of_code
 from diet_jax.files.arrays import load_checked, save_arrays, write_atomically
 from diet_jax.options.plain import differences, from_json, plain, to_json
+from diet_jax.training.divergence import Divergence, first_bad
 from diet_jax.training.recipe import TrainConfig
 
 FORMAT = "diet_jax run 3"
@@ -99,13 +101,35 @@ class RunFolder:
         """Logs a stacked history, one unit per seed, one line per epoch, in place of what they logged."""
         self.forget_between(units, 0)
         history = fetch(history)
-        self._log(
-            [
-                {"unit": unit, **line}
-                for seed, unit in enumerate(units)
-                for line in epoch_means(take_seed(history, seed), 0, per_epoch)
-            ]
-        )
+        for seed, unit in enumerate(units):
+            self.log_history(unit, take_seed(history, seed), 0, per_epoch)
+
+    def log_history(self, unit: str, history: Any, first_step: int, per_epoch: int) -> Divergence | None:
+        """Logs a history, see `epoch_means`, up to the first loss that is not finite.
+
+        Returns:
+            Where that is; None without any. The unit then counts as diverged.
+        """
+        place = first_bad(history.loss)
+        if place is not None:
+            loss, history = history.loss[place], type(history)(*(values[:place] for values in history))
+        self._log([{"unit": unit, **line} for line in epoch_means(history, first_step, per_epoch)])
+        if place is None:
+            return None
+        return self.log_divergence(unit, first_step + place + 1, per_epoch, f"loss {float(loss)}")
+
+    def log_divergence(self, unit: str, step: int, per_epoch: int, what: str) -> Divergence:
+        """Says and logs that a training diverged, and where."""
+        divergence = Divergence(step, step / per_epoch, what)
+        say(f"{unit or self.path.name} diverged: {divergence}")
+        self.log(unit, step=step, epoch=divergence.epoch, diverged=what)
+        return divergence
+
+    def diverged(self) -> dict[str, Divergence]:
+        """Returns which trainings diverged, and where, as they were logged."""
+        lines = from_writer(lambda: [line for line in self.metrics() if "diverged" in line])
+        lines.sort(key=lambda line: line["step"], reverse=True)
+        return {m["unit"]: Divergence(m["step"], m["epoch"], m["diverged"]) for m in lines}
 
     def _log(self, lines: list[dict[str, Any]]) -> None:
         if is_writer():
@@ -236,6 +260,7 @@ def epoch_means(history: Any, first_step: int, per_epoch: int) -> Iterator[dict[
 def _append(path: Path, lines: list[str]) -> None:
     """Appends lines, after cutting off one that a killed process left unfinished."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab+") as file:
             size = file.tell()
             file.seek(max(size - 1, 0))

@@ -1,6 +1,8 @@
 """The scoring stage: an ensemble's scores of every example, seed by seed on disk, and their means."""
 
-from collections.abc import Sequence
+import functools
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,19 @@ from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import SEED, axis_size
 from diet_jax.devices.processes import from_writer, is_alone
 from diet_jax.devices.progress import Progress, say
+from diet_jax.ensemble.over_seeds import take_seed
 from diet_jax.ensemble.scoring import score_batch_sizes, score_ensemble, score_state
 from diet_jax.ensemble.shards import remove_shards
 from diet_jax.errors import InputError
+from diet_jax.experiments.divergence import (
+    Diverged,
+    at_least,
+    broken_by,
+    check_enough,
+    diverged_scorers,
+    enough_scorers,
+    scorers,
+)
 from diet_jax.experiments.environment import environment
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup
@@ -23,6 +35,7 @@ from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import Score
 from diet_jax.selection.detection import DetectionQuality, detection_quality
 from diet_jax.training.checkpoints import Checkpoints
+from diet_jax.training.divergence import Divergence
 from diet_jax.training.loop import start
 from diet_jax.training.seeds import seed_keys
 
@@ -45,7 +58,7 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
 
 def _keep_brought(file: ScoreFile, folder: RunFolder, setup: Setup) -> ScoreFile:
     """Writes a copy of a score file that was made elsewhere, as the run's own are."""
-    say(f"{file.name}: {len(file.per_seed)} seeds at step {file.step:,}, from a score file")
+    say(f"{file.name}: {file.num_seeds} seeds at step {file.step:,}, from a score file")
     file.save(folder.path / "scores" / f"{file.name}.npz")
     _say_what_is_not_finite(file, "made elsewhere")
     return file
@@ -58,15 +71,15 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
     paths = per_seed_paths(setup)
     keys = seed_keys(config.seed, "score", count)
     how = setup.how(config.score.how)
-    missing = folder.missing(paths)
+    missing = unscored(setup, folder)
     definitions = {score.name: score.definition for score in scores}
     facts = {"fingerprint": train.fingerprint, "step": setup.score_step, "definitions": definitions}
 
     def save(seed: int, found: dict[str, np.ndarray]) -> None:
         folder.save(paths[seed], KIND, {name: found[name] for name in names}, {**facts, "seed": seed})
 
-    if len(missing) < count:
-        say(f"scores of {count - len(missing)} of {count} networks are there already and are used again")
+    if done := count - len(missing) - len(enough_scorers(setup, folder)):
+        say(f"scores of {done} of {count} networks are there already and are used again")
     if missing:
         say(f"scoring {len(train):,} examples with {count} networks at step {setup.score_step:,} ({how})")
         _say_batch_sizes(setup)
@@ -86,25 +99,43 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
             setup.deadline.worked(len(seeds) * setup.score_step)
             units = [f"score/seed_{seed:02d}" for seed in seeds]
             folder.log_histories(units, result.history, setup.per_epoch)
-            for place, seed in enumerate(seeds):
-                save(seed, {name: result.scores[name][place] for name in names})
+            for place in sorted(set(range(len(seeds))) - set(result.diverged)):
+                found, unit = {name: result.scores[name][place] for name in names}, units[place]
+                network = functools.partial(take_seed, result.variables, place)
+                if broken_by(setup, folder, unit, setup.score_step, found, network) is None:
+                    save(seeds[place], found)
     elif missing:
         with Progress("scoring", total=max(1, len(missing) * setup.score_step)) as progress:
             for seed in missing:
                 unit = f"score/seed_{seed:02d}"
                 shards = shards_beside(folder.path / paths[seed], train)
                 options: Any = {"scores": scores, "batch_size": config.score.batch_size, "shards": shards}
-                with trained_network(
-                    setup, folder, unit, keys[seed], stop=setup.score_step, progress=progress
-                ) as state:
-                    save(seed, score_state(state, setup.model, train, **options, deadline=setup.deadline))
-    loaded = [folder.load(path, KIND, names, {**facts, "seed": seed}) for seed, path in enumerate(paths)]
+                try:
+                    with trained_network(
+                        setup, folder, unit, keys[seed], stop=setup.score_step, progress=progress
+                    ) as state:
+                        found = score_state(state, setup.model, train, **options, deadline=setup.deadline)
+                        network = functools.partial(getattr, state, "variables")
+                        why = broken_by(setup, folder, unit, setup.score_step, found, network)
+                        if why is not None:
+                            raise Diverged(unit, why, folder)
+                        save(seed, found)
+                except Diverged:
+                    enough_scorers(setup, folder)
+    diverged = enough_scorers(setup, folder)
+    loaded = {
+        seed: folder.load(path, KIND, names, {**facts, "seed": seed})
+        for seed, path in enumerate(paths)
+        if seed not in diverged
+    }
     for path in paths:
         remove_shards(shards_beside(folder.path / path, train))
     accuracy = scorer_accuracy(setup, folder)
     files = []
     for score in scores:
-        per_seed = np.stack([arrays[score.name] for arrays in loaded])
+        per_seed = np.full((count, len(train)), np.nan, np.float32)
+        for seed, arrays in loaded.items():
+            per_seed[seed] = arrays[score.name]
         provenance = {
             "config": config.facts(),
             "scorer_accuracy": accuracy,
@@ -112,7 +143,8 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
             "id_source": train.id_source,
             "versions": environment()["versions"],
         }
-        file = _save(folder.path / "scores", score, per_seed, train, setup.score_step, provenance)
+        at = setup.score_step
+        file = _save(folder.path / "scores", score, per_seed, train, at, provenance, diverged)
         files.append(file)
     return files
 
@@ -142,7 +174,8 @@ def scorer_accuracy(setup: Setup, folder: RunFolder) -> float | None:
 
     None where they did not train, or what they logged is not there.
     """
-    units = [f"score/seed_{seed:02d}" for seed in range(setup.config.score.num_seeds)]
+    diverged = diverged_scorers(setup, folder)
+    units = [unit for seed, unit in enumerate(scorers(setup)) if seed not in diverged]
     last: dict[str, tuple[int, float]] = {}
     for line in from_writer(folder.metrics):
         if line["unit"] in units and "accuracy" in line and line["step"] <= setup.score_step:
@@ -165,6 +198,8 @@ def scoring_notes(setup: Setup, folder: RunFolder, files: Sequence[ScoreFile]) -
             + early * hardly
         )
     for file in files:
+        for seed, why in file.provenance.get("missing_seeds", {}).items():
+            notes.append(f"{file.name} is the mean over {file.num_seeds} seeds, without seed {seed}: {why}")
         agreement = seed_agreement(file.per_seed)
         if agreement is not None and agreement < DISAGREEING:
             notes.append(
@@ -172,6 +207,12 @@ def scoring_notes(setup: Setup, folder: RunFolder, files: Sequence[ScoreFile]) -
                 f"average over more of them, or score later"
             )
     return notes
+
+
+def unscored(setup: Setup, folder: RunFolder) -> list[int]:
+    """Returns the seeds that are still to score: neither have they, nor did they diverge."""
+    diverged = diverged_scorers(setup, folder)
+    return [seed for seed in folder.missing(per_seed_paths(setup)) if seed not in diverged]
 
 
 def per_seed_paths(setup: Setup) -> list[str]:
@@ -199,8 +240,9 @@ def score_checkpoints(setup: Setup, folder: RunFolder, step: int, scores: Sequen
     there = [str(target / f"{score.name}.npz") for score in scores if (target / f"{score.name}.npz").exists()]
     if there:
         raise InputError(f"already there: {', '.join(there)}; move or delete them to score again")
-    seeds = sorted((folder.path / "checkpoints" / "score").glob("seed_*"))
-    if not seeds:
+    places = {path.name: path for path in (folder.path / "checkpoints" / "score").glob("seed_*")}
+    known = {unit.split("/")[1]: at for unit, at in folder.diverged().items() if unit.startswith("score/")}
+    if not places:
         raise InputError(
             f"{folder.path} has no checkpoints of scoring seeds; make them with "
             f"diet-jax train --purpose score --checkpoint-epochs EPOCH ..."
@@ -214,17 +256,30 @@ def score_checkpoints(setup: Setup, folder: RunFolder, step: int, scores: Sequen
         )
     like = start(seed_keys(config.seed, "score", 1)[0], train, program=program)
     # All are read before anything is computed: a missing one is told at once.
-    states = [Checkpoints(path).restore(step, like) for path in seeds]
+    names = sorted({*places, *known})
+    diverged = {
+        seed: known[name] for seed, name in enumerate(names) if name in known and known[name].step <= step
+    }
+    left = {seed: places[name] for seed, name in enumerate(names) if name in places and seed not in diverged}
+    states = {seed: Checkpoints(path).restore(step, like) for seed, path in left.items()}
     options: Any = {"scores": scores, "batch_size": config.score.batch_size}
-    found = []
-    for path, state in zip(seeds, states, strict=True):
-        shards = shards_beside(target / path.name, train)
-        found.append(score_state(state, setup.model, train, **options, shards=shards))
-    provenance = {"checkpoints_of": str(folder.path), "seeds": len(seeds)}
+    per_seed = {score.name: np.full((len(names), len(train)), np.nan, np.float32) for score in scores}
+    for seed, state in states.items():
+        shards = shards_beside(target / names[seed], train)
+        found = score_state(state, setup.model, train, **options, shards=shards)
+        network = functools.partial(getattr, state, "variables")
+        why = broken_by(setup, folder, f"score/{names[seed]}", step, found, network)
+        if why is not None:
+            diverged[seed] = why
+        for name, values in found.items():
+            per_seed[name][seed] = values
+    least = min(config.score.min_seeds or at_least(len(names)), len(names))
+    check_enough(diverged, len(names), least, folder)
+    provenance = {"checkpoints_of": str(folder.path), "seeds": len(names)}
     for score in scores:
-        _save(target, score, np.stack([one[score.name] for one in found]), train, step, provenance)
-    for path in seeds:
-        remove_shards(shards_beside(target / path.name, train))
+        _save(target, score, per_seed[score.name], train, step, provenance, diverged)
+    for name in names:
+        remove_shards(shards_beside(target / name, train))
     return [target / f"{score.name}.npz" for score in scores]
 
 
@@ -234,10 +289,21 @@ def shards_beside(path: Path, dataset: Dataset) -> Path | None:
 
 
 def _save(
-    folder: Path, score: Score, per_seed: np.ndarray, train: Dataset, step: int, provenance: dict[str, Any]
+    folder: Path,
+    score: Score,
+    per_seed: np.ndarray,
+    train: Dataset,
+    step: int,
+    provenance: dict[str, Any],
+    diverged: Mapping[int, Divergence],
 ) -> ScoreFile:
-    """Writes the score file of all seeds."""
-    file = ScoreFile.from_seeds(score, per_seed, train, step=step, provenance=provenance)
+    """Writes the score file of all seeds but those that diverged."""
+    missing = {seed: str(divergence) for seed, divergence in diverged.items()}
+    with warnings.catch_warnings():
+        # It is said below.
+        warnings.filterwarnings("ignore", message="seeds .* have no scores but NaN")
+        options: Any = {"step": step, "provenance": provenance, "missing": missing}
+        file = ScoreFile.from_seeds(score, per_seed, train, **options)
     file.save(folder / f"{score.name}.npz")
     _say_what_is_not_finite(file, score.infinite_means)
     return file
@@ -245,12 +311,8 @@ def _save(
 
 def _say_what_is_not_finite(file: ScoreFile, infinite_means: str) -> None:
     """Says how many examples have an infinite mean or none, if any."""
-    undefined = int(np.isnan(file.scores).sum())
-    if undefined:
-        say(
-            f"warning: {file.name} is NaN for {undefined:,} of {len(file.scores):,} examples; no "
-            f"selection can be made by it"
-        )
+    if undefined := file.describe_nan():
+        say(f"warning: {undefined}; no selection can be made by it")
     if np.isposinf(file.scores).any():
         seeds = int(np.isinf(file.per_seed).sum())
         say(

@@ -9,6 +9,7 @@ import numpy as np
 from diet_jax.analysis.results import FULL, RANDOM
 from diet_jax.data.dataset import Dataset, fingerprint
 from diet_jax.devices.progress import say
+from diet_jax.errors import InputError
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup
 from diet_jax.options.plain import plain
@@ -67,6 +68,8 @@ def mask_of(
     files: Sequence[ScoreFile], rule: Rule, fraction: float, *, key: PRNGKey, min_per_class: int = 0
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Returns the mask bool `[n]` that a rule keeps of its scores, and how it came about; says ties."""
+    for undefined in filter(None, (file.describe_nan() for file in files)):
+        raise InputError(f"{undefined}; no selection can be made by it: mend the score, or leave it out")
     scores = [file.scores for file in files]
     keep = rule(*scores, fraction=fraction, key=key)
     if min_per_class:

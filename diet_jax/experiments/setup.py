@@ -8,8 +8,8 @@ import numpy as np
 
 from diet_jax.analysis.results import FULL, RANDOM
 from diet_jax.data.dataset import Splits, first_examples
-from diet_jax.data.labels import read_labels, read_matrix
-from diet_jax.data.noise import flip_labels, replace_labels
+from diet_jax.data.labels import labels_of_file, read_matrix
+from diet_jax.data.noise import flip_labels
 from diet_jax.data.remarks import empty_classes
 from diet_jax.data.sources import load_dataset, load_streamed
 from diet_jax.devices.deadline import NEVER, Deadline
@@ -225,10 +225,11 @@ def load_splits(config: RunConfig, own: Splits | None = None) -> tuple[Splits, n
         train, test = load_streamed(data.name, data_dir=data.data_dir, **options)
     else:
         train, test = load_dataset(data.name, data_dir=data.data_dir)
+    whole = train
     if data.num_train is not None:
-        train = first_examples(train, data.num_train)
+        train = first_examples(whole, data.num_train)
     if data.labels is not None:
-        noisy = replace_labels(train, read_labels(data.labels, train))
+        noisy = labels_of_file(data.labels, whole, train)
     elif data.label_noise:
         matrix = None if data.noise_matrix is None else read_matrix(data.noise_matrix)
         key = seed_keys(config.seed, "label_noise", 1)[0]

@@ -16,9 +16,11 @@ from diet_jax.devices.deadline import Deadline, OutOfTime
 from diet_jax.devices.mesh import replicate
 from diet_jax.devices.processes import from_writer
 from diet_jax.devices.progress import Progress
-from diet_jax.experiments.run_folder import RunFolder, epoch_means
+from diet_jax.experiments.divergence import Diverged
+from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup
 from diet_jax.training.checkpoints import Checkpoints
+from diet_jax.training.divergence import first_bad
 from diet_jax.training.loop import call_lengths, check_keep, start, steps_per_call, train_between
 from diet_jax.training.recipe import steps_per_epoch
 from diet_jax.training.step import Program, StepMetrics, TrainState
@@ -65,6 +67,7 @@ def trained_network(
 
     Raises:
         InputError: the mask does not fit, or a checkpoint is damaged.
+        Diverged: a loss was NaN or infinite, now or when it was trained before: then nothing is done.
         OutOfTime: the deadline has come.
     """
     train, config, deadline = setup.splits.train, setup.config.train, setup.deadline
@@ -73,6 +76,10 @@ def trained_network(
     per_epoch = steps_per_epoch(len(kept), config.batch_size)
     program = setup.program(len(kept))
     stop = program.num_steps if stop is None else stop
+    known = folder.diverged().get(unit)
+    if known is not None and known.step <= stop:
+        progress.update(stop)
+        raise Diverged(unit, known, folder)
     checkpoints = Checkpoints(folder.path / "checkpoints" / unit)
     to_save = {step for step in (setup.checkpoint_steps if save is None else save) if step <= stop}
     unfinished = Checkpoints(folder.path / "unfinished" / unit)
@@ -109,10 +116,14 @@ def trained_network(
         state, step = reached, int(reached.step)
         parts.append(history)
         deadline.worked(step - done)
-        out = step < stop and deadline.is_over()
-        if out or step in ends:
-            for line in epoch_means(_joined(parts), logged, per_epoch):
-                folder.log(unit, **line)
+        bad = first_bad(history.loss) is not None
+        out = not bad and step < stop and deadline.is_over()
+        if bad or out or step in ends:
+            divergence = folder.log_history(unit, _joined(parts), logged, per_epoch)
+            if divergence is not None:
+                unfinished.remove(lambda step: True)
+                progress.update(stop - done)
+                raise Diverged(unit, divergence, folder)
             parts, logged = [], step
             # After the log: what a checkpoint covers must have been logged.
             if step in to_save:
@@ -129,6 +140,9 @@ def trained_network(
     except OutOfTime:
         if stop not in checkpoints.steps():
             keep_unfinished()
+        raise
+    except Diverged:
+        unfinished.remove(lambda step: True)
         raise
     if goes_on:
         keep_unfinished()

@@ -38,7 +38,7 @@ def unrolled_convolution(
         **options: the others of `jax.lax.conv_general_dilated`.
 
     Returns:
-        float, as `jax.lax.conv_general_dilated` returns it.
+        float, of the shape and dtype that `jax.lax.conv_general_dilated` returns.
 
     Example:
         >>> import flax.linen as nn, jax.numpy as jnp

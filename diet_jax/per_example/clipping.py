@@ -14,11 +14,12 @@ def clipping_factors(norms: ScoreArray, max_norm: float) -> Float[Array, "b"]:
     the sum of the clipped gradients: two backward passes, and no gradient of a single example in memory.
 
     Args:
-        norms: float32 `[b]`, from `per_example_grad_norms`.
+        norms: float `[b]`, from `per_example_grad_norms`.
         max_norm: the bound, above 0.
 
     Returns:
-        float32 `[b]`, in `[0, 1]`; low means a large gradient, 0 an infinite one. NaN where the norm is NaN.
+        float `[b]` of the norms' dtype, in `[0, 1]`; low means a large gradient, 0 an infinite one. NaN where
+        the norm is NaN.
 
     Raises:
         InputError: a bound that is not above 0.

@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from diet_jax.errors import InputError
+from diet_jax.per_example.products import accumulator
 from diet_jax.types import AnyArray, Array, Labels, ScoreArray
 
 AnyLogits = Float[AnyArray, "b c"]
@@ -55,6 +56,21 @@ def error_vector(logits: AnyLogits, labels: Labels) -> Float[Array, "b c"]:
     return jnp.where(is_label, -wrong, wrong * jax.nn.softmax(others, axis=-1))
 
 
+def predicted_classes(logits: AnyLogits) -> Int[Array, "b"]:
+    """Returns the class with the largest logit of each example, the first of equal ones: int32 `[b]`.
+
+    Args:
+        logits: float `[b c]`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> predicted_classes(jnp.array([[0.0, 2.0], [1.0, 1.0]])).tolist()
+        [1, 0]
+    """
+    # int32, as labels are, whatever JAX's default is.
+    return jax.lax.argmax(jnp.asarray(logits), 1, jnp.int32)
+
+
 def error_norm(error: Float[AnyArray, "b c"]) -> ScoreArray:
     """Returns the norm of each error vector, scaled so that squares do not underflow.
 
@@ -64,7 +80,7 @@ def error_norm(error: Float[AnyArray, "b c"]) -> ScoreArray:
         error: float `[b c]`, from `error_vector`.
 
     Returns:
-        float `[b]`, right to its last digits down to 1e-38; high means hard.
+        float `[b]` of the same dtype, right to its last digits down to 1e-38; high means hard.
 
     Paper: Definition 2.3 (EL2N).
 
@@ -83,7 +99,7 @@ def _split(logits: AnyLogits, labels: Labels) -> tuple[Array, Array, Array]:
     """Returns the logits without the label's, the label's logit `[b]`, and where the label is."""
     logits = jnp.asarray(logits)
     labels = _checked_labels(logits, labels)
-    kind = jnp.float64 if logits.dtype == jnp.float64 else jnp.float32
+    kind = accumulator(logits.dtype)
     logits = logits.astype(kind)
     labels = labels.astype(jnp.int32)
     is_label = jnp.arange(logits.shape[-1], dtype=jnp.int32)[None, :] == labels[:, None]

@@ -99,6 +99,12 @@ def accumulator(*dtypes: Any) -> Any:
     return jnp.float64 if any(jnp.dtype(d).itemsize > 4 for d in dtypes) else jnp.float32
 
 
+def in_one_dtype(*arrays: Array) -> tuple[Array, ...]:
+    """Returns arrays in the widest of their dtypes, at least float32: float64 networks may return less."""
+    kind = accumulator(*(array.dtype for array in arrays))
+    return tuple(array.astype(kind) for array in arrays)
+
+
 def size(shape: Sequence[int]) -> int:
     """Returns the number of elements."""
     return math.prod(shape)

@@ -70,4 +70,5 @@ def _seeds_note(rows: list[dict[str, Any]]) -> str:
     if most == 1:
         return "One seed each: no band."
     count = f"{most}" if fewest == most else f"{fewest} to {most}"
-    return f"Mean over {count} seeds; bands show the 16th to 84th percentile over seeds."
+    of = f" of {rows[0]['of_seeds']}" if "of_seeds" in rows[0] else ""
+    return f"Mean over {count}{of} seeds; bands show the 16th to 84th percentile over seeds."

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diet_jax.data.dataset import Dataset, check_belongs, check_label_range
+from diet_jax.data.classes import checked_labels
+from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
 from diet_jax.plotting.rows import draw_rows
 from diet_jax.plotting.style import (
@@ -57,7 +58,8 @@ def draw_examples(
 
     Args:
         dataset: what was scored.
-        scores: float `[n]` in dataset order, high means hard; or the `ScoreFile` of this dataset.
+        scores: float `[n]` in dataset order, high means hard; or the `ScoreFile` of this dataset, or of the one
+            that it was taken from.
         hardest: how many of the hardest of all examples; at most all are drawn.
         easiest: how many of the easiest, of those that are not among the hardest. Without both numbers: some
             of each class.
@@ -76,8 +78,8 @@ def draw_examples(
         >>> len(figure.axes[0].images)
         5
     """
-    file = scores if isinstance(scores, ScoreFile) else None
-    values = _scores_of(dataset, scores)
+    file = scores.of(dataset) if isinstance(scores, ScoreFile) else None
+    values = _scores_of(dataset, file.scores if file else scores)
     clean = None if clean_labels is None else _checked_clean(clean_labels, dataset)
     order, notes = np.argsort(values, kind="stable"), []
     of = f"{shorten(f'{dataset.name}/{dataset.split}', 40)}"
@@ -95,7 +97,7 @@ def draw_examples(
     if dataset.kind != "images":
         return draw_rows(dataset, values, hard, easy, title, clean, notes)
     seeds = len(file.per_seed) if file else 1
-    below = [f"mean score over {seeds} seeds" if seeds > 1 else "score"]
+    below = [f"mean score over {file.num_seeds} seeds" if file and seeds > 1 else "score"]
     below += [] if each else ["class" if clean is None else "given label"]
     below += ["id"] if clean is None else ["id", "clean label if it is another"]
     notes.insert(0, f"Below each image: {', '.join(below)}.")
@@ -196,11 +198,7 @@ def _in_lines(heading: str, rows: np.ndarray) -> _Block:
 
 def _scores_of(dataset: Dataset, scores: Any) -> np.ndarray:
     """Scores float64 `[n]` of exactly the examples of a dataset, none of them NaN."""
-    file = scores if isinstance(scores, ScoreFile) else None
-    if file:
-        facts = {"fingerprint": file.fingerprint, "dataset": file.dataset}
-        check_belongs(f"the score file {file.name}", facts, file.ids, dataset)
-    values = checked_scores(file.scores if file else scores)
+    values = checked_scores(scores)
     if len(values) != len(dataset):
         raise InputError(
             f"scores must be one number for each of the {len(dataset)} examples of "
@@ -210,14 +208,8 @@ def _scores_of(dataset: Dataset, scores: Any) -> np.ndarray:
 
 
 def _checked_clean(labels: Any, dataset: Dataset) -> np.ndarray:
-    clean = np.asarray(labels)
-    if clean.shape != dataset.labels.shape or clean.dtype.kind not in "iu":
-        raise InputError(
-            f"clean_labels must be one integer for each of the {len(dataset)} examples, got {clean.dtype} of "
-            f"shape {clean.shape}"
-        )
-    check_label_range(clean, dataset.num_classes)
-    return clean
+    names = dataset.class_names
+    return checked_labels(labels, len(dataset), dataset.name, class_names=names, name="clean_labels").labels
 
 
 def _count(name: str, count: int | None, left: int, notes: list[str]) -> int:

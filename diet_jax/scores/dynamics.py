@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from diet_jax.errors import InputError
+from diet_jax.per_example.losses import predicted_classes
 from diet_jax.scores.score import SCORES, Fold, Score
 from diet_jax.types import AnyArray, Array, Mask
 
@@ -132,7 +133,7 @@ def _from_presentations(correct: Any) -> ForgettingState:
 
 
 def _update(state: ForgettingState, rows: Array, logits: Array, labels: Array) -> ForgettingState:
-    return update_forgetting(state, rows, jnp.argmax(logits, axis=-1) == labels)
+    return update_forgetting(state, rows, predicted_classes(logits) == labels)
 
 
 FORGETTING_FOLD = Fold("forgetting", init_forgetting, _update)

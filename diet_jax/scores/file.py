@@ -1,13 +1,16 @@
 """Score files: a score of every example with ids, definition and origin."""
 
+import dataclasses
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from diet_jax.data.dataset import Dataset, check_belongs
+from diet_jax.data.dataset import Dataset
+from diet_jax.data.parts import rows_in_file
 from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError
 from diet_jax.files.arrays import load_arrays, save_arrays
@@ -26,14 +29,14 @@ class ScoreFile:
     Attributes:
         name: score name, such as "el2n".
         scores: float64 `[n]`, the mean over seeds; infinite where any seed's is.
-        per_seed: float32 `[s n]`, one row per seed.
+        per_seed: float32 `[s n]`, one row per seed that is not missing.
         ids: `[n]`, the examples' ids in dataset order.
         labels: int32 `[n]`, the labels that were scored.
         dataset: name and split, such as "cifar10/train".
         fingerprint: of the dataset.
         step: optimiser updates before scoring.
         provenance: definition, config, versions, names of the classes and whatever else explains the file,
-            JSON values.
+            JSON values; "missing_seeds" says by seed why some take no part in the mean.
 
     Example:
         >>> import diet_jax as dj
@@ -70,6 +73,7 @@ class ScoreFile:
         *,
         step: int,
         provenance: dict[str, Any] | None = None,
+        missing: Mapping[int, str] | None = None,
     ) -> "ScoreFile":
         """Averages scores over seeds and binds them to a dataset.
 
@@ -79,9 +83,11 @@ class ScoreFile:
             dataset: what was scored.
             step: optimiser updates before scoring.
             provenance: JSON values to store along.
+            missing: rows of `per_seed` to leave out, and why, such as `score_ensemble(...).diverged`. Other
+                rows without any number make the mean NaN, which is warned of.
 
         Raises:
-            InputError: the scores do not have one column per example.
+            InputError: the scores do not have one column per example, or all rows are left out.
         """
         given = np.asarray(per_seed, np.float32)
         per_seed = given[None] if given.ndim == 1 else given
@@ -90,6 +96,20 @@ class ScoreFile:
                 f"per_seed must have shape [s, {len(dataset)}], or [{len(dataset)}] of one seed, a score for "
                 f"each example of {dataset.name}/{dataset.split}; got {list(given.shape)}"
             )
+        missing = {} if missing is None else missing
+        left = [seed for seed in range(len(per_seed)) if seed not in missing]
+        if not left or not set(missing) <= set(range(len(per_seed))):
+            raise InputError(
+                f"missing names the seeds {sorted(missing)} of {len(per_seed)}; some must be left"
+            )
+        empty = [seed for seed in left if np.isnan(per_seed[seed]).all()]
+        if empty:
+            warnings.warn(
+                f"seeds {', '.join(map(str, empty))} of {len(per_seed)} have no scores but NaN, and the mean "
+                f"too: leave them out by missing={{{empty[0]}: why}}, or score_ensemble(...).diverged",
+                stacklevel=2,
+            )
+        per_seed = per_seed[left]
         if isinstance(score, str) and score in SCORES.names():
             score = SCORES.find(score)
         name, definition = (score, score) if isinstance(score, str) else (score.name, score.definition)
@@ -107,6 +127,11 @@ class ScoreFile:
                 "high_means": "hard",
                 "class_names": list(dataset.class_names),
                 **(provenance or {}),
+                **(
+                    {"missing_seeds": {str(seed): missing[seed] for seed in sorted(missing)}}
+                    if missing
+                    else {}
+                ),
             },
         )
 
@@ -122,7 +147,8 @@ class ScoreFile:
 
         Args:
             path: what `save` wrote.
-            dataset: if given, the file must belong to exactly this dataset.
+            dataset: if given, the file must belong to it; of a dataset that it was taken from, its part is
+                returned.
 
         Raises:
             InputError: the file is missing, damaged, no score file, or of another dataset.
@@ -135,8 +161,31 @@ class ScoreFile:
             raise InputError(f"{path} is damaged: its arrays do not fit each other: {shapes}")
         if any(arrays[name].dtype.kind != "f" for name in ("scores", "per_seed")):
             raise InputError(f"{path} is damaged: its scores are no floating-point numbers")
-        check_belongs(path, facts, arrays["ids"], dataset)
-        return cls(**arrays, **facts)
+        if arrays["labels"].dtype.kind not in "iu" or (arrays["labels"] < 0).any():
+            raise InputError(f"{path} is damaged: its labels are no class numbers")
+        file = cls(**arrays, **facts)
+        return file if dataset is None else file.of(dataset, path)
+
+    def of(self, dataset: Dataset, path: Any = None) -> "ScoreFile":
+        """Returns the scores of a dataset: as they are, or, where it was taken from the one scored, its part.
+
+        Args:
+            dataset: what was scored, or some rows of it (`take`, `--data.num-train`).
+            path: of the file, for messages.
+
+        Raises:
+            InputError: other examples were scored.
+        """
+        facts = {"fingerprint": self.fingerprint, "dataset": self.dataset}
+        rows = rows_in_file(path or f"the score file {self.name}", facts, self.ids, dataset)
+        if self.fingerprint == dataset.fingerprint:
+            return self
+        return dataclasses.replace(
+            self,
+            **{name: getattr(self, name)[..., rows] for name in ARRAYS},
+            fingerprint=dataset.fingerprint,
+            provenance={**self.provenance, "taken_from": self.fingerprint},
+        )
 
     @property
     def rows(self) -> np.ndarray:
@@ -165,6 +214,31 @@ class ScoreFile:
             InputError: the path cannot be written.
         """
         return give_csv(self.to_dict(), path)
+
+    @property
+    def seed_numbers(self) -> list[int]:
+        """Which seed each row of `per_seed` is: 0, 1, ..., without those that are missing."""
+        missing = self.provenance.get("missing_seeds", {})
+        return [s for s in range(len(self.per_seed) + len(missing)) if str(s) not in missing]
+
+    @property
+    def num_seeds(self) -> str:
+        """How many seeds the mean is over, in words: "4", or "3 of 4" where some are missing."""
+        missing = len(self.provenance.get("missing_seeds", {}))
+        return f"{len(self.per_seed)}" + (f" of {len(self.per_seed) + missing}" if missing else "")
+
+    def describe_nan(self) -> str:
+        """Says how many scores are NaN, and by which seeds; "" without any."""
+        bad = np.isnan(self.per_seed)
+        if not bad.any():
+            return (
+                "" if not np.isnan(self.scores).any() else f"{int(np.isnan(self.scores).sum())} means are NaN"
+            )
+        seeds = [str(self.seed_numbers[row]) for row in np.flatnonzero(bad.any(axis=1))]
+        return (
+            f"{self.name} is NaN for {int(bad.any(axis=0).sum()):,} of {len(self.scores):,} examples, by "
+            f"{len(seeds)} of {len(bad)} seeds ({', '.join(seeds)}; {bad.mean():.2%} of their single scores)"
+        )
 
     @property
     def num_infinite(self) -> int:

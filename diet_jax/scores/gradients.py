@@ -12,6 +12,7 @@ from diet_jax.errors import InputError
 from diet_jax.per_example.losses import cross_entropy, error_norm, error_vector
 from diet_jax.per_example.method import Precision
 from diet_jax.per_example.norms import per_example_grad_norms
+from diet_jax.per_example.products import accumulator, in_one_dtype
 from diet_jax.scores.score import SCORES, Score
 from diet_jax.types import (
     AnyVariables,
@@ -36,7 +37,7 @@ def example_loss(predict_fn: PredictFn, model_state: Any) -> Callable[[Any, Arra
         model_state: of one model; held constant.
 
     Returns:
-        `(params, input [...], label) -> scalar`.
+        `(params, input [...], label) -> scalar`, float32 (float64 for float64 logits).
 
     Example:
         >>> import jax, diet_jax as dj
@@ -80,7 +81,7 @@ def grand(
         precision: of the matrix products that the norms are computed with, as in `per_example_grad_norms`.
 
     Returns:
-        float32 `[b]`, at least 0; high means hard.
+        float32 `[b]` (float64 for float64 parameters or logits), at least 0; high means hard.
 
     Raises:
         InputError: as many inputs as labels are needed; no such precision.
@@ -108,6 +109,7 @@ def grand(
 
     norms = per_example_grad_norms(along_error, has_aux=True, precision=precision)
     along, length = norms(params_of(variables), inputs, labels)
+    along, length = in_one_dtype(along, length)
     return along * length
 
 
@@ -125,7 +127,7 @@ def grand_vmap(predict_fn: PredictFn, variables: AnyVariables, inputs: Inputs, l
         labels: int `[b]`, the labels that were trained on.
 
     Returns:
-        float32 `[b]`, at least 0; high means hard.
+        float32 `[b]` (float64 for float64 parameters or logits), at least 0; high means hard.
 
     Paper: Definition 2.1; no weight decay in the loss.
 
@@ -164,7 +166,7 @@ def grand_last_layer(
         labels: int `[b]`.
 
     Returns:
-        float32 `[b]`, at least 0 and at most GraNd; high means hard.
+        float32 `[b]` (float64 for float64 features or logits), at least 0, at most GraNd; high means hard.
 
     Paper: not in it; the last-layer part of Definition 2.1.
 
@@ -178,13 +180,12 @@ def grand_last_layer(
         (5,)
     """
     logits, features, has_bias = features_fn(variables, inputs)
-    squared_error = _sum_of_squares(error_vector(logits, labels))
-    return jnp.sqrt(squared_error * (_sum_of_squares(features) + (1.0 if has_bias else 0.0)))
+    error, features = in_one_dtype(error_vector(logits, labels), features)
+    return jnp.sqrt(_sum_of_squares(error) * (_sum_of_squares(features) + (1.0 if has_bias else 0.0)))
 
 
 def _sum_of_squares(leaf: Array) -> Array:
-    kind = jnp.float64 if leaf.dtype == jnp.float64 else jnp.float32
-    return jnp.sum(jnp.square(leaf.astype(kind)), axis=tuple(range(1, leaf.ndim)))
+    return jnp.sum(jnp.square(leaf.astype(accumulator(leaf.dtype))), axis=tuple(range(1, leaf.ndim)))
 
 
 def _grand_last_layer(model: Any) -> Any:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from diet_jax.errors import InputError
+from diet_jax.per_example.products import accumulator
 from diet_jax.scores.score import SCORES, Score
 from diet_jax.types import Array, Inputs, Labels, PRNGKey, ScoreArray, Variables
 
@@ -37,8 +38,7 @@ def input_norm(variables: Variables, inputs: Inputs, labels: Labels) -> ScoreArr
     inputs = jnp.asarray(inputs)
     if not jnp.issubdtype(inputs.dtype, jnp.floating):
         raise InputError(f"input_norm is of normalised numbers; inputs of {inputs.dtype} have no length")
-    kind = jnp.float64 if inputs.dtype == jnp.float64 else jnp.float32
-    return jnp.linalg.norm(inputs.reshape(len(inputs), -1).astype(kind), axis=-1)
+    return jnp.linalg.norm(inputs.reshape(len(inputs), -1).astype(accumulator(inputs.dtype)), axis=-1)
 
 
 def random_scores(key: PRNGKey, num_examples: int) -> Array:
@@ -53,7 +53,7 @@ def random_scores(key: PRNGKey, num_examples: int) -> Array:
         >>> random_scores(jax.random.key(0), 3).shape
         (3,)
     """
-    return jax.random.uniform(key, (num_examples,))
+    return jax.random.uniform(key, (num_examples,), jnp.float32)
 
 
 INPUT_NORM = SCORES.register(

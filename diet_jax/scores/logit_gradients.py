@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from diet_jax.per_example.losses import error_norm, error_vector
 from diet_jax.per_example.norms import per_example_grad_norms
+from diet_jax.per_example.products import in_one_dtype
 from diet_jax.types import (
     AnyVariables,
     Array,
@@ -29,7 +30,7 @@ def logit_grad_norms(predict_fn: PredictFn, variables: AnyVariables, inputs: Inp
         inputs: float `[b ...]`, normalised, not augmented.
 
     Returns:
-        float32 `[b c]`; high means that the logit is easily moved.
+        float32 `[b c]` (float64 for float64 parameters); high means that the logit is easily moved.
 
     Paper: the ψ of equation 4.
 
@@ -57,7 +58,7 @@ def logit_grad_gram(predict_fn: PredictFn, variables: AnyVariables, inputs: Inpu
         inputs: float `[b ...]`, normalised, not augmented.
 
     Returns:
-        float32 `[b c c]`, symmetric.
+        float32 `[b c c]` (float64 for float64 parameters), symmetric.
 
     Paper: the ψ of equation 4; the diagonal blocks of the data-dependent tangent kernel.
 
@@ -82,7 +83,7 @@ def logit_grad_gram(predict_fn: PredictFn, variables: AnyVariables, inputs: Inpu
 
 
 class EL2NDiagnosis(NamedTuple):
-    """GraNd and three steps down to EL2N, float32 `[b]` each; see `diagnose_el2n`."""
+    """GraNd and three steps down to EL2N, one number for each example; see `diagnose_el2n`."""
 
     grand: Array
     """`‖Σ_k e_k ψ_k‖`, the error vector e weighting the logits' gradients ψ."""
@@ -111,7 +112,7 @@ def diagnose_el2n(
         labels: int `[b]`.
 
     Returns:
-        Arrays of one number for each example.
+        Arrays float32 `[b]` (float64 for float64 parameters).
 
     Paper: equation 4 and the paragraph after it.
 
@@ -125,7 +126,7 @@ def diagnose_el2n(
         (5,)
     """
     error = error_vector(predict_fn(variables, inputs), labels)
-    gram = logit_grad_gram(predict_fn, variables, inputs)
+    error, gram = in_one_dtype(error, logit_grad_gram(predict_fn, variables, inputs))
     squares = jnp.diagonal(gram, axis1=1, axis2=2)
     el2n = error_norm(error)
     count = error.shape[1]
@@ -150,7 +151,7 @@ def logit_sum_gradient(predict_fn: PredictFn, variables: AnyVariables, inputs: I
         inputs: float `[b ...]`; the authors take a random subset with as many inputs of each class.
 
     Returns:
-        A pytree like what is differentiated.
+        A pytree like what is differentiated, of the same dtypes.
 
     Example:
         >>> import jax, diet_jax as dj
@@ -182,7 +183,8 @@ def label_free_score(
         center: the mean, from `logit_sum_gradient`.
 
     Returns:
-        float32 `[b]`, at least 0; high means unlike the other examples. No label is used.
+        float32 `[b]` (float64 for float64 parameters), at least 0; high means unlike the other
+        examples. No label is used.
 
     Paper: not in it; the "unclog" score of the authors' code.
 
@@ -198,12 +200,14 @@ def label_free_score(
     """
 
     def logit_sums(params: Any) -> Array:
-        return jnp.sum(predict_fn(with_params(variables, params), inputs), axis=1)
+        (logits,) = in_one_dtype(predict_fn(with_params(variables, params), inputs))
+        return jnp.sum(logits, axis=1)
 
     ones = jnp.ones((1, _num_logits(predict_fn, variables, inputs)))
     squares = jnp.square(_norms_of_combinations(predict_fn, variables, inputs, ones)[:, 0])
     _, along = jax.jvp(logit_sums, (params_of(variables),), (center,))
     length = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(center))
+    squares, along, length = in_one_dtype(squares, along, jnp.asarray(length))
     return jnp.sqrt(jnp.maximum(squares - 2 * along + length, 0))
 
 

@@ -20,7 +20,7 @@ def el2n(predict_fn: PredictFn, variables: AnyVariables, inputs: Inputs, labels:
         labels: int `[b]`, the labels that were trained on.
 
     Returns:
-        float32 `[b]`, in `[0, √2]`.
+        float32 `[b]` (float64 for float64 logits), in `[0, √2]`.
 
     Paper: Definition 2.3 (EL2N); the score after few epochs is the one to prune by.
 

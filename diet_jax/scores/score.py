@@ -149,7 +149,7 @@ def _of_examples(name: str, fn: Callable[..., Any], variables: Any, inputs: Any,
 
 
 def checked_values(values: Any, num_examples: int, name: str) -> Array:
-    """Returns what a score's function returned, float `[n]`; floats of 16 bits, which files lack, as float32.
+    """Returns what a score's function returned, float `[n]` of any precision, as float32.
 
     Raises:
         InputError: it is not one float for each example.
@@ -157,8 +157,7 @@ def checked_values(values: Any, num_examples: int, name: str) -> Array:
     if getattr(values, "shape", None) != (num_examples,) or not jnp.issubdtype(values.dtype, jnp.floating):
         got = f"{getattr(values, 'dtype', type(values).__name__)} {getattr(values, 'shape', '')}"
         raise InputError(f"the score {name} must return float [{num_examples}], one per example; got {got}")
-    values = jnp.asarray(values)
-    return values if values.dtype.itemsize >= 4 else values.astype(jnp.float32)
+    return jnp.asarray(values).astype(jnp.float32)
 
 
 SCORES: Registry[Score] = Registry("score", package="diet_jax.scores")

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.data.dataset import Dataset, check_belongs
+from diet_jax.data.dataset import Dataset
+from diet_jax.data.parts import rows_in_file
+from diet_jax.data.rows import checked_mask
 from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError
 from diet_jax.files.arrays import load_arrays, packed, write_atomically
@@ -70,12 +72,11 @@ class KeepFile:
             >>> dj.KeepFile.from_mask(np.arange(len(test)) < 2, test).dataset
             'digits/test'
         """
-        keep = np.asarray(keep)
-        if keep.dtype != bool or keep.ndim not in (1, 2) or keep.shape[-1] != len(dataset):
-            raise InputError(
-                f"keep must be bool [{len(dataset)}] or [s, {len(dataset)}], got {keep.dtype} of shape "
-                f"{keep.shape}; make a mask of rows by np.isin(np.arange({len(dataset)}), rows)"
-            )
+        count, of = len(dataset), dataset.name
+        if np.ndim(keep) == 2:
+            keep = np.stack([checked_mask(each, count, "keep[0]", of) for each in keep])
+        else:
+            keep = checked_mask(keep, count, of=of)
         name = f"{dataset.name}/{dataset.split}"
         return cls(keep, dataset.ids, name, dataset.fingerprint, provenance or {})
 
@@ -90,7 +91,7 @@ class KeepFile:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, dataset: Dataset | None = None) -> "KeepFile":
-        """Reads a mask file.
+        """Reads a mask file, of a dataset or of the one that it was taken from, whose part is returned.
 
         Raises:
             InputError: the file is missing, damaged, no mask file, or of another dataset.
@@ -99,8 +100,14 @@ class KeepFile:
         keep, ids = arrays["keep"], arrays["ids"]
         if keep.dtype != bool or keep.ndim not in (1, 2) or keep.shape[-1:] != ids.shape:
             raise InputError(f"{path} is damaged: its mask does not fit its ids")
-        check_belongs(path, facts, ids, dataset)
-        return cls(**arrays, **facts)
+        file = cls(**arrays, **facts)
+        if dataset is None:
+            return file
+        rows = rows_in_file(path, facts, ids, dataset)
+        if file.fingerprint == dataset.fingerprint:
+            return file
+        provenance = {**file.provenance, "taken_from": file.fingerprint}
+        return cls(keep[..., rows], ids[rows], file.dataset, dataset.fingerprint, provenance)
 
     @property
     def rows(self) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diet_jax.data.rows import checked_mask
 from diet_jax.errors import InputError
 from diet_jax.types import Mask
 
@@ -51,9 +52,7 @@ def kept_indices(keep: Mask, num_kept: int) -> np.ndarray:
         >>> kept_indices(np.array([True, False, True]), 2).tolist()
         [0, 2]
     """
-    mask = np.asarray(keep)
-    if mask.ndim != 1 or mask.dtype != bool:
-        raise InputError(f"keep must be a boolean vector [n], got {mask.dtype} of shape {mask.shape}")
+    mask = checked_mask(keep)
     rows = np.flatnonzero(mask).astype(np.int32)
     if len(rows) != num_kept:
         raise InputError(
@@ -88,12 +87,8 @@ def tie_mass(scores: Any, keep: Mask) -> Ties:
         >>> tie_mass([0.0, 1.0, 1.0, 2.0], dj.keep_highest([0.0, 1.0, 1.0, 2.0], 0.5))
         Ties(tied=2, kept=1)
     """
-    scores, keep = checked_scores(scores), np.asarray(keep)
-    if keep.shape != scores.shape or keep.dtype != bool:
-        raise InputError(
-            f"keep must be boolean and have shape {scores.shape} like scores, got {keep.dtype} of shape "
-            f"{keep.shape}"
-        )
+    scores = checked_scores(scores)
+    keep = checked_mask(keep, len(scores))
     shared = np.intersect1d(scores[keep], scores[~keep])
     tied = np.isin(scores, shared)
     return Ties(tied=int(tied.sum()), kept=int((tied & keep).sum()))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from diet_jax.data.rows import checked_mask
 from diet_jax.errors import InputError
 from diet_jax.types import Mask
 
@@ -33,12 +34,8 @@ def kept_per_class(keep: Any, labels: Any, num_classes: int) -> np.ndarray:
         >>> kept_per_class(np.array([True, False, True]), [0, 1, 0], 3).tolist()
         [2, 0, 0]
     """
-    masks, labels = np.atleast_2d(np.asarray(keep)), np.asarray(labels)
-    if masks.dtype != bool or masks.shape[1:] != labels.shape:
-        raise InputError(
-            f"keep must be boolean with one entry for each of the {len(labels)} labels, got {masks.dtype} of "
-            f"shape {np.shape(keep)}"
-        )
+    labels = np.asarray(labels)
+    masks = [checked_mask(mask, len(labels)) for mask in np.atleast_2d(np.asarray(keep))]
     counts = np.stack([np.bincount(labels[mask], minlength=num_classes) for mask in masks])
     return counts if np.ndim(keep) == 2 else counts[0]
 

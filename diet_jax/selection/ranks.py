@@ -10,7 +10,7 @@ import numpy as np
 from diet_jax.errors import InputError
 from diet_jax.selection.masks import checked_scores, num_kept
 from diet_jax.selection.rule import DEFAULT_TIE_SEED, RULES, Rule
-from diet_jax.types import PRNGKey
+from diet_jax.types import THREEFRY, PRNGKey
 
 
 def keep_highest(scores: Any, fraction: float, *, key: PRNGKey | None = None) -> np.ndarray:
@@ -126,7 +126,7 @@ def ranked_rows(scores: Any, key: PRNGKey | None = None) -> np.ndarray:
         [1, 0, 2]
     """
     scores = checked_scores(scores)
-    key = jax.random.key(DEFAULT_TIE_SEED) if key is None else key
+    key = jax.random.key(DEFAULT_TIE_SEED, impl=THREEFRY) if key is None else key
     # lexsort's last key is the first to sort by; random bits decide between equal scores.
     return np.lexsort((_random_bits(key, len(scores)), scores))
 

@@ -11,7 +11,7 @@ import numpy as np
 from diet_jax.errors import InputError
 from diet_jax.options.registry import Registry
 from diet_jax.selection.masks import num_kept
-from diet_jax.types import PRNGKey
+from diet_jax.types import THREEFRY, PRNGKey
 
 # Ties are broken by random bits from this key unless the caller brings one.
 DEFAULT_TIE_SEED = 0
@@ -71,7 +71,7 @@ class Rule:
         if len(scores) != self.num_scores:
             raise InputError(f"the rule {self.name} reads {self.num_scores} scores, got {len(scores)}")
         self.check_fraction(fraction)
-        key = jax.random.key(DEFAULT_TIE_SEED) if key is None else key
+        key = jax.random.key(DEFAULT_TIE_SEED, impl=THREEFRY) if key is None else key
         # Copies: a rule that writes into its scores changes neither those of the next fraction nor a figure.
         own = [np.array(one) for one in scores]
         keep = np.asarray(self.select(*own, fraction, key=key, **self.chosen))

@@ -90,7 +90,7 @@ def best_window(accuracies: Float[AnyArray, "o s"]) -> BestWindow:
         accuracies: float `[o s]`, held-out accuracy for each offset and seed.
 
     Returns:
-        Index of the best offset, means and standard errors over seeds.
+        Index of the best offset; means and standard errors over seeds, float64 `[o]`.
 
     Raises:
         InputError: not a matrix of finite numbers with at least one offset and one seed.

@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from diet_jax.data.dataset import Dataset
+from diet_jax.data.rows import checked_mask
 from diet_jax.devices.defaults import default_steps_per_call, training_has_convolution
 from diet_jax.devices.mesh import copied, fetch, replicate
 from diet_jax.errors import InputError
@@ -56,12 +57,8 @@ def check_keep(dataset: Dataset, keep: Mask | None, config: TrainConfig) -> np.n
             without examples is none: the network has its logit, which is never the label.
     """
     check_augment(config, dataset.kind)
-    mask = np.ones(len(dataset), bool) if keep is None else np.asarray(keep)
-    if mask.shape != (len(dataset),):
-        raise InputError(
-            f"keep must have one entry for each of the {len(dataset)} examples of {dataset.name}, "
-            f"got shape {mask.shape}; use the mask that belongs to this dataset"
-        )
+    count = len(dataset)
+    mask = np.ones(count, bool) if keep is None else checked_mask(keep, count, of=dataset.name)
     rows = kept_indices(mask, int(np.count_nonzero(mask)))
     steps_per_epoch(len(rows), config.batch_size)
     return rows

@@ -6,7 +6,7 @@ import jax
 from jaxtyping import Key
 
 from diet_jax.errors import InputError
-from diet_jax.types import Array
+from diet_jax.types import THREEFRY, Array
 
 Purpose = Literal["score", "retrain", "random_subset", "tie_break", "label_noise", "child", "held_out"]
 # Append only: a purpose's place in this tuple is part of every key ever made for it.
@@ -48,7 +48,7 @@ def seed_keys(seed: int, purpose: Purpose, num_seeds: int) -> Key[Array, "s"]:
         raise InputError(f"num_seeds must be at least 1, got {num_seeds}")
     if purpose not in PURPOSES:
         raise InputError(f"purpose must be one of {', '.join(PURPOSES)}, got {purpose!r}")
-    stream = jax.random.fold_in(jax.random.key(seed), PURPOSES.index(purpose))
+    stream = jax.random.fold_in(jax.random.key(seed, impl=THREEFRY), PURPOSES.index(purpose))
     return jax.vmap(jax.random.fold_in, (None, 0))(stream, jax.numpy.arange(num_seeds))
 
 

@@ -12,11 +12,12 @@ from jaxtyping import Int
 from diet_jax.devices.mesh import hold_whole, split_batch, split_params
 from diet_jax.devices.vmap_rules import value_and_grad
 from diet_jax.errors import InputError
-from diet_jax.per_example.losses import cross_entropy
+from diet_jax.per_example.losses import cross_entropy, predicted_classes
 from diet_jax.scores.dynamics import FORGETTING_FOLD
 from diet_jax.scores.score import Fold
 from diet_jax.training.recipe import TrainConfig, make_optimizer, prepare_batch, steps_per_epoch
 from diet_jax.types import (
+    THREEFRY,
     Array,
     Examples,
     Inputs,
@@ -90,11 +91,17 @@ class StepMetrics(NamedTuple):
 def run_keys(key: PRNGKey) -> RunKeys:
     """Splits one run's key into its named streams: initialisation, data order, augmentation, scores, model.
 
+    The streams are Threefry's whatever the kind of the key: numbers of the others ("rbg") depend on what
+    `vmap` draws beside them, so that an epoch would be another one after a restart, and a seed among seeds.
+
     Example:
         >>> import jax
         >>> run_keys(jax.random.key(0))._fields
         ('init', 'order', 'augment', 'score', 'model')
     """
+    if jax.random.key_impl(key) != THREEFRY:
+        # A key of "rbg" is one of Threefry twice: a seed's training is the same.
+        key = jax.random.wrap_key_data(jax.random.key_data(key)[..., :2], impl=THREEFRY)
     return RunKeys(*(jax.random.fold_in(key, stream) for stream in range(len(RunKeys._fields))))
 
 
@@ -128,7 +135,7 @@ def batch_rows(
     per_epoch = steps_per_epoch(len(kept), batch_size)
     # As many epochs as the steps can touch when the first one is the last of its epoch.
     num_epochs = (num_steps + 2 * per_epoch - 2) // per_epoch
-    epochs = first_step // per_epoch + jnp.arange(num_epochs)
+    epochs = first_step // per_epoch + jnp.arange(num_epochs, dtype=jnp.int32)
     kept = jnp.asarray(kept)
 
     def order(epoch: Array) -> Array:
@@ -245,7 +252,7 @@ def train_on_batch(
         grad=gradients,
         value_fn=lambda params: loss_fn(params, state.variables.model_state, inputs, labels, model_key)[0],
     )
-    correct = jnp.argmax(logits, axis=-1) == labels
+    correct = predicted_classes(logits) == labels
     dynamics = {
         fold.name: fold.update(state.dynamics[fold.name], rows, logits, labels) for fold in program.folds
     }
@@ -341,4 +348,4 @@ def predictions(
         int32 `[b]` predicted classes, float32 `[b]` losses in nats.
     """
     logits = predict_fn(variables, inputs)
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32), cross_entropy(logits, labels)
+    return predicted_classes(logits), cross_entropy(logits, labels)

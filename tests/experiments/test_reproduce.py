@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import diet_jax as dj
-from diet_jax.cli.main import load_config, main
+from diet_jax.cli.config_file import load_config
+from diet_jax.cli.main import main
 from diet_jax.experiments.config import DataConfig, ModelConfig
 from diet_jax.experiments.reproduction import store as store_module
 from diet_jax.experiments.reproduction.accuracy import AccuracyByFraction

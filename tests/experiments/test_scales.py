@@ -11,7 +11,7 @@ import pytest
 from pretended_store import PretendedStore
 
 from diet_jax.cli import options
-from diet_jax.cli.main import load_config
+from diet_jax.cli.config_file import load_config
 from diet_jax.experiments.reproduction.figure import PaperFigure, Scale, config_folder, figure_names
 from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, CINIC10_RESNET18, shortened
 from diet_jax.training.recipe import decay_boundaries, make_schedule, total_steps

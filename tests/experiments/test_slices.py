@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import diet_jax as dj
-from diet_jax.cli.main import load_config, main
+from diet_jax.cli.config_file import load_config
+from diet_jax.cli.main import main
 from diet_jax.devices.deadline import Deadline, OutOfTime
 from diet_jax.ensemble import retraining as ensemble_retraining
 from diet_jax.ensemble import scoring as ensemble_scoring

@@ -643,7 +643,7 @@ class TestHardest:
             ({"scores": np.ones((1, 36))}, "must be one vector"),
             ({"scores": "el2n"}, "scores must be numbers, one vector .n., got 'el2n'; .* not its name"),
             ({"scores": np.full(36, np.nan)}, "scores must not be NaN: 36 of 36"),
-            ({"clean_labels": [0, 1]}, "clean_labels must be one integer for each of the 36 examples"),
+            ({"clean_labels": [0, 1]}, "clean_labels must have shape .36,., one for each of the 36 examples"),
             ({"clean_labels": np.full(36, 3)}, "labels must lie in 0..2"),
         ],
     )

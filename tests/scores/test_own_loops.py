@@ -129,5 +129,5 @@ def test_a_mask_of_ones_own_is_bound_to_its_dataset(train_split, tmp_path, unche
     assert loaded.provenance == {"method": "by hand"}
     assert loaded.dataset == f"{train_split.name}/train"
     for wrong in (keep[1:], keep.astype(int), [2, 4, 40], keep[None, None]):
-        with pytest.raises(InputError, match=r"keep must be bool \[50\] or \[s, 50\].*np\.isin"):
+        with pytest.raises(InputError, match="must be a boolean vector with one entry for each of the 50"):
             dj.KeepFile.from_mask(wrong, train_split)

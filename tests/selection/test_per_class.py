@@ -59,7 +59,7 @@ def test_counts_are_those_of_a_loop():
     for seed in range(3):
         for label in range(6):
             assert counts[seed, label] == sum(masks[seed, i] and labels[i] == label for i in range(50))
-    with pytest.raises(dj.InputError, match="each of the 50 labels"):
+    with pytest.raises(dj.InputError, match="each of the 50 examples"):
         kept_per_class(masks[:, 1:], labels, 6)
 
 

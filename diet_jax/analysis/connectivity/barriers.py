@@ -6,18 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
 from diet_jax.analysis.connectivity.paths import Ends, barrier_height, interpolate, leaves_of_one_network
 from diet_jax.data.augment import normalize
 from diet_jax.data.dataset import Dataset
+from diet_jax.data.rows import checked_rows
 from diet_jax.devices.mesh import fetch, replicate, split_batch
 from diet_jax.ensemble.passes import BatchSize, map_dataset
 from diet_jax.errors import InputError
+from diet_jax.per_example.losses import predicted_classes
 from diet_jax.training.step import batch_rows
-from diet_jax.types import Array, Mask, Model, PRNGKey, Rows, Variables, apply_in_training
+from diet_jax.types import THREEFRY, Array, Mask, Model, PRNGKey, Rows, Variables, apply_in_training
 
 BatchStatistics = Literal["interpolated", "reestimated"]
 
@@ -66,16 +67,16 @@ def reestimate_statistics(
         raise InputError(
             f"num_batches and batch_size must be at least 1, got {num_batches} batches of {batch_size}"
         )
-    kept = _checked_rows(np.arange(len(dataset)) if rows is None else rows, dataset)
+    kept = checked_rows(np.arange(len(dataset)) if rows is None else rows, len(dataset))
     if not jax.tree.leaves(variables.model_state):
         return variables
     size = min(batch_size, len(kept))
     # In stored order a dataset sorted by class would give the statistics of its last classes.
-    batches = _batches(jax.random.key(0), kept, 0, num_steps=num_batches, batch_size=size)
+    batches = _batches(jax.random.key(0, impl=THREEFRY), kept, 0, num_steps=num_batches, batch_size=size)
     stats = tuple(np.asarray(values, np.float32) for values in dataset.normalization)
     variables = replicate(variables)
     for number, batch in enumerate(fetch(batches)):
-        inputs, key = dataset.inputs[batch], jax.random.fold_in(jax.random.key(1), number)
+        inputs, key = dataset.inputs[batch], jax.random.fold_in(jax.random.key(1, impl=THREEFRY), number)
         state = _next_model_state(variables, inputs, *stats, key, model=model)
         variables = Variables(variables.params, state)
     return variables
@@ -134,7 +135,7 @@ def path_correct(
         raise InputError(f"batch_statistics must be interpolated or reestimated, got {batch_statistics!r}")
     leaves_of_one_network(variables, other)  # Under jit the values of integers cannot be compared.
     measured_on = dataset if statistics_dataset is None else statistics_dataset
-    evaluated = dataset if rows is None else dataset.take(_checked_rows(rows, dataset))
+    evaluated = dataset if rows is None else dataset.take(rows)
     fn = _correctness(model)
     variables, other = replicate((variables, other))
     correct = []
@@ -251,23 +252,6 @@ def _correctness(model: Model) -> Callable[..., Array]:
     """The same function object for the same model, so that compiled programs are found again."""
 
     def correct(variables: Variables, inputs: Array, labels: Array) -> Array:
-        return jnp.argmax(model.predict(variables, inputs), axis=-1).astype(labels.dtype) == labels
+        return predicted_classes(model.predict(variables, inputs)) == labels
 
     return correct
-
-
-def _checked_rows(rows: Rows | Mask, dataset: Dataset) -> np.ndarray:
-    checked = np.asarray(rows)
-    if checked.dtype == bool and checked.shape == (len(dataset),):
-        checked = np.flatnonzero(checked)
-    if checked.ndim != 1 or not len(checked) or not np.issubdtype(checked.dtype, np.integer):
-        raise InputError(
-            f"rows must be integers, at least one, or a mask of all {len(dataset)} rows; got {checked.dtype} "
-            f"of shape {checked.shape}"
-        )
-    if checked.min() < 0 or checked.max() >= len(dataset) or len(np.unique(checked)) < len(checked):
-        raise InputError(
-            f"rows must be distinct, from 0 to {len(dataset) - 1}; got {len(checked)} rows, "
-            f"{len(np.unique(checked))} distinct, from {checked.min()} to {checked.max()}"
-        )
-    return checked.astype(np.int32)

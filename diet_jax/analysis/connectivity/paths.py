@@ -111,7 +111,7 @@ def barrier_height(
         ends: what is subtracted.
 
     Returns:
-        float `[...]`, in the unit of the errors.
+        float `[...]`, of the errors' dtype (float32 for integers) and unit.
 
     Raises:
         InputError: fewer than three points, or an unknown `ends`.

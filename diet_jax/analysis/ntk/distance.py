@@ -48,7 +48,7 @@ def kernel_velocity(
         duration: time between them, in the caller's unit; above 0. The paper takes 1 epoch, Fort et al. 0.4.
 
     Returns:
-        A scalar, at least 0, per unit of time.
+        A scalar of the kernels' dtype, at least 0, per unit of time.
 
     Raises:
         InputError: the kernels have different shapes, or the duration is not above 0.

@@ -201,12 +201,12 @@ def _jacobian(
     size: int,
 ) -> _Leaves:
     """Gradients of `size` logits of each image, `[rows parameters]` for each leaf."""
-    chosen = jax.nn.one_hot(first_class + jnp.arange(size), num_classes)
 
     def of_one(image: AnyArray) -> Any:
-        _, pullback = jax.vjp(
+        logits, pullback = jax.vjp(
             lambda params: predict_fn(with_params(variables, params), image[None])[0], params_of(variables)
         )
+        chosen = jax.nn.one_hot(first_class + jnp.arange(size), num_classes, dtype=logits.dtype)
         return jax.vmap(lambda one_hot: pullback(one_hot)[0])(chosen)
 
     leaves = jax.tree.leaves(jax.vmap(of_one)(images))

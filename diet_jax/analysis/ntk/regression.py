@@ -32,8 +32,8 @@ def kernel_regression(
         test_logits: float `[e2 c]`, those for the test images; given if and only if `logits` is.
 
     Returns:
-        float `[e2 c]`, predictions for the test images; NaN if the regularised kernel is not positive
-        definite in its dtype.
+        float `[e2 c]` of the kernel's dtype, predictions for the test images; NaN if the regularised kernel
+        is not positive definite in it.
 
     Raises:
         InputError: shapes that do not fit, a negative ridge, or logits for one set of images only.

@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from diet_jax.data.classes import checked_labels
 from diet_jax.data.dataset import Dataset, fingerprint
 from diet_jax.data.kinds import Normalization, channel_statistics, statistics_of_counts, value_counts
 from diet_jax.data.reader import WHITE, chunks
+from diet_jax.data.rows import checked_rows
 from diet_jax.data.streaming.encoded import EncodedImages, not_as_a_whole
 from diet_jax.data.streaming.reading import read_ahead
-from diet_jax.types import Examples
+from diet_jax.types import Examples, Mask, Rows
 
 MEASURED_PIXELS = 2**28
 """Normalisation is measured on all images with fewer pixels in all, else on evenly spaced ones."""
@@ -58,15 +60,16 @@ class StreamedDataset(Dataset):
         """Yields the stored images of each batch of rows, reading ahead."""
         return read_ahead(self.inputs, list(batches), workers=self.workers)
 
-    def take(self, rows: np.ndarray) -> "StreamedDataset":
-        """Returns a dataset of some rows, still on disk; they keep ids and normalisation."""
-        return dataclasses.replace(
-            self, inputs=self.inputs.take(rows), labels=self.labels[rows], ids=self.ids[rows]
-        )
+    def take(self, rows: Rows | Mask) -> "StreamedDataset":
+        """Returns a dataset of some rows, still on disk; see `Dataset.take`."""
+        rows = checked_rows(rows, len(self))
+        inputs, labels, ids = self.inputs.take(rows), self.labels[rows], self.ids[rows]
+        return dataclasses.replace(self, inputs=inputs, labels=labels, ids=ids, taken_from=self.whole)
 
-    def with_labels(self, labels: np.ndarray) -> "StreamedDataset":
-        """Returns the dataset with other labels, int32 `[n]` in range, and their fingerprint."""
-        return dataclasses.replace(self, labels=np.array(labels))
+    def with_labels(self, labels: Any) -> "StreamedDataset":
+        """Returns the dataset with other labels, and their fingerprint; see `Dataset.with_labels`."""
+        checked = checked_labels(labels, len(self), self.name, class_names=self.class_names)
+        return dataclasses.replace(self, labels=checked.labels, taken_from=None)
 
 
 def measure(images: Any) -> Normalization:

@@ -4,6 +4,7 @@ Nothing in it depends on which figure asked first. What is there is not computed
 killed process or a deadline left goes on from its last checkpoint.
 """
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -20,9 +21,11 @@ from diet_jax.data.dataset import Dataset, fingerprint
 from diet_jax.devices.deadline import NEVER, Deadline, OutOfTime
 from diet_jax.devices.defaults import How
 from diet_jax.devices.progress import Progress, say
+from diet_jax.ensemble.over_seeds import take_seed
 from diet_jax.ensemble.retraining import predict_dataset, train_ensemble
 from diet_jax.ensemble.scoring import score_ensemble, score_state
 from diet_jax.errors import InputError
+from diet_jax.experiments.divergence import Diverged, broken_by, broken_predictor
 from diet_jax.experiments.reproduction.task import ScoreAt, Task, digest
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup, prepare
@@ -30,9 +33,9 @@ from diet_jax.experiments.train_one import trained_network
 from diet_jax.files.arrays import load_checked, save_arrays, write_atomically
 from diet_jax.selection.ranks import keep_random
 from diet_jax.training.loop import check_keep
-from diet_jax.training.recipe import epoch_to_step, total_steps
+from diet_jax.training.recipe import epoch_to_step, steps_per_epoch, total_steps
 from diet_jax.training.seeds import seed_keys
-from diet_jax.training.step import TrainState
+from diet_jax.training.step import StepMetrics, TrainState
 from diet_jax.types import PRNGKey
 
 KIND = "predictions"
@@ -147,11 +150,7 @@ class Store:
         goes_on: bool = False,
     ) -> AbstractContextManager[TrainState]:
         """The state of a training at a step, for a block that works with it, see `trained_network`."""
-        setup = self.setup(training.task)
-        name = f"{setup.splits.train.name.replace(':', '-').replace('/', '-')}-{setup.config.model.name}"
-        facts = self.facts(training)
-        unit = f"{training.purpose}-{training.seed:02d}-{digest(facts)}"
-        folder = RunFolder(self.path / "trainings" / name / unit)
+        setup, folder, facts = self.setup(training.task), self._folder(training), self.facts(training)
         header, described = folder.path / "training.json", json.dumps(facts, indent=1)
         if not header.is_file():
             write_atomically(header, described)
@@ -171,6 +170,20 @@ class Store:
             key, parent = jax.random.fold_in(key, seed), Training(training.task, "score", seed)
             options["first"] = lambda: spawn(self.state(parent, spawned_at), key)
         return trained_network(setup, folder, "", key, progress=_NewSteps(progress), **options)
+
+    def _folder(self, training: Training) -> RunFolder:
+        """The folder of a training: what it is, its checkpoints and its log."""
+        setup = self.setup(training.task)
+        name = f"{setup.splits.train.name.replace(':', '-').replace('/', '-')}-{setup.config.model.name}"
+        unit = f"{training.purpose}-{training.seed:02d}-{digest(self.facts(training))}"
+        return RunFolder(self.path / "trainings" / name / unit)
+
+    def _check_known(self, training: Training, step: int) -> None:
+        """Raises Diverged if the training is known to diverge up to a step."""
+        folder = self._folder(training)
+        known = folder.diverged().get("")
+        if known is not None and known.step <= step:
+            raise Diverged("", known, folder)
 
     def scores(self, task: Task, wanted: Sequence[ScoreAt], num_seeds: int) -> dict[ScoreAt, np.ndarray]:
         """Returns scores of every example and seed: float32 `[s n]` for each score asked for.
@@ -216,6 +229,8 @@ class Store:
     def _score_together(self, task: Task, missing: Sequence[tuple[int, ScoreAt]]) -> None:
         """Scores an ensemble in one program at all epochs that are missing, and stores each score."""
         setup = self.setup(task)
+        for seed, at in missing:
+            self._check_known(Training(task, "score", seed), self.step(task, at.epoch))
         seeds = sorted({seed for seed, _ in missing})
         steps = tuple(sorted({self.step(task, at.epoch) for _, at in missing}))
         scores = tuple({at.name: at.score for _, at in missing}.values())
@@ -226,7 +241,12 @@ class Store:
         )
         for seed, at in missing:
             values = result.scores[at.name][steps.index(self.step(task, at.epoch)), seeds.index(seed)]
-            self._keep("scores", self._score_facts(task, at, seed), {"scores": values})
+            # Those that are NaN are looked at one by one, where the network is at hand.
+            if not np.isnan(values).any():
+                self._keep("scores", self._score_facts(task, at, seed), {"scores": values})
+        for place in result.diverged:
+            folder = self._folder(Training(task, "score", seeds[place]))
+            folder.log_history("", take_seed(result.history, place), 0, setup.per_epoch)
 
     def mean_scores(self, task: Task, wanted: Sequence[ScoreAt], num_seeds: int) -> dict[ScoreAt, np.ndarray]:
         """Returns scores averaged over seeds: float64 `[n]` for each score asked for."""
@@ -248,8 +268,13 @@ class Store:
             step = self.step(task, at.epoch) if needed else 0
             keep: Any = {"goes_on": goes_on and needed} if self.deadline.comes else {"save": needed}
             options: Any = {"scores": (at.score,), "deadline": self.deadline}
-            with self._trained(Training(task, "score", seed), step, progress, **keep) as state:
+            training = Training(task, "score", seed)
+            with self._trained(training, step, progress, **keep) as state:
                 found = score_state(state, setup.model, setup.splits.train, **options)
+                folder, network = self._folder(training), functools.partial(getattr, state, "variables")
+                why = broken_by(setup, folder, "", step, found, network)
+                if why is not None:
+                    raise Diverged("", why, folder)
             return {"scores": found[at.name]}
 
         return self.memo("scores", self._score_facts(task, at, seed), compute)["scores"]
@@ -335,6 +360,8 @@ class Store:
         if not group:
             return
         task, setup = group[0].task, self.setup(group[0].task)
+        for training in group:
+            self._check_known(training, self._num_steps(training))
         keys = seed_keys(task.seed, "retrain", max(t.seed for t in group) + 1)
         masks = None if group[0].keep is None else np.stack([t.keep for t in group])  # type: ignore[misc]
         trained = train_ensemble(
@@ -345,8 +372,22 @@ class Store:
             config=setup.config.train,
             keep=masks,
         )
-        for training, predicted in zip(group, trained.predicted, strict=True):
-            self._keep(KIND, self._prediction_facts(training, dataset), {"predicted": predicted})
+        for place, training in enumerate(group):
+            if place not in trained.diverged:
+                found = {"predicted": trained.predicted[place]}
+                self._keep(KIND, self._prediction_facts(training, dataset), found)
+        for place in trained.diverged:
+            history = take_seed(trained.history, place)
+            self._log_divergence(group[place], history, trained.loss[place])
+
+    def _log_divergence(self, training: Training, history: StepMetrics | None, loss: np.ndarray) -> None:
+        """Logs that a network diverged, by its history, or by its losses on what it predicts."""
+        setup, folder = self.setup(training.task), self._folder(training)
+        kept = check_keep(setup.splits.train, training.keep, setup.config.train)
+        per_epoch = steps_per_epoch(len(kept), setup.config.train.batch_size)
+        known = None if history is None else folder.log_history("", history, 0, per_epoch)
+        if known is None:
+            broken_predictor(folder, "", self._num_steps(training), per_epoch, loss)
 
     def accuracies(self, task: Task, keep: Masks, num_seeds: int) -> dict[Any, np.ndarray]:
         """Returns the final test accuracy float64 `[s]` by key; arguments as of `predictions`."""
@@ -367,6 +408,8 @@ class Store:
             setup, steps = self.setup(training.task), self._num_steps(training)
             with self._trained(training, steps, progress) as state:
                 found = predict_dataset(setup.model, state.variables, dataset, deadline=self.deadline)
+            self._log_divergence(training, None, found[1])
+            self._check_known(training, steps)
             return {"predicted": found[0]}
 
         return self.memo(KIND, self._prediction_facts(training, dataset), compute)["predicted"]

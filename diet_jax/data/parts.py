@@ -1,0 +1,31 @@
+"""Files of a dataset and of what was taken from it: which of their rows are its examples."""
+
+from typing import Any
+
+import numpy as np
+
+from diet_jax.data.dataset import Dataset, Whole
+from diet_jax.devices.progress import say
+from diet_jax.errors import InputError
+
+
+def rows_in_file(path: Any, facts: dict[str, Any], ids: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Returns which rows of a file are a dataset's examples: all, or, of the whole, those that were taken.
+
+    Raises:
+        InputError: the file is of neither, by its fingerprint, or its ids are not those of it.
+    """
+    for whole in (Whole(dataset.fingerprint, dataset.ids), dataset.whole):
+        if facts["fingerprint"] != whole.fingerprint:
+            continue
+        if not np.array_equal(ids, whole.ids):
+            raise InputError(f"{path} is damaged: its ids are not those of {dataset.name}/{dataset.split}")
+        row_of = {name: row for row, name in enumerate(ids.tolist())}
+        rows = np.array([row_of[name] for name in dataset.ids.tolist()], np.int64)
+        if len(rows) < len(ids):
+            say(f"{path}: {len(rows):,} of its {len(ids):,} examples are those of this part of the data")
+        return rows
+    raise InputError(
+        f"{path} belongs to {facts['dataset']} (fingerprint {str(facts['fingerprint'])[:12]}), not to "
+        f"{dataset.name}/{dataset.split} (fingerprint {dataset.fingerprint[:12]})"
+    )
