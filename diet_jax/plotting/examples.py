@@ -58,8 +58,8 @@ def draw_examples(
 
     Args:
         dataset: what was scored.
-        scores: float `[n]` in dataset order, high means hard; or the `ScoreFile` of this dataset, or of the one
-            that it was taken from.
+        scores: float `[n]` in dataset order, high means hard; or the `ScoreFile` of this dataset, or of
+            the one that it was taken from.
         hardest: how many of the hardest of all examples; at most all are drawn.
         easiest: how many of the easiest, of those that are not among the hardest. Without both numbers: some
             of each class.

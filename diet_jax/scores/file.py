@@ -61,7 +61,7 @@ class ScoreFile:
     provenance: dict[str, Any]
 
     def __repr__(self) -> str:
-        seeds = f"{len(self.per_seed)} seed" + "s" * (len(self.per_seed) > 1)
+        seeds = f"{self.num_seeds} seed" + "s" * (self.num_seeds != "1")
         return f"<{self.name} of {self.dataset}: {len(self.ids):,} examples, {seeds}, step {self.step:,}>"
 
     @classmethod

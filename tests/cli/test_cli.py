@@ -179,7 +179,7 @@ def test_a_link_to_no_image_is_named(capsys, tmp_path, target):
 def test_a_file_as_run_folder_and_a_folder_that_cannot_be_written(capsys, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
-    assert "is a file" in refused(capsys, "run", "--run-dir", file)
+    assert f"--run-dir {file} is a file; choose a folder" in refused(capsys, "run", "--run-dir", file)
     assert str(file / "below") in refused(capsys, "run", "--run-dir", file / "below")
     assert "cannot write" in refused(capsys, "run", "--run-dir", "/proc/diet_jax")
     assert file.read_text() == "mine"
