@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ def run_file(path: str) -> Any:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"config file {path} fails: {type(error).__name__}: {error}") from error
+        lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == spec.origin]
+        where = f" in line {lines[-1]}" if lines else ""
+        raise InputError(f"config file {path} fails{where}: {type(error).__name__}: {error}") from error
     return module
 
 

@@ -28,6 +28,8 @@ class Progress:
         self.total = total
         self._done = 0
         self._start = self._shown = time.monotonic()
+        # When the first piece was done, and how much that was: it took longer than others, for compiling.
+        self._first: tuple[float, int] | None = None
         self._bar: Any = None
         self._lines = False
         self._waits = brief and not quiet and is_writer()
@@ -60,14 +62,16 @@ class Progress:
             self._bar.update(self._task, completed=self._done, total=self.total or None)
         elif self._lines and self.total and self._done and now - self._shown > self.SECONDS_BETWEEN_LINES:
             self._shown = now
-            left = (now - self._start) * (self.total - self._done) / self._done
-            print(
-                f"{self.description}: {self._done / self.total:.0%}, about {left:.0f} s left", file=sys.stderr
-            )
+            since, before = self._first or (now, self._done)
+            seconds = (now - since) * (self.total - self._done) / max(self._done - before, 1)
+            left = f", about {seconds:.0f} s left" if self._done > before else ""
+            print(f"{self.description}: {self._done / self.total:.0%}{left}", file=sys.stderr)
+        if count and self._first is None:
+            self._first = now, self._done
 
     def reset(self) -> None:
         """Sets what is done back to nothing."""
-        self._done = 0
+        self._done, self._first = 0, None
 
     def close(self) -> None:
         """Takes the bar down."""

@@ -53,7 +53,7 @@ class RunFolder:
             if header["format"] in EARLIER:
                 raise InputError(
                     f"{self.path} was begun by an earlier diet_jax whose configs had other options, and can "
-                    f"be continued by that version only; choose another folder with --run-dir"
+                    f"be continued by that version only; choose another run_dir"
                 )
             if header["format"] != FORMAT:
                 raise KeyError(header["format"])
@@ -211,7 +211,7 @@ def _take(
     path, anew = folder.path, False
     try:
         if path.exists() and not path.is_dir():
-            raise InputError(f"run_dir {path} is a file; choose a folder with --run-dir")
+            raise InputError(f"run_dir {path} is a file; choose a folder")
         # A process killed at its first write leaves the lock and a temporary config.json.
         if path.is_dir() and any(
             p.name != ".lock" and p.name[:13] != ".config.json." for p in path.iterdir()
@@ -222,10 +222,12 @@ def _take(
         lock.acquire(timeout=0)
         locks.append(lock)
     except filelock.Timeout as error:
-        raise InputError(f"another process is working in {path}; wait for it or choose --run-dir") from error
+        raise InputError(
+            f"another process is working in {path}; wait for it or choose another run_dir"
+        ) from error
     except OSError as error:
         raise InputError(
-            f"cannot write to run_dir {path}: {error.strerror or error}; choose another with --run-dir"
+            f"cannot write to run_dir {path}: {error.strerror or error}; choose another"
         ) from error
     try:
         if anew:
@@ -305,13 +307,13 @@ def check_same(folder: RunFolder, config: RunConfig, resolved: dict[str, Any]) -
     if changed:
         raise InputError(
             f"run folder {folder.path} belongs to another config ({'; '.join(changed)}); choose another "
-            f"folder with --run-dir, or repeat the old options to continue it"
+            f"run_dir, or repeat the old options to continue it"
         )
     code = (of["resolved"].get("code", {}) for of in (header, {"resolved": resolved}))
     if changed := differences(*code):
         raise InputError(
             f"run folder {folder.path} was begun with other code or scores of one's own "
-            f"({'; '.join(changed)}); choose another folder with --run-dir, or bring back what was there"
+            f"({'; '.join(changed)}); choose another run_dir, or bring back what was there"
         )
     # What the fingerprint of the arrays does not cover.
     for name in ("fingerprint", "normalization", "kind", "classes"):

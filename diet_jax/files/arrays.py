@@ -43,7 +43,7 @@ def save_arrays(path: Any, kind: str, arrays: dict[str, np.ndarray], facts: dict
 
 
 def load_arrays(
-    path: Any, kind: str, names: tuple[str, ...] | None, known: tuple[str, ...] = ()
+    path: Any, kind: str, names: tuple[str, ...] | None, known: tuple[str, ...] = (), made_by: str = ""
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Reads what `save_arrays` wrote; every member's checksum is verified by the zip format.
 
@@ -52,24 +52,33 @@ def load_arrays(
         kind: what it must be.
         names: arrays to read; None reads all.
         known: facts that must be there; with any, no others are returned.
+        made_by: code that makes such a file of bare arrays, for messages.
 
     Raises:
         InputError: the file is missing, damaged or of another kind.
     """
     if not Path(path).is_file():
         raise InputError(f"no file {path}")
+    again = f"make it again{made_by and ' by '}{made_by}"
     try:
         # np.load leaves a file that it opened itself open when the archive is damaged.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            if "header" not in archive:
+                raise InputError(
+                    f"{path} is no diet_jax file: it has the arrays {', '.join(archive)} without what they "
+                    f"belong to; {again}"
+                )
             facts = dict(json.loads(str(archive["header"])))
             if names is None:
                 names = tuple(name for name in archive if name != "header")
             arrays = (
                 {name: archive[name] for name in names} if facts["format"] == f"diet_jax {kind} 1" else {}
             )
+    except InputError:
+        raise
     except (*DAMAGE, OSError) as error:
         raise InputError(
-            f"{path} is damaged or no diet_jax file ({type(error).__name__}); make it again"
+            f"{path} is damaged or no diet_jax file ({type(error).__name__}); {again}"
         ) from error
     if not arrays:
         raise InputError(f"{path} is a '{facts['format']}' file, expected 'diet_jax {kind} 1'")

@@ -1,7 +1,7 @@
 """Figures of a run: `draw_*` return a Matplotlib figure, `save_figure` writes one as PNG."""
 
 from diet_jax.plotting.accuracy import draw_accuracy
-from diet_jax.plotting.examples import draw_examples, easiest_and_hardest
+from diet_jax.plotting.examples import draw_examples, hardest_and_easiest
 from diet_jax.plotting.histogram import draw_histogram
 from diet_jax.plotting.result import draw_result
 from diet_jax.plotting.style import save_figure
@@ -11,6 +11,6 @@ __all__ = [
     "draw_examples",
     "draw_histogram",
     "draw_result",
-    "easiest_and_hardest",
+    "hardest_and_easiest",
     "save_figure",
 ]

@@ -1,4 +1,4 @@
-"""The easiest and the hardest examples, of every class or of all."""
+"""The hardest and the easiest examples, of every class or of all: hardest first, then easiest first."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -28,6 +28,7 @@ from diet_jax.scores.file import ScoreFile
 from diet_jax.selection.masks import checked_scores
 
 PER_SIDE, PER_LINE = 5, 10
+HEADINGS = ("hardest (highest score) first", "easiest (lowest score) first")
 # Of more pictures than these, one figure would be larger than programs show.
 MAX_EXAMPLES = 1000
 
@@ -52,11 +53,13 @@ def draw_examples(
     """Draws the examples with the highest scores, those with the lowest, or both of each class.
 
     Below each picture stand score, class and id, in a run of noisy labels the label given and the clean one.
-    Examples that are no images are rows of a table.
+    Examples that are no images are rows of a table. The hardest come before the easiest; of the hardest the
+    highest score is first, of the easiest the lowest.
 
     Args:
         dataset: what was scored.
-        scores: float `[n]` in dataset order, high means hard; or a `ScoreFile` of the same ids.
+        scores: float `[n]` in dataset order, high means hard; or the `ScoreFile` of this dataset, or of
+            the one that it was taken from.
         hardest: how many of the hardest of all examples; at most all are drawn.
         easiest: how many of the easiest, of those that are not among the hardest. Without both numbers: some
             of each class.
@@ -75,15 +78,15 @@ def draw_examples(
         >>> len(figure.axes[0].images)
         5
     """
-    file = scores if isinstance(scores, ScoreFile) else None
-    values = _scores_of(dataset, scores)
+    file = scores.of(dataset) if isinstance(scores, ScoreFile) else None
+    values = _scores_of(dataset, file.scores if file else scores)
     clean = None if clean_labels is None else _checked_clean(clean_labels, dataset)
     order, notes = np.argsort(values, kind="stable"), []
     of = f"{shorten(f'{dataset.name}/{dataset.split}', 40)}"
     by = f"{styles_of([file.name])[file.name].label}, step {file.step:,}" if file else "the given scores"
     each = hardest is None and easiest is None
     if each:
-        title = f"Easiest and hardest examples of {of} by {by}"
+        title = f"Hardest and easiest examples of {of} by {by}"
         most = min(PER_LINE, len(order) // 2)
         hard, easy = order[::-1][:most], order[:most]
     else:
@@ -106,8 +109,7 @@ def draw_examples(
         if clean is not None:
             notes.append("Names on the left are the given labels.")
     else:
-        both = (("hardest (highest score) first", hard), ("easiest (lowest score) first", easy))
-        blocks = [_in_lines(heading, rows) for heading, rows in both if len(rows)]
+        blocks = [_in_lines(*both) for both in zip(HEADINGS, (hard, easy), strict=True) if len(both[1])]
 
     def captions(row: int) -> Iterator[tuple[str, Any]]:
         yield _number(float(values[row])), {"fontsize": 7}
@@ -183,11 +185,10 @@ def _by_class(dataset: Dataset, scores: np.ndarray) -> tuple[_Block, bool]:
     sizes = np.bincount(dataset.labels, minlength=dataset.num_classes)
     classes = np.sort(np.argsort(-sizes, kind="stable")[:MAX_CLASSES])
     lines = [
-        (shorten(dataset.class_names[c], 16), easiest_and_hardest(scores, dataset.labels, int(c)))
+        (shorten(dataset.class_names[c], 16), hardest_and_easiest(scores, dataset.labels, int(c)))
         for c in classes[sizes[classes] > 0]
     ]
-    headings = ("easiest (lowest score)", "hardest (highest score), the last is hardest")
-    return _Block(headings, lines, PER_SIDE), len(lines) < dataset.num_classes
+    return _Block(HEADINGS, lines, PER_SIDE), len(lines) < dataset.num_classes
 
 
 def _in_lines(heading: str, rows: np.ndarray) -> _Block:
@@ -197,13 +198,7 @@ def _in_lines(heading: str, rows: np.ndarray) -> _Block:
 
 def _scores_of(dataset: Dataset, scores: Any) -> np.ndarray:
     """Scores float64 `[n]` of exactly the examples of a dataset, none of them NaN."""
-    file = scores if isinstance(scores, ScoreFile) else None
-    if file and (file.ids.shape != dataset.ids.shape or not np.array_equal(file.ids, dataset.ids)):
-        raise InputError(
-            f"the scores are of {file.dataset} ({len(file.ids)} examples) and their ids are not those of "
-            f"{dataset.name}/{dataset.split} ({len(dataset)} examples); score this dataset, or load the other"
-        )
-    values = checked_scores(file.scores if file else scores)
+    values = checked_scores(scores)
     if len(values) != len(dataset):
         raise InputError(
             f"scores must be one number for each of the {len(dataset)} examples of "
@@ -232,8 +227,8 @@ def _count(name: str, count: int | None, left: int, notes: list[str]) -> int:
     return min(int(count), left)
 
 
-def easiest_and_hardest(scores: np.ndarray, labels: np.ndarray, c: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the examples of class c with the lowest and the highest scores, none twice.
+def hardest_and_easiest(scores: np.ndarray, labels: np.ndarray, c: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the examples of class c with the highest and the lowest scores, none twice.
 
     Args:
         scores: float `[n]`.
@@ -241,13 +236,13 @@ def easiest_and_hardest(scores: np.ndarray, labels: np.ndarray, c: int) -> tuple
         c: class.
 
     Returns:
-        Two int arrays of at most `PER_SIDE` rows, both in rising order of score, ties in dataset order.
+        Two int arrays of at most `PER_SIDE` rows: by falling score the hardest, by rising score the easiest.
     """
     rows = np.flatnonzero(labels == c)
     rows = rows[np.argsort(scores[rows], kind="stable")]
     easy = min(PER_SIDE, math.ceil(len(rows) / 2))
     hard = min(PER_SIDE, len(rows) - easy)
-    return rows[:easy], rows[len(rows) - hard :]
+    return rows[::-1][:hard], rows[:easy]
 
 
 def _image_drawer(axes: Axes, dataset: Dataset, cell: float) -> Callable[[int, float, float], None]:

@@ -29,6 +29,8 @@ LEVEL_DASHES = {"-": "--", "--": ":", ":": "-.", "-.": (0, (6, 1.5, 1.5, 1.5, 1.
 MAX_TICKS, MAX_MARKERS = 20, 30
 # Inches between series that could hide each other: a marker.
 BESIDE = 0.07
+# Width in points of the caps of a bar: more than a marker, which would hide a short bar.
+CAP = 9.0
 # Fewer points than these are drawn as points: a line between two would look like a trend.
 LINE_POINTS = 3
 
@@ -39,11 +41,14 @@ def draw_lines(ax: Axes, panel: Mapping[str, Any], series: Seen, levels: Seen, w
     A panel is `{"title", "x_label", "y_label", "series"}`, and if wanted `"x_scale"`, `"percent"`, `"levels"`
     and `"published"`. A series is `{"name", "x", "mean"}`, a level `{"name", "mean"}`, both if wanted with
     `"label"`, `"low"`, `"high"` and `"order"`, a number that the colours follow; None is a gap. With
-    `"beside"`, series that coincide are drawn a little beside each other; with `"names"`, x counts these.
+    `"beside"`, series that coincide are drawn a little beside each other; with `"names"`, x counts these,
+    and a level is named at its end, where a legend would have nothing else.
     """
     hollow, scale = bool(panel.get("published")), 100.0 if panel.get("percent") else 1.0
     names, x_scale = panel.get("names"), panel.get("x_scale", "linear")
     entries = [_draw_level(ax, item, look, scale) for item, look in levels]
+    if names and len(entries) == 1 and not entries[0].empty:
+        _name_level(ax, entries.pop().look, scale * levels[0][0]["mean"])
     data = [_series_data(item, scale) for item, _ in series]
     places = np.unique(np.concatenate([x[np.isfinite(x)] for x, *_ in data] or [np.empty(0)]))
     # Of one place or two, points stand side by side instead of one over another.
@@ -104,8 +109,8 @@ def _marker(look: Look, hollow: bool) -> Any:
     return {
         "color": look.color,
         "marker": look.marker,
-        # A star's points are thin: of equal size it looks smaller.
-        "markersize": 8.0 if look.marker == "*" else 5.5,
+        # The arms of these are thin: of equal size they look smaller.
+        "markersize": 8.0 if look.marker in ("*", "P", "X") else 5.5,
         "markerfacecolor": face,
         "markeredgecolor": edge,
         "markeredgewidth": line,
@@ -142,7 +147,10 @@ def _draw_one(
     if (area := band & ~alone).any():
         ax.fill_between(x, low, high, where=area, alpha=0.16, linewidth=0, **look_of_band)
     if (bars := band & alone).any():
-        ax.vlines(x[bars] + offset, low[bars], high[bars], linewidth=2.5, alpha=0.45, **look_of_band)
+        at = x[bars] + offset
+        ax.vlines(at, low[bars], high[bars], linewidth=2.5, alpha=0.45, **look_of_band)
+        caps: Any = {**look_of_band, "marker": "_", "s": CAP**2, "linewidths": 1.2}
+        ax.scatter(np.tile(at, 2), np.append(low[bars], high[bars]), **{**caps, "zorder": order + 0.6})
     step = math.ceil(known.sum() / (MAX_MARKERS / 2)) if known.sum() > MAX_MARKERS else 1
     marked = np.union1d(np.flatnonzero(alone), np.flatnonzero(known)[::step])
     style = {
@@ -160,7 +168,7 @@ def _draw_one(
 def _beside(places: np.ndarray, scale: str) -> float:
     """How far points of one place stand apart; 0 where they are joined to lines."""
     if len(places) == 2 and scale == "linear":
-        return float(0.02 * (places[1] - places[0]))
+        return float(0.03 * (places[1] - places[0]))
     return float(len(places) == 1)
 
 
@@ -175,6 +183,12 @@ def _draw_level(ax: Axes, item: Mapping[str, Any], look: Look, scale: float) -> 
     if np.isfinite([mean, low, high]).all():
         ax.axhspan(low, high, color=look.color, alpha=0.1, linewidth=0, zorder=1.5)
     return Entry(look, Line2D([], [], **line), not np.isfinite(mean))
+
+
+def _name_level(ax: Axes, look: Look, mean: float) -> None:
+    """Writes a level's name at the right end of its line, outside of the panel."""
+    place: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+    ax.annotate(look.label, (1, mean), (4, 0), fontsize=8.5, annotation_clip=False, **place)
 
 
 def _x_axis(ax: Axes, places: np.ndarray, scale: str, count: int, width: float) -> None:

@@ -16,7 +16,6 @@ from diet_jax.plotting.lines import draw_lines, draw_points
 from diet_jax.plotting.matrix import draw_matrix, matrix_size
 from diet_jax.plotting.style import (
     BORDER,
-    DPI,
     LINE,
     NOTE,
     TITLE,
@@ -75,7 +74,7 @@ def draw_result(result: Mapping[str, Any]) -> Figure:
     columns = min(per_row, len(panels))
     rows = math.ceil(len(panels) / columns)
 
-    figure = ShownFigure(dpi=DPI, layout="constrained")
+    figure = ShownFigure(layout="constrained")
     axes = [figure.add_subplot(rows, columns, place + 1) for place in range(len(panels))]
     entries = []
     for each in dict.fromkeys(kinds):

@@ -21,7 +21,7 @@ def draw_rows(
     clean_labels: np.ndarray | None = None,
     notes: Sequence[str] = (),
 ) -> Figure:
-    """Draws examples as a table, the hardest first.
+    """Draws examples as a table: the hardest, hardest first, then the easiest, easiest first.
 
     Args:
         dataset: of any kind; the first values of an example stand for it.
@@ -33,25 +33,28 @@ def draw_rows(
         notes: what else to say below.
 
     Returns:
-        A figure of one axes: the hardest example first.
+        A figure of one axes.
     """
     labels = {"class" if clean_labels is None else "given": dataset.labels}
     labels |= {} if clean_labels is None else {"clean": clean_labels}
-    headings = ["", "score", "id", "row", *labels, *(f"[{place}]" for place in range(VALUES))]
+    size = int(np.prod(dataset.shape))
+    shown = min(VALUES, size)
+    # Ids of arrays without any are the row numbers.
+    named = not np.array_equal(dataset.ids, np.arange(len(dataset)))
+    headings = ["", "score", *["id"] * named, "row", *labels, *(f"[{place}]" for place in range(shown))]
     cells = []
-    for place, row in enumerate([*hard, *easy[::-1]]):
-        values = np.ravel(dataset.inputs[row])[:VALUES]
-        numbers = [f"{value:.4g}" for value in values] + [""] * (VALUES - len(values))
+    for place, row in enumerate([*hard, *easy]):
+        numbers = [f"{value:.4g}" for value in np.ravel(dataset.inputs[row])[:shown]]
         names = [shorten(dataset.class_names[each[row]], 28 // (2 * len(labels))) for each in labels.values()]
-        identity = shorten(str(dataset.ids[row]), 14, keep_end=True)
+        identity = [shorten(str(dataset.ids[row]), 14, keep_end=True)] * named
         end_word = "easiest" if place == len(hard) else "hardest" if not place else ""
-        cells.append([end_word, f"{scores[row]:.4g}", identity, f"{row:,}", *names, *numbers])
+        cells.append([end_word, f"{scores[row]:.4g}", *identity, f"{row:,}", *names, *numbers])
     lines = 0.24 * (len(cells) + 1)
     height = lines + 0.9
     figure = ShownFigure(figsize=(10, height))
     axes = figure.add_axes((0.01, 0.4 / height, 0.98, lines / height))
     axes.set_axis_off()
-    widths = [0.08, 0.09, 0.17, 0.08, *[0.16 / len(labels)] * len(labels), *[0.42 / VALUES] * VALUES]
+    widths = [0.08, 0.09, *[0.17] * named, 0.08, *[0.16 / len(labels)] * len(labels), *[0.07] * shown]
     options: Any = {"cellLoc": "right", "colLoc": "right", "edges": "horizontal", "bbox": (0, 0, 1, 1)}
     table = axes.table(cells, colLabels=headings, colWidths=widths, **options)
     table.auto_set_font_size(False)
@@ -60,7 +63,8 @@ def draw_rows(
         cell.set(edgecolor="#cccccc", linewidth=0.5)
         cell.get_text().set_parse_math(False)
     figure.text(0.01, 1 - 0.3 / height, title, fontsize=10.5, parse_math=False)
-    size = int(np.prod(dataset.shape))
-    note = [f"The first {min(VALUES, size)} of {size:,} values, as stored.", *notes]
+    values = f"All {size}" if shown == size else f"The first {shown} of {size:,}"
+    order = " Hardest first, then the easiest, easiest first." if len(hard) and len(easy) else ""
+    note = [f"{values} values, as stored.{order}", *notes]
     figure.text(0.01, 0.12 / height, " ".join(note), **NOTE)
     return figure

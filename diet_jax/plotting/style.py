@@ -315,7 +315,10 @@ def without_glyph_warnings() -> Iterator[None]:
 
 
 class ShownFigure(Figure):
-    """A figure that notebooks show whether or not they use pyplot."""
+    """A figure that notebooks show whether or not they use pyplot, of as many pixels as a run's."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"dpi": DPI, **options})
 
     def _repr_png_(self) -> bytes:
         return png_of(self)

@@ -19,9 +19,10 @@ from diet_jax.scores.score import SCORES, Score
 
 ARRAYS = ("scores", "per_seed", "ids", "labels")
 FACTS = ("name", "dataset", "fingerprint", "step", "provenance")
+MADE_BY = "dj.ScoreFile.from_seeds(name, scores, dataset, step=...).save(path)"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ScoreFile:
     """One score of every example of a dataset, averaged over seeds; high means hard.
 
@@ -41,6 +42,8 @@ class ScoreFile:
         >>> import diet_jax as dj
         >>> dataset = dj.Dataset.from_arrays([[0.1], [0.2]], [1, 0], ["a", "b"], class_names=("cat", "dog"))
         >>> file = dj.ScoreFile.from_seeds("margin", [0.5, 2.0], dataset, step=100)
+        >>> file
+        <margin of arrays/train: 2 examples, 1 seed, step 100>
         >>> print(file.to_csv(), end="")
         row,id,class,score
         0,a,dog,0.5
@@ -56,6 +59,10 @@ class ScoreFile:
     fingerprint: str
     step: int
     provenance: dict[str, Any]
+
+    def __repr__(self) -> str:
+        seeds = f"{self.num_seeds} seed" + "s" * (self.num_seeds != "1")
+        return f"<{self.name} of {self.dataset}: {len(self.ids):,} examples, {seeds}, step {self.step:,}>"
 
     @classmethod
     def from_seeds(
@@ -146,7 +153,7 @@ class ScoreFile:
         Raises:
             InputError: the file is missing, damaged, no score file, or of another dataset.
         """
-        arrays, facts = from_writer(lambda: load_arrays(path, "scores", ARRAYS, FACTS))
+        arrays, facts = from_writer(lambda: load_arrays(path, "scores", ARRAYS, FACTS, MADE_BY))
         shapes = {name: array.shape for name, array in arrays.items()}
         if len(set(shapes["scores"] + shapes["ids"] + shapes["labels"] + shapes["per_seed"][1:])) != 1 or [
             len(shape) for shape in shapes.values()

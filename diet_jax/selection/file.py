@@ -15,9 +15,10 @@ from diet_jax.files.arrays import load_arrays, packed, write_atomically
 from diet_jax.files.tables import give_csv
 
 FACTS = ("dataset", "fingerprint", "provenance")
+MADE_BY = "dj.KeepFile.from_mask(keep, dataset).save(path)"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class KeepFile:
     """A keep mask with the ids of its examples.
 
@@ -31,6 +32,8 @@ class KeepFile:
     Example:
         >>> import numpy as np, diet_jax as dj
         >>> file = dj.KeepFile(np.array([True, False, True]), np.array(["a", "b", "c"]), "mine/train", "", {})
+        >>> file
+        <keep mask of mine/train: 2 of 3 examples kept>
         >>> file.rows.tolist(), file.kept_ids.tolist()
         ([0, 2], ['a', 'c'])
         >>> file.to_dict()
@@ -42,6 +45,12 @@ class KeepFile:
     dataset: str
     fingerprint: str
     provenance: dict[str, Any]
+
+    def __repr__(self) -> str:
+        counts = np.unique(self.keep.sum(axis=-1))
+        kept = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
+        seeds = "" if self.keep.ndim == 1 else f" by each of {len(self.keep)} seeds"
+        return f"<keep mask of {self.dataset}: {kept} of {len(self.ids):,} examples kept{seeds}>"
 
     @classmethod
     def from_mask(
@@ -87,7 +96,7 @@ class KeepFile:
         Raises:
             InputError: the file is missing, damaged, no mask file, or of another dataset.
         """
-        arrays, facts = from_writer(lambda: load_arrays(path, "keep", ("keep", "ids"), FACTS))
+        arrays, facts = from_writer(lambda: load_arrays(path, "keep", ("keep", "ids"), FACTS, MADE_BY))
         keep, ids = arrays["keep"], arrays["ids"]
         if keep.dtype != bool or keep.ndim not in (1, 2) or keep.shape[-1:] != ids.shape:
             raise InputError(f"{path} is damaged: its mask does not fit its ids")

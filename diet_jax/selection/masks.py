@@ -96,7 +96,13 @@ def tie_mass(scores: Any, keep: Mask) -> Ties:
 
 def checked_scores(scores: Any) -> np.ndarray:
     """Returns scores as one vector float64 `[n]`; InputError if they are none, or any is NaN."""
-    values = np.asarray(scores, np.float64)
+    try:
+        values = np.asarray(scores, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"scores must be numbers, one vector [n], got {scores!r:.80}; give values of a score, such as "
+            f"ScoreFile.load(path).scores, not its name"
+        ) from None
     if values.ndim != 1 or not len(values):
         raise InputError(f"scores must be one vector [n] with n of at least 1, got shape {values.shape}")
     if np.isnan(values).any():

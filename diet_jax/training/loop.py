@@ -78,7 +78,7 @@ def _check_logits(model: Model, spec: jax.ShapeDtypeStruct, num_classes: int) ->
     if logits.shape[-1] < num_classes:
         raise InputError(
             f"the model has {logits.shape[-1]} logits but the dataset {num_classes} classes; "
-            f"create it with num_classes={num_classes}"
+            f"give it at least {num_classes} outputs"
         )
 
 

@@ -134,7 +134,9 @@ def test_help_names_the_commands(capsys):
     ("text", "message"),
     [
         ("CONFIG = 3", "must define CONFIG"),
-        ("import nothing_of_the_kind", "fails: ModuleNotFoundError"),
+        ("import nothing_of_the_kind", "fails in line 1: ModuleNotFoundError"),
+        # In the file, not in what it calls.
+        ("import json\n\nCONFIG = json.loads('{')", "config file bad.py fails in line 3: JSONDecodeError"),
         (
             "from diet_jax.experiments.config import RunConfig\nCONFIG = RunConfig(seed=-3)",
             "seed must be at least 0 and below 2**32, got -3",
@@ -177,7 +179,7 @@ def test_a_link_to_no_image_is_named(capsys, tmp_path, target):
 def test_a_file_as_run_folder_and_a_folder_that_cannot_be_written(capsys, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
-    assert "is a file" in refused(capsys, "run", "--run-dir", file)
+    assert f"--run-dir {file} is a file; choose a folder" in refused(capsys, "run", "--run-dir", file)
     assert str(file / "below") in refused(capsys, "run", "--run-dir", file / "below")
     assert "cannot write" in refused(capsys, "run", "--run-dir", "/proc/diet_jax")
     assert file.read_text() == "mine"

@@ -67,6 +67,7 @@ def test_python_names_the_argument():
         ("select.min_per_class must be", Run, "--select.min-per-class must be"),
         ("batch_size and learning_rate", Run, "--train.batch-size and --train.learning-rate"),
         ("batch_size", Select, None),
+        ("choose another run_dir, or bring back", Run, "choose another --run-dir, or bring back"),
     ],
 )
 def test_only_options_are_renamed(message, command, named):

@@ -51,7 +51,7 @@ def test_a_run_keeps_clean_labels_and_what_changed(tmp_path, capsys):
         ScoreFile.load(tmp_path / "run" / "scores" / "el2n.npz", dataset=train)
     with pytest.raises(SystemExit):
         main(["run", *QUICK, "--data.label-noise", "0.1", "--run-dir", str(tmp_path / "run")])
-    assert "data.label_noise: 0.1, was 0.2" in capsys.readouterr().err
+    assert "--data.label-noise: 0.1, was 0.2); choose another --run-dir" in capsys.readouterr().err
 
 
 def test_labels_from_a_file_give_the_scores_of_the_same_labels_drawn(tmp_path):

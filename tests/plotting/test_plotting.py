@@ -13,7 +13,7 @@ from PIL import Image
 from diet_jax.analysis.results import Result, to_rows
 from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
-from diet_jax.plotting import draw_accuracy, draw_examples, draw_histogram, easiest_and_hardest, save_figure
+from diet_jax.plotting import draw_accuracy, draw_examples, draw_histogram, hardest_and_easiest, save_figure
 from diet_jax.plotting.style import DPI, OTHER_STYLES, STYLES, styles_of
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import SCORES, Score
@@ -127,11 +127,19 @@ class TestAccuracy:
         for place, row in enumerate(rows[1:]):
             (point,) = line_of(figure, row["kept_by"]).get_xydata()
             np.testing.assert_allclose(point, [place, 100 * row["accuracy"]])
-        bars = [part.get_segments()[0] for part in axes.collections]
         wanted = [[100 * row["accuracy_p16"], 100 * row["accuracy_p84"]] for row in rows[1:]]
+        bars = [part.get_segments()[0] for part in axes.collections[::2]]
         np.testing.assert_allclose([bar[:, 1] for bar in bars], wanted)
+        # Caps wider than markers, in front of them: a short bar is seen.
+        for name, caps, ends in zip(NAMES, axes.collections[1::2], wanted, strict=True):
+            np.testing.assert_allclose(caps.get_offsets()[:, 1], ends)
+            assert caps.get_zorder() > line_of(figure, name).get_zorder()
+            assert np.sqrt(caps.get_sizes()) > line_of(figure, name).get_markersize()
         assert "0.3 of the 1,000 training examples" in axes.get_xlabel()
-        assert legend_texts(figure) == ["everything"]
+        # The line is named where it ends; a legend would have nothing else.
+        assert not figure.legends
+        (name,) = axes.texts
+        assert (name.get_text(), name.xy[1]) == ("everything", pytest.approx(100 * rows[0]["accuracy"]))
         assert not touches_border(figure)
 
     @pytest.mark.parametrize("fractions", [FRACTIONS, (0.01, 0.02, 0.5, 0.9)])
@@ -443,22 +451,22 @@ class TestStyles:
 
 
 class TestExamples:
-    def test_easiest_and_hardest_of_each_class(self):
+    def test_hardest_and_easiest_of_each_class(self):
         dataset = make_dataset((12, 30, 17))
         file = make_file(dataset, infinite=6)
         for c in range(3):
-            easy, hard = easiest_and_hardest(file.scores, dataset.labels, c)
+            hard, easy = hardest_and_easiest(file.scores, dataset.labels, c)
             order = np.argsort(np.where(dataset.labels == c, file.scores, np.nan), kind="stable")
             order = order[: (dataset.labels == c).sum()]
             np.testing.assert_array_equal(easy, order[:5])
-            np.testing.assert_array_equal(hard, order[-5:])
+            np.testing.assert_array_equal(hard, order[:-6:-1])
 
     @pytest.mark.parametrize(
         ("size", "easy", "hard"), [(0, 0, 0), (1, 1, 0), (2, 1, 1), (7, 4, 3), (9, 5, 4), (10, 5, 5)]
     )
     def test_small_classes_show_nothing_twice(self, size, easy, hard):
-        rows = easiest_and_hardest(np.arange(float(size)), np.zeros(size, np.int32), 0)
-        assert (len(rows[0]), len(rows[1])) == (easy, hard)
+        rows = hardest_and_easiest(np.arange(float(size)), np.zeros(size, np.int32), 0)
+        assert (len(rows[0]), len(rows[1])) == (hard, easy)
         assert len({*rows[0].tolist(), *rows[1].tolist()}) == easy + hard
 
     def test_draws_their_pixels_scores_and_ids_in_order(self):
@@ -466,7 +474,7 @@ class TestExamples:
         file = make_file(dataset)
         figure = draw_examples(dataset, file)
         rows = np.concatenate(
-            [r for c in (0, 1) for r in easiest_and_hardest(file.scores, dataset.labels, c)]
+            [r for c in (0, 1) for r in hardest_and_easiest(file.scores, dataset.labels, c)]
         )
         drawn = [np.asarray(image.get_array()) for image in figure.axes[0].images]
         assert len(drawn) == len(rows) == 12
@@ -516,7 +524,7 @@ class TestExamples:
         dataset = Dataset.from_arrays(images, np.zeros(20, int))
         file = make_file(dataset)
         shown = draw_examples(dataset, file).axes[0].images
-        rows = np.concatenate(easiest_and_hardest(file.scores, dataset.labels, 0))
+        rows = np.concatenate(hardest_and_easiest(file.scores, dataset.labels, 0))
         wanted = (images[rows] - images.min()) / np.ptp(images)
         np.testing.assert_allclose([np.asarray(image.get_array()) for image in shown], wanted, atol=1e-6)
         left, right, bottom, top = shown[0].get_extent()
@@ -530,10 +538,14 @@ class TestExamples:
     def test_scores_of_other_examples(self, ids):
         dataset = make_dataset()
         other = Dataset.from_arrays(dataset.images, dataset.labels, ids, name="other")
-        with pytest.raises(InputError, match="ids are not those of other/train"):
+        with pytest.raises(InputError, match=r"score file el2n belongs to .* not to other/train"):
             draw_examples(other, make_file(dataset))
-        with pytest.raises(InputError, match="36 examples"):
-            draw_examples(other, make_file(make_dataset((2, 2))))
+
+    def test_scores_of_other_data_with_the_same_ids(self):
+        dataset = make_dataset()
+        other = Dataset.from_arrays(dataset.images[::-1], dataset.labels)
+        with pytest.raises(InputError, match="score file el2n belongs to arrays/train"):
+            draw_examples(other, make_file(dataset))
 
     def test_long_names_and_ids_are_shortened_not_clipped(self):
         names = ("x$y$", "WWWWWWWWWWWWWWWWWWWWWW", "a class of a very, very long name")
@@ -595,23 +607,32 @@ class TestHardest:
         dataset = Dataset.from_arrays(np.random.default_rng(0).normal(size=(8, 3)), [0, 1] * 4)
         figure = draw_examples(dataset, np.arange(8.0), hardest=3, easiest=9, clean_labels=[0] * 8)
         cells = figure.axes[0].tables[0].get_celld()
-        texts = [[cells[row, column].get_text().get_text() for column in range(6)] for row in range(9)]
-        assert texts[0] == ["", "score", "id", "row", "given", "clean"]
-        assert texts[1] == ["hardest", "7", "7", "7", "1", "0"]
-        assert [line[3] for line in texts[1:]] == list("76543210")
+        texts = [[cells[row, column].get_text().get_text() for column in range(8)] for row in range(9)]
+        # Ids of arrays without any are the row numbers: one column for both.
+        assert texts[0] == ["", "score", "row", "given", "clean", "[0]", "[1]", "[2]"]
+        assert texts[1][:5] == ["hardest", "7", "7", "1", "0"]
+        assert [line[2] for line in texts[1:]] == list("76501234")
         assert texts[4][0] == "easiest"
-        assert any("of which there are 5" in text.get_text() for text in figure.texts)
+        (note,) = [text.get_text() for text in figure.texts if text.get_text().startswith("All 3 values")]
+        assert "Hardest first, then the easiest, easiest first." in note
+        assert "of which there are 5" in note
+        assert len(cells) == 9 * 8
 
     def test_notebooks_show_figures_without_pyplot(self):
         dataset = make_dataset()
         file = make_file(dataset)
         rows = Dataset.from_arrays(np.zeros((36, 2)), dataset.labels)
         for figure in (
-            *(draw_examples(dataset, file), draw_examples(rows, file)),
+            *(draw_examples(dataset, file), draw_examples(rows, file.scores)),
             *(draw_histogram(file, dataset.class_names), draw_accuracy(make_rows(), title="t")),
         ):
             with Image.open(io.BytesIO(figure._repr_png_())) as image:
                 assert image.width > 800
+                size = image.size
+            # savefig without a dpi makes the picture of a run.
+            figure.savefig(plain := io.BytesIO())
+            with Image.open(plain) as image:
+                assert image.size == size
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -620,6 +641,7 @@ class TestHardest:
             ({"easiest": -2}, "easiest must be a whole number of examples of at least 1, got -2"),
             ({"scores": np.ones(5)}, "one number for each of the 36 examples of arrays/train, .* got 5"),
             ({"scores": np.ones((1, 36))}, "must be one vector"),
+            ({"scores": "el2n"}, "scores must be numbers, one vector .n., got 'el2n'; .* not its name"),
             ({"scores": np.full(36, np.nan)}, "scores must not be NaN: 36 of 36"),
             ({"clean_labels": [0, 1]}, "clean_labels must have shape .36,., one for each of the 36 examples"),
             ({"clean_labels": np.full(36, 3)}, "labels must lie in 0..2"),

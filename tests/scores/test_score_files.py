@@ -172,3 +172,27 @@ def test_files_that_belong_together_are_written_together_or_not_at_all(tmp_path)
     write_together({tmp_path / "new" / "a.txt": "ä", tmp_path / "b.txt": b"b"})
     assert (tmp_path / "new" / "a.txt").read_text(encoding="utf-8") == "ä"
     assert (tmp_path / "b.txt").read_bytes() == b"b"
+
+
+@pytest.mark.parametrize("kind", [dj.ScoreFile, dj.KeepFile])
+def test_bare_arrays_are_told_how_they_become_a_file(kind, tmp_path):
+    np.savez(tmp_path / "plain.npz", scores=np.zeros(3), keep=np.zeros(3, bool))
+    np.save(tmp_path / "plain.npy", np.zeros(3))
+    way = {dj.ScoreFile: r"dj\.ScoreFile\.from_seeds\(", dj.KeepFile: r"dj\.KeepFile\.from_mask\("}[kind]
+    with pytest.raises(dj.InputError, match=rf"no diet_jax file: it has the arrays scores, keep .* by {way}"):
+        kind.load(tmp_path / "plain.npz")
+    with pytest.raises(dj.InputError, match=rf"no diet_jax file .* by {way}"):
+        kind.load(tmp_path / "plain.npy")
+
+
+def test_files_print_as_one_line():
+    dataset = dj.Dataset.from_arrays(np.zeros((1500, 2)), [0, 1] * 750, name="mine")
+    file = dj.ScoreFile.from_seeds("el2n", np.zeros((3, 1500)), dataset, step=2000)
+    assert repr(file) == "<el2n of mine/train: 1,500 examples, 3 seeds, step 2,000>"
+    keep = np.arange(1500) < np.array([[600], [700]])
+    masks = [dj.KeepFile.from_mask(mask, dataset) for mask in (keep[0], keep, keep[[0, 0]])]
+    assert [repr(mask) for mask in masks] == [
+        "<keep mask of mine/train: 600 of 1,500 examples kept>",
+        "<keep mask of mine/train: 600 to 700 of 1,500 examples kept by each of 2 seeds>",
+        "<keep mask of mine/train: 600 of 1,500 examples kept by each of 2 seeds>",
+    ]
