@@ -41,8 +41,8 @@ TEST = dj.Dataset.from_arrays(
 )
 MODEL = dj.from_linen(Net())
 CONFIG = dj.RunConfig(
-    train=dj.TrainConfig(epochs=10, batch_size=50, learning_rate=0.02, schedule="cosine", augment="none"),
-    score=dj.ScoreConfig(epoch=3, num_seeds=4),
+    train=dj.TrainConfig(epochs=6, batch_size=50, learning_rate=0.02, schedule="cosine", augment="none"),
+    score=dj.ScoreConfig(epoch=2, num_seeds=3),
     select=dj.SelectConfig(fractions=(0.5,)),
     retrain=dj.RetrainConfig(num_seeds=3),
     run_dir="runs/own-run",

@@ -45,9 +45,10 @@ dj.SCORES.register(
 )
 
 CONFIG = dj.RunConfig(
-    score=dj.ScoreConfig(names=("unsure", "el2n"), num_seeds=4),
-    select=dj.SelectConfig(fractions=(0.3,)),
-    retrain=dj.RetrainConfig(num_seeds=4),
+    train=dj.TrainConfig(epochs=10, batch_size=32, learning_rate=0.05, schedule="cosine", augment="none"),
+    score=dj.ScoreConfig(names=("unsure", "el2n"), epoch=2, num_seeds=3),
+    select=dj.SelectConfig(fractions=(0.5,)),
+    retrain=dj.RetrainConfig(num_seeds=3),
     run_dir="runs/own-score",
 )
 

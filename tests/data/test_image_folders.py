@@ -667,7 +667,7 @@ ROWS = [
     (deeper, 7, "1 .txt"),
     (link_to_a_folder, 7, None),
     (text_files, 6, "3 files of 2 kinds were left out"),
-    (rare_class, 7, "1 class has no image at all: nothing"),
+    (rare_class, 7, "1 class has no example at all: nothing"),
     (phone, 7, None),
     (drawing, 7, "1 image with transparency: composed on white"),
     (animation, 7, "1 image with several frames or pages"),

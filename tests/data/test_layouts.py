@@ -515,7 +515,7 @@ def test_what_would_be_guessed_is_refused_with_the_line_that_converts(case, unch
 
 
 PAGE = (Path(__file__).parents[2] / "docs/own-data.md").read_text(encoding="utf-8")
-SECTION = PAGE.split("## Arrays, tables, labels, masks and files")[1]
+SECTION = PAGE.split("## Arrays, tables, labels, masks and files")[1].split("\n## ")[0]
 PAGE_ROWS = [line.split(" | ") for line in SECTION.splitlines() if line.startswith("| ")][2:]
 
 

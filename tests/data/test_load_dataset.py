@@ -409,7 +409,12 @@ def test_bad_folders_are_told(change, message, images, pixels):
         load(f"folder:{images}", None)
 
 
-def test_progress_is_shown_only_if_wanted(images, capsys):
+def test_progress_is_shown_only_if_wanted(images, capsys, monkeypatch):
+    load_dataset(f"folder:{images}")
+    assert capsys.readouterr() == ("", "")
+    shutil.rmtree(os.environ["DIET_JAX_CACHE"])
+    # Longer than a moment.
+    monkeypatch.setattr(Progress, "SECONDS_OF_BRIEF", -1.0)
     load_dataset(f"folder:{images}")
     captured = capsys.readouterr()
     assert captured.err == "decoding folder:pets train (once) ...\ndecoding folder:pets test (once) ...\n"

@@ -290,7 +290,6 @@ def test_a_rate_needs_a_plan_and_a_positive_number(options, message, capsys):
         ["--data.name", "folder:nowhere"],
         ["--data.name", "cifar1"],
         ["--train.batch-size", "2000"],
-        ["--select.fractions", "0.01"],
     ],
 )
 def test_bad_configs_are_refused_as_a_run_refuses_them(options, tmp_path, monkeypatch, capsys):
