@@ -28,7 +28,8 @@ from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.retraining import PREDICTIONS
 from diet_jax.experiments.run_folder import RunFolder, open_run
 from diet_jax.experiments.run_result import shown
-from diet_jax.experiments.scoring import detection_stage, score_checkpoints, score_stage, shards_beside
+from diet_jax.experiments.scoring import score_checkpoints, score_stage, shards_beside
+from diet_jax.experiments.scoring_notes import detection_stage
 from diet_jax.experiments.selecting import mask_of
 from diet_jax.experiments.setup import prepare as prepare_setup
 from diet_jax.experiments.setup import save_noise

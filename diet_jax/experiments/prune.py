@@ -25,13 +25,8 @@ from diet_jax.experiments.retraining import (
 )
 from diet_jax.experiments.run_folder import RunFolder, open_run
 from diet_jax.experiments.run_result import RunResult
-from diet_jax.experiments.scoring import (
-    detection_stage,
-    per_seed_paths,
-    score_stage,
-    scoring_notes,
-    unscored,
-)
+from diet_jax.experiments.scoring import per_seed_paths, score_stage, unscored
+from diet_jax.experiments.scoring_notes import detection_stage, scoring_notes
 from diet_jax.experiments.selecting import Selection, select_stage
 from diet_jax.experiments.setup import Setup, prepare, save_noise
 from diet_jax.files.arrays import write_atomically

@@ -1,0 +1,79 @@
+"""What is said of scores beside their values: how far networks had learned, seeds, changed labels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from diet_jax.analysis.statistics import seed_agreement
+from diet_jax.devices.processes import from_writer
+from diet_jax.devices.progress import say
+from diet_jax.experiments.divergence import diverged_scorers, scorers
+from diet_jax.experiments.run_folder import RunFolder
+from diet_jax.experiments.setup import Setup
+from diet_jax.scores.file import ScoreFile
+from diet_jax.selection.detection import DetectionQuality, detection_quality
+
+# Networks have hardly learned while less than this share of what guessing gets wrong is right.
+HARDLY_LEARNED = 0.1
+# On the digits two seeds agree to 0.25 or less before training, 0.42 after a quarter epoch, 0.75 at epoch 5.
+DISAGREEING = 0.3
+
+
+def detection_stage(
+    setup: Setup, folder: RunFolder, files: Sequence[ScoreFile]
+) -> dict[str, DetectionQuality]:
+    """Says and logs how well each score finds the labels that were changed, if some were.
+
+    Returns:
+        The quality by score name; empty where no label was changed, or all were.
+    """
+    found = {}
+    if 0 < setup.changed.sum() < len(setup.changed):
+        for file in (file for file in files if not np.isnan(file.scores).any()):
+            found[file.name] = quality = detection_quality(file.scores, setup.changed)
+            say(
+                f"{file.name} finds the changed labels with ROC AUC {quality.roc_auc:.3f}, precision "
+                f"{quality.precision_at_share:.3f} among as many examples as were changed"
+            )
+            folder.log(f"changed_labels/{file.name}", **quality._asdict())
+    return found
+
+
+def scorer_accuracy(setup: Setup, folder: RunFolder) -> float | None:
+    """Returns the mean accuracy of the scoring networks on their own batches, in the epoch before scoring.
+
+    None where they did not train, or what they logged is not there.
+    """
+    diverged = diverged_scorers(setup, folder)
+    units = [unit for seed, unit in enumerate(scorers(setup)) if seed not in diverged]
+    last: dict[str, tuple[int, float]] = {}
+    for line in from_writer(folder.metrics):
+        if line["unit"] in units and "accuracy" in line and line["step"] <= setup.score_step:
+            last[line["unit"]] = max(last.get(line["unit"], (0, 0.0)), (line["step"], line["accuracy"]))
+    return float(np.mean([accuracy for _, accuracy in last.values()])) if last else None
+
+
+def scoring_notes(setup: Setup, folder: RunFolder, files: Sequence[ScoreFile]) -> list[str]:
+    """Says what a reader must know of scores: how far the networks had learned, and seeds that disagree."""
+    notes = []
+    trained = any(score.needs_training for score in setup.scores)
+    accuracy = scorer_accuracy(setup, folder) if trained else None
+    if accuracy is not None:
+        shares = np.bincount(setup.splits.train.labels) / len(setup.splits.train)
+        guess = float(shares.max())
+        hardly = accuracy < guess + HARDLY_LEARNED * (1 - guess)
+        early = f": they have hardly learned, guessing gives {100 * guess:.1f} %; score later"
+        notes.append(
+            f"the networks that scored had {100 * accuracy:.1f} % accuracy on their batches of that epoch"
+            + early * hardly
+        )
+    for file in files:
+        for seed, why in file.provenance.get("missing_seeds", {}).items():
+            notes.append(f"{file.name} is the mean over {file.num_seeds} seeds, without seed {seed}: {why}")
+        agreement = seed_agreement(file.per_seed)
+        if agreement is not None and agreement < DISAGREEING:
+            notes.append(
+                f"{file.name}: seeds disagree, the mean rank correlation of two of them is {agreement:.2f}; "
+                f"average over more of them, or score later"
+            )
+    return notes
