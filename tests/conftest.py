@@ -4,6 +4,7 @@ import before_jax  # noqa: F401  isort: skip
 
 import gc
 import itertools
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -39,6 +40,20 @@ LONG = ("test_notebooks", "test_processes", "test_mesh", "test_checkpoints", "te
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+# A compiled program takes some memory maps. Linux allows a process 65,530, and XLA is aborted at one too many.
+MOST_MAPS = 30_000
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Lets go of compiled programs between two files once there are many of them."""
+    maps = Path("/proc/self/maps")
+    if nextitem is None or nextitem.path == item.path or not maps.exists():
+        return
+    if maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(autouse=True, scope="session")

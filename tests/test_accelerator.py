@@ -303,6 +303,7 @@ def test_the_page_of_accelerators_is_that_of_its_numbers():
     assert (results / "gpu.md").read_text(encoding="utf-8") == report.markdown(read(results))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("minutes" not in Run.__dataclass_fields__, reason="runs cannot be stopped after minutes")
 def test_the_time_that_is_left_is_a_slice_of_the_experiment(tmp_path, monkeypatch):
     """On the digits: it stops after its minutes, and the next visit goes on with it."""

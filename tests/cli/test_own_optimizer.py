@@ -52,7 +52,7 @@ def test_a_training_goes_on_with_the_same_optimiser_alone(config_file, capsys, u
     assert written["config"]["train"]["optimizer"].startswith("optimizer ")
     assert written["config"]["train"]["epochs"] == 1
     assert written["resolved"]["decay_after_steps"] is None
-    with pytest.raises(InputError, match="optimizer must be one of sgd, adamw, or in Python"):
+    with pytest.raises(InputError, match="the optimizer of run is an object of Python"):
         RunFolder("run").config()
     # The folder has the names, the file the functions.
     main(["score", str(config_file), "--from-run", "run", "--step", "8", "--names", "el2n", *file[1:]])

@@ -112,7 +112,7 @@ def trains_nothing(monkeypatch):
     return forbid
 
 
-@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("how", ["loop", "vmap", pytest.param("map", marks=pytest.mark.slow)])
 def test_means_are_taken_over_the_other_seeds(how, tmp_path, capsys, trains_nothing):
     data, model = table(), fragile(("score", 1), ("retrain", 2))
     config = in_folder(tmp_path, how=how)
@@ -176,7 +176,7 @@ def test_how_many_must_remain(num_seeds, min_seeds, needed, left, tmp_path):
         dj.run(config, **data, model=model)
 
 
-@pytest.mark.parametrize("how", ["loop", "map"])
+@pytest.mark.parametrize("how", ["loop", pytest.param("map", marks=pytest.mark.slow)])
 def test_what_was_done_is_kept_and_the_message_comes_at_once(how, tmp_path, trains_nothing):
     data, model = table(), fragile(("score", 0), ("score", 1), ("score", 3))
     config = in_folder(tmp_path, how=how, retrain=dj.RetrainConfig(num_seeds=1))
@@ -328,7 +328,7 @@ def test_a_checkpoint_that_is_nan_and_a_seed_without_one_are_missing(tmp_path, c
     assert "score/seed_01 diverged" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("how", ["map", "loop"])
+@pytest.mark.parametrize("how", [pytest.param("map", marks=pytest.mark.slow), "loop"])
 def test_figures_end_with_the_network_and_go_no_further(how, tmp_path):
     task = Task(
         data=dj.DataConfig(num_train=100),

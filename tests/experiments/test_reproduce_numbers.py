@@ -149,6 +149,7 @@ def variables_at(train, step, seed=0, config=CONFIG):
     return dj.train(key, MODEL, train, config=config, num_updates=step)[0].variables
 
 
+@pytest.mark.slow
 def test_kernel_velocity(store, splits):
     figure = KernelVelocity(TASK, (1, 2.5), num_groups=3, group_size=20, score_seeds=2, velocity_seeds=2)
     (panel,) = figure.run(store, None).chart["panels"]

@@ -269,6 +269,7 @@ def figure_in_slices(name, places, ticks=15):
     raise AssertionError("never finished")
 
 
+@pytest.mark.slow
 def test_a_figure_in_slices_is_the_figure(tmp_path):
     name, reports = "fig1-epochs-cifar10", []
     (_, expected, _), *none = figure_in_slices(name, tmp_path / "whole", ticks=10**6)

@@ -73,6 +73,7 @@ class Net(nn.Module):
         return nn.Dense(3)(layer(strides=2)(x).mean(axis=(1, 2)))
 
 
+@pytest.mark.slow
 def test_gradient_norms_are_exact_through_it(train_split):
     images = jnp.asarray(train_split.images[:6], jnp.float32) / 100
     labels = jnp.asarray(train_split.labels[:6])

@@ -60,29 +60,31 @@ def digests(folder, module=MODULE, helpers=HELPERS, as_file=True):
     return eval(subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout)
 
 
-def test_another_process_finds_the_same_and_layout_does_not_count(tmp_path):
-    found = digests(tmp_path)
+def test_another_process_finds_the_same_and_layout_does_not_count(tmp_path, unchanged):
+    found = unchanged
     assert found[0] == found[-1]
     assert len(set(found)) == len(found) - 1
     other = MODULE.replace("'Docstring.'", "# A comment.").replace("x, shift=1", "x,  shift = 1")
     assert digests(tmp_path, other, as_file=False) == found
 
 
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory):
+    return digests(tmp_path_factory.mktemp("unchanged"))
+
+
 @pytest.mark.parametrize(
     ("module", "helpers", "same"),
     [
         (MODULE.replace("FACTOR = 2.0", "FACTOR = 2.5"), HELPERS, (2,)),
-        (MODULE, HELPERS.replace("return x", "return -x"), (2,)),
         (MODULE, HELPERS.replace("return 0", "return 1"), (2, 3, 4)),
-        (MODULE.replace("shift=1)", "shift=3)", 1), HELPERS, (2, 3, 4)),
-        (MODULE.replace("made(2)", "made(3)"), HELPERS, (0, 1, 3, 4, 5, 6)),
         (MODULE.replace("Net())", "Net(5))"), HELPERS, (0, 1, 2, 3, 5, 6)),
     ],
-    ids=["global", "imported", "of-own-module", "default", "closure", "field"],
+    ids=["global", "of-own-module", "field"],
 )
-def test_what_the_code_names_counts_and_nothing_else(tmp_path, module, helpers, same):
-    before, after = digests(tmp_path), digests(tmp_path, module, helpers)
-    assert tuple(i for i in range(len(before)) if before[i] == after[i]) == same
+def test_what_the_code_names_counts_and_nothing_else(tmp_path, unchanged, module, helpers, same):
+    after = digests(tmp_path, module, helpers)
+    assert tuple(i for i in range(len(after)) if unchanged[i] == after[i]) == same
 
 
 def test_objects_of_packages_count_by_what_they_hold():
