@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.stem not in LONG)
 
 
-# A compiled program takes some memory maps. Linux allows a process 65,530, and XLA is aborted at one too many.
+# A compiled program takes some memory maps; Linux allows a process 65,530, and XLA is aborted at the next.
 MOST_MAPS = 30_000
 
 

@@ -34,7 +34,6 @@ CONFIG = RunConfig(
     retrain=dj.RetrainConfig(num_seeds=4),
 )
 PER_EPOCH = 6
-HOWS = ("loop", "map", "vmap")
 
 
 def init(bad, key, shape):
