@@ -61,6 +61,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else found(name))
 
 
+@pytest.mark.slow
 def test_a_tiny_visit_measures_everything_and_a_second_one_keeps_it(tmp_path, quick):
     arguments = ["--tiny", "--minutes", "5", "--out", str(tmp_path)]
     assert accelerator.main(arguments) == "done"

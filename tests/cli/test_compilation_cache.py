@@ -131,6 +131,7 @@ def test_the_second_start_compiles_nothing_and_finds_the_same(first, tmp_path):
     assert len(found) > 10
 
 
+@pytest.mark.slow
 def test_without_the_cache_the_same_is_found(first, tmp_path):
     child = Child(tmp_path / "cache", *RUN, tmp_path / "run", "--no-compilation-cache").done()
     assert child.asked == (0, 0, 0)
@@ -174,6 +175,7 @@ def test_damaged_programs_are_compiled_again_and_replaced(scored, tmp_path):
     assert Child(cache, *SCORE, tmp_path / "again").done().asked == (needed, needed, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
     [

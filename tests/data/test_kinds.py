@@ -146,6 +146,7 @@ class Transformer(nn.Module):
         return nn.Dense(3)(x.mean(axis=1))
 
 
+@pytest.mark.slow
 def test_an_ensemble_on_tokens():
     """The class is the most frequent of three tokens: learned, and scored as one seed at a time."""
     rng = np.random.default_rng(1)

@@ -272,6 +272,7 @@ def limited(root, how):
     return subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA bounds the heap on Linux only")
 def test_a_dataset_three_times_the_memory_is_scored(large):
     assert COUNT * SIDE * SIDE * 3 >= 3 * LIMIT

@@ -111,7 +111,9 @@ def trains_nothing(monkeypatch):
     return forbid
 
 
-@pytest.mark.parametrize("how", ["loop", "vmap", pytest.param("map", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "how", ["loop", *(pytest.param(how, marks=pytest.mark.slow) for how in ("map", "vmap"))]
+)
 def test_means_are_taken_over_the_other_seeds(how, tmp_path, capsys, trains_nothing):
     data, model = table(), fragile(("score", 1), ("retrain", 2))
     config = in_folder(tmp_path, how=how)
@@ -237,6 +239,7 @@ class Ticks:
         return self.now
 
 
+@pytest.mark.slow
 def test_slices_are_the_run_that_was_never_stopped(tmp_path):
     data, model = table(), fragile(("score", 1), ("retrain", 0))
     whole = dj.run(in_folder(tmp_path / "whole", how="loop"), **data, model=model)

@@ -125,6 +125,7 @@ def test_the_rate_is_that_of_one_compiled_program(compiled_names):
     assert plan.rate.source.endswith("steps of training on 20 examples")
 
 
+@pytest.mark.slow
 def test_operations_do_not_depend_on_the_form_of_convolutions():
     """The form that networks train with on CPUs loops over images: a loop's body is counted once."""
     model = ModelConfig(name="resnet18", width=8)

@@ -56,6 +56,7 @@ def table_of(run):
     return list(csv.DictReader((run / "table.csv").read_text().splitlines()))
 
 
+@pytest.mark.slow
 def test_a_run_with_a_score_a_rule_and_a_source_of_ones_own(recipes):
     done = command(recipes, "run", "config.py", *OPTIONS, "--run-dir", "run")
     assert done.returncode == 0, done.stderr[-3000:]

@@ -184,6 +184,7 @@ def test_seeds_together_as_asked_for_are_begun_in_time_only(whole, tmp_path, cap
     np.testing.assert_allclose(one, other, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_pass_over_data_on_disk_stops_between_shards(image_folder, tmp_path, monkeypatch):
     pytest.importorskip("grain")
     for module in (ensemble_scoring, ensemble_retraining):
