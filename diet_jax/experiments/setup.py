@@ -22,7 +22,7 @@ from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.own import NOTHING, Own, code_of
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.models import MODEL_NAMES, create_model
-from diet_jax.options.identity import identify
+from diet_jax.options.identity import identify, is_of_package
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import Score, check_function
 from diet_jax.selection.masks import num_kept
@@ -189,7 +189,7 @@ def _check_scores(setup: Setup, prunes: bool) -> None:
     if taken := {FULL, RANDOM} & set(names):
         raise InputError(f"{taken.pop()!r} is part of every comparison as it is; leave that score out")
     for score in setup.scores:
-        if score.of_examples:
+        if score.of_examples and not is_of_package(score.build):
             check_function(score, setup.model, setup.splits.train.spec)
     for rule in setup.config.select.rules if prunes else ():
         if rule.num_scores not in (1, len(names)):
@@ -297,11 +297,14 @@ def prepare(
             )
     model = config_model(config, train.num_classes) if own.model is None else own.model
     check_augment(config.train, train.kind)
-    check_classes(model, train.spec, train.num_classes)
+    # Of the library's own it is known that they fit; to trace them takes seconds where they are large.
+    if own.model is not None:
+        check_classes(model, train.spec, train.num_classes)
     files = own.score_files(config, train)
     setup = Setup(config, splits, model, clean_labels, own, files, deadline)
     setup.resolved()
-    check_optimizer(setup.program(), train.spec)
+    if not isinstance(config.train.optimizer, str):
+        check_optimizer(setup.program(), train.spec)
     if scores:
         _check_scores(setup, prunes)
     make_optimizer(config.train, setup.num_steps)

@@ -56,6 +56,12 @@ def identify(thing: Any) -> str:
     return f"{name.rpartition('<locals>.')[2]} {digest[:LETTERS]}"
 
 
+def is_of_package(function: Any) -> bool:
+    """Returns whether a function's own code stands in an installed package, this one among them."""
+    code = getattr(function, "__code__", None)
+    return code is not None and is_in_package(code.co_filename)
+
+
 class _Describer:
     """Writes down what decides the work of a thing; each object once, so that cycles end."""
 
