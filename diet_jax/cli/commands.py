@@ -173,6 +173,8 @@ def select(command: "options.Select") -> None:
     if len(files) != rule.num_scores:
         raise InputError(f"the rule {rule.name} reads {rule.num_scores} score files, got {len(files)}")
     key = seed_keys(command.seed, "tie_break", 1)[0]
+    if command.min_per_class < 0:
+        raise InputError(f"min_per_class must be at least 0, got {command.min_per_class}")
     check_minimum(file.labels, num_kept(len(file.ids), command.fraction), command.min_per_class)
     minimum = command.min_per_class
     keep, facts = mask_of(files, rule, command.fraction, key=key, min_per_class=minimum)
@@ -206,7 +208,12 @@ def train(command: "options.Train") -> None:
         digest = hashlib.sha256(mask.keep.tobytes()).hexdigest()[:8]
         keep, label = mask.keep, f"{command.keep.stem}-{digest}"
     masks = [keep if keep is None or keep.ndim == 1 else keep[seed] for seed in range(command.num_seeds)]
-    kept, *_ = [check_keep(dataset, mask, config.train) for mask in masks]
+    kept, *others = [check_keep(dataset, mask, config.train) for mask in masks]
+    if sizes := {len(rows) for rows in others} - {len(kept)}:
+        raise InputError(
+            f"{command.keep} keeps {len(kept)} examples for seed 0 and {sizes.pop()} for another seed; "
+            f"train masks of one size together"
+        )
     num_steps = setup.program(len(kept)).num_steps
     per_epoch = steps_per_epoch(len(kept), config.train.batch_size)
     keys = seed_keys(config.seed, command.purpose, command.num_seeds)

@@ -1,5 +1,6 @@
 """Messages name arguments as Python has them; on the command line they name options."""
 
+import collections
 import dataclasses
 import re
 import typing
@@ -33,6 +34,9 @@ def with_options_named(message: str, command: type) -> str:
     words |= {".".join(path[1:]): _option(path) for path in several if len(path) > 2}
     recipe = [field.name for field in dataclasses.fields(TrainConfig) if ("train", field.name) in paths]
     words |= {name: _option(("train", name)) for name in recipe if "_" in name}
+    leaves = [(".".join(path).rpartition(".")[2], path) for path in several]
+    count = collections.Counter(leaf for leaf, _ in leaves)
+    words |= {leaf: _option(path) for leaf, path in leaves if "_" in leaf and count[leaf] == 1}
     first = re.match(r"(\w+) (must|is)\b", message)
     if first is not None:
         called = [path for path in paths if path[-1] == first[1]]
@@ -45,7 +49,7 @@ def with_options_named(message: str, command: type) -> str:
         return message
     longest_first = sorted(map(re.escape, words), key=len, reverse=True)
     # Not within paths of files, options or longer names.
-    pattern = rf"(?<![\w./-])({'|'.join(longest_first)})(?![\w/=]|[.-]\w)"
+    pattern = rf"(?<![\w./'\"\\-])({'|'.join(longest_first)})(?![\w/=]|[.-]\w)"
     return re.sub(pattern, lambda found: words[found[1]], message)
 
 

@@ -1,6 +1,6 @@
 """Labels of every origin become class numbers here, or are refused with the line that converts them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +42,22 @@ def checked_labels(
     Raises:
         InputError: they are something else, of another number than the examples, or out of range.
     """
+    if num_classes is not None and (
+        isinstance(num_classes, bool) or not isinstance(num_classes, int | np.integer)
+    ):
+        raise InputError(
+            f"num_classes must be an integer, got {num_classes!r} ({type(num_classes).__name__})"
+        )
+    if isinstance(class_names, Set | Mapping):
+        order = (
+            "sorted(class_names, key=class_names.get)"
+            if isinstance(class_names, Mapping)
+            else "sorted(class_names)"
+        )
+        raise InputError(
+            f"class_names must be in the order of the classes 0, 1, ..., got a {type(class_names).__name__}, "
+            f"which has none: give {order}, if that is the order"
+        )
     if class_names is not None:
         class_names = tuple(str(c) for c in class_names)
         if num_classes is not None and num_classes != len(class_names):
@@ -194,6 +210,11 @@ def _occurring(labels: np.ndarray, name: str) -> tuple[str, ...]:
     if "" in names:
         row = int(np.flatnonzero(labels == "")[0])
         raise InputError(f"{name} has empty text, the first in row {row}; leave those examples out")
+    if lacking := {"nan", "None", "<NA>", "NaT"} & set(names):
+        raise InputError(
+            f"{name} have {lacking.pop()!r} among their texts, as missing entries become; leave them "
+            f"out, or give class_names= if it is a class"
+        )
     numbers = [c for c in names if c.lstrip("-").isdigit()]
     if len(numbers) == len(names) and names != [str(c) for c in range(len(names))]:
         raise InputError(

@@ -9,6 +9,7 @@ from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.own import Own
 from diet_jax.experiments.run_folder import RunFolder, check_same
 from diet_jax.experiments.setup import prepare
+from diet_jax.options.plain import differences, to_json
 from diet_jax.training.checkpoints import Checkpoints
 from diet_jax.training.loop import start
 from diet_jax.training.recipe import TrainConfig
@@ -80,7 +81,14 @@ def load_checkpoint(
         (5, 10)
     """
     folder = RunFolder(run)
+    for name, number in (("seed", seed), ("step", step)):
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise InputError(f"{name} must be an integer, got {number!r} ({type(number).__name__})")
     config = folder.config(recipe)
+    if recipe is not None and (other := differences(to_json(config.train), to_json(recipe))):
+        raise InputError(
+            f"recipe is not that of {folder.path} ({'; '.join(other)}); leave it out, or give that one"
+        )
     setup = prepare(config, Own(train, test, model), scores=False, prunes=False)
     check_same(folder, setup.config, setup.resolved())
     trainings = folder.path / "checkpoints"

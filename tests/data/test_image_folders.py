@@ -703,3 +703,10 @@ def test_the_rows_of_the_page_on_own_data(tmp_path, pets, photographs, capsys):
                 load_dataset(f"folder:{root}", quiet=True)
         if "image-size" in row:
             assert len(load_streamed(f"folder:{root}", image_size=8).train) == count
+
+
+@pytest.mark.parametrize(("link", "to"), [("val", "test"), ("valid", "train")])
+def test_two_splits_that_are_one_folder_are_refused(link, to, pets):
+    (pets / link).symlink_to(pets / to)
+    with pytest.raises(dj.InputError, match="are one and the same by a link"):
+        load_dataset(f"folder:{pets}")

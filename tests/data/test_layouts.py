@@ -532,3 +532,28 @@ def test_the_rows_of_the_page_on_own_data(row, unchecked_types):
     if remedy[0] != plain and not re.search("keep|test|class_names", "".join(row)):
         with pytest.raises(InputError):
             eval(plain, names)
+
+
+@pytest.mark.parametrize(
+    ("options", "labels", "message"),
+    [
+        (
+            {"class_names": {"cat", "dog"}},
+            [0, 1, 0],
+            r"got a set, which has none: give sorted\(class_names\)",
+        ),
+        (
+            {"class_names": {"dog": 1, "cat": 0}},
+            [0, 1, 0],
+            r"give sorted\(class_names, key=class_names.get\)",
+        ),
+        ({"num_classes": 3.0}, [0, 1, 2], r"num_classes must be an integer, got 3.0 \(float\)"),
+        ({"num_classes": "3"}, [0, 1, 2], "num_classes must be an integer, got '3'"),
+        ({}, np.array(["cat", np.nan, "dog"]), "'nan' among their texts"),
+        ({}, np.array(["cat", None, "dog"], object).astype(str), "'None' among their texts"),
+    ],
+)
+def test_what_has_no_order_or_is_missing_is_no_class(options, labels, message, unchecked_types):
+    inputs = np.zeros((3, 4), np.float32)
+    with pytest.raises(InputError, match=message):
+        dj.Dataset.from_arrays(inputs, labels, **options)

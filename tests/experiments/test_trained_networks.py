@@ -51,9 +51,12 @@ def test_a_retrained_network_predicts_what_its_file_says(run):
         ({"seed": 0, "step": 33, "of": "retrain/other"}, "retrain/everything/seed_00"),
         ({"seed": 0, "step": 33, "model": dj.create_model("mlp", num_classes=10)}, "leave out one|model"),
         ({"seed": 0, "step": 33, "run": "nowhere"}, "nowhere is not a run folder"),
+        ({"seed": 0, "step": 33, "recipe": dj.TrainConfig(learning_rate=9)}, "recipe is not that of"),
+        ({"seed": "0", "step": 33}, "seed must be an integer"),
+        ({"seed": 0, "step": 33.0}, "step must be an integer"),
     ],
 )
-def test_what_is_not_there_is_told(run, options, words):
+def test_what_is_not_there_is_told(run, options, words, unchecked_types):
     folder = options.pop("run", run.path)
     with pytest.raises(dj.InputError, match=words):
         dj.load_checkpoint(folder, **options)
@@ -84,6 +87,12 @@ def test_each_seed_takes_its_own_mask(run, tmp_path, capsys):
         (mine,) = (folder / "trained" / "retrain").glob(f"random_keep0.5-*/seed_{seed:02d}.npz")
         other = run.path / "retrain" / "random_keep0.5" / f"seed_{seed:02d}.npz"
         np.testing.assert_array_equal(np.load(mine)["predicted"], np.load(other)["predicted"])
+    mixed = np.zeros((2, 1078), bool)
+    mixed[0, :600], mixed[1, :200] = True, True
+    dj.KeepFile.from_mask(mixed, dj.load_dataset("digits").train).save(tmp_path / "mixed.npz")
+    with pytest.raises(SystemExit):
+        main(["train", *options, "--keep", str(tmp_path / "mixed.npz"), "--num-seeds", "2"])
+    assert "keeps 600 examples for seed 0 and 200 for another seed" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["train", *options, "--keep", str(masks), "--num-seeds", "3", "--run-dir", str(folder)])
     assert "holds one mask for each of 2 seeds, --num-seeds is 3" in capsys.readouterr().err

@@ -158,6 +158,14 @@ def stored_folder(
 def _split_folders(root: Path) -> tuple[tuple[list[str], list[str]], list[str]]:
     """The folders of the train and of the test split, and what to say about them."""
     there = {folder for folder in ("train", "test", *_VALIDATION) if (root / folder).is_dir()}
+    places: dict[Path, str] = {}
+    for folder in sorted(there):
+        other = places.setdefault((root / folder).resolve(), folder)
+        if other != folder:
+            raise InputError(
+                f"folders {other} and {folder} in {root} are one and the same by a link: networks would be "
+                f"judged on what they were trained on; remove one"
+            )
     validation = [folder for folder in _VALIDATION if folder in there]
     if {"train", "test"} <= there:
         joins = f"{' and '.join(validation)} joined the train split; the test split is test"
