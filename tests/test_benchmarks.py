@@ -247,7 +247,8 @@ def test_convolutions_are_timed_in_all_forms(tmp_path):
     assert table[0]["median_s"] == pytest.approx(table[0]["later_calls_s"][0] / convolution.LOOP)
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_form_of_every_layer_is_timed(dtype, tmp_path, monkeypatch, capsys):
     layers = {forms.Layer(4, 2, 3, 3, 1): 2, forms.Layer(4, 2, 3, 1, 2): 1}
     monkeypatch.setattr(forms, "layers_of", lambda network: layers)

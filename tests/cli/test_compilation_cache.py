@@ -157,6 +157,7 @@ def test_two_first_starts_at_once_keep_whole_programs(scored):
     assert all(is_whole(path) for path in programs(cache))
 
 
+@pytest.mark.slow
 def test_damaged_programs_are_compiled_again_and_replaced(scored, tmp_path):
     cache, needed, found = scored
     whole = {path: path.read_bytes() for path in programs(cache)}

@@ -402,6 +402,7 @@ os._exit(0)  # JAX may crash when Python takes it down half started.
             assert returncode == 0, error
 
 
+@pytest.mark.slow
 def test_a_process_that_nobody_joins_says_so():
     code = """
 processes.CONNECT_SECONDS = 2

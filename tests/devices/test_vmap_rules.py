@@ -131,6 +131,7 @@ def scoring(train_split, conv_model, steps, form="lax"):
     )
 
 
+@pytest.mark.slow
 def test_no_convolution_of_an_ensemble_is_grouped_when_it_is_written_out(conv_model, train_split):
     """Training, scoring and GraNd of all networks in one program, of plain convolutions alone."""
     unrolled = groups(scoring(train_split, conv_model, (4,), "unrolled"))

@@ -208,6 +208,7 @@ def test_a_rule_of_several_scores_makes_one_selection():
     ]
 
 
+@pytest.mark.slow
 def test_checkpoints_are_counted_as_they_are_saved(tmp_path):
     config = dataclasses.replace(
         SMALL,

@@ -249,6 +249,7 @@ def test_number_of_seeds(store, splits):
     assert final["series"][0]["mean"][0] == pytest.approx(kept.mean())
 
 
+@pytest.mark.slow
 def test_transfer(store, splits):
     wide = Task(TASK.data, ModelConfig("mlp", widths=(12,)), CONFIG)
     figure = Transfer((("a", TASK), ("b", wide)), ScoreAt("el2n", 2), 0.75, score_seeds=2, retrain_seeds=2)
@@ -273,6 +274,7 @@ def test_grand_of_the_last_checkpoint_is_not_grand_at_initialisation(store, spli
         check(line(panel, name), [accuracies(*splits, keep=keep)])
 
 
+@pytest.mark.slow
 def test_frozen_kernel(store, splits):
     figure = FrozenKernel(
         TASK,

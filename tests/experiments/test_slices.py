@@ -171,6 +171,7 @@ def test_early_slices_hold_a_comparison(tmp_path):
     assert (done.path / "figures" / "accuracy.png").is_file()
 
 
+@pytest.mark.slow
 def test_seeds_together_as_asked_for_are_begun_in_time_only(whole, tmp_path, capsys):
     together = dataclasses.replace(
         CONFIG,
