@@ -22,7 +22,7 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
-PARTS = ("training", "scores", "flags", "torch", "layers", "rest", "run")
+PARTS = ("first", "training", "scores", "flags", "torch", "layers", "rest", "run")
 
 
 def _minutes(text: str) -> float:
@@ -81,15 +81,20 @@ def measure(options: argparse.Namespace, deadline: float, visits: list[Any]) -> 
     visit = Visit(options.out, surroundings(scale.name), report.markdown, deadline, scale.caution)
     visits.append(visit)
     bench = setting.Bench(scale)
-    first, rest = training.many_seeds(bench)
+    alone, together = training.one_seed(bench), training.many_seeds(bench)
+    scored = scores.scores(bench)
+    # What decides how the library works by default: one network, several at once, GraNd in each precision.
+    number = len(scores.DTYPES)
+    first = [alone[0], together[0], *scored[:number]]
     torch = peers.Peers(bench)
     parts = {
-        "training": [*training.ceilings(bench), *training.one_seed(bench), *first],
-        "scores": scores.scores(bench),
+        "first": [*training.ceilings(bench), *first],
+        "training": [*together[1:3], *alone[1:]],
+        "scores": scored[number:],
         "flags": training.flags(bench),
         "torch": torch.tasks(),
         "layers": scores.layers(bench),
-        "rest": rest,
+        "rest": together[3:],
     }
     visit.run(task for name, tasks in parts.items() if name in options.parts for task in tasks)
     torch.close()

@@ -65,8 +65,8 @@ def one_seed(bench: Bench) -> list[Task]:
     ]
 
 
-def many_seeds(bench: Bench) -> tuple[list[Task], list[Task]]:
-    """Several networks in one program, bfloat16: vmap, and what else is often used; then the rest."""
+def many_seeds(bench: Bench) -> list[Task]:
+    """Several networks in one program, bfloat16: by vmap in the newest form, by map, then the rest."""
     groups: tuple[list[Task], ...] = ([], [], [], [])
     for how, form, seeds in itertools.product(HOWS, FORMS, bench.scale.seeds):
         if how != "vmap" and form in BATCHED_ONLY:
@@ -75,7 +75,7 @@ def many_seeds(bench: Bench) -> tuple[list[Task], list[Task]]:
         what = f"{seeds} seeds by {how}, convolution {form}"
         place = {("vmap", FORMS[0]): 0, ("map", "lax"): 1}.get((how, form), 2 if how == "vmap" else 3)
         groups[place].append(Task("several seeds", what, partial(_against_loop, bench, case), *_effort(case)))
-    return groups[0] + groups[1] + groups[2], groups[3]
+    return [task for group in groups for task in group]
 
 
 def flags(bench: Bench) -> list[Task]:
