@@ -123,7 +123,7 @@ def _is_deep(image: Any) -> bool:
     """Whether an image that is not decoded yet has 16 bits per channel, some of which Pillow reads as 8."""
     if image.mode.startswith("I"):
         return image.mode in DEEP_GREY or image.format in ("PNG", "PPM")
-    return bool(image.tile) and ";16" in str(image.tile[0].args)
+    return bool(image.tile) and ";16" in str(image.tile[0][3])
 
 
 def _orientation(image: Any, content: bytes = b"") -> int:

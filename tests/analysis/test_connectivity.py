@@ -365,7 +365,7 @@ def test_statistics_of_a_dataset_sorted_by_class_are_those_of_all_classes(conv_m
     assert (np.abs(found - mean) < 0.3 * np.sqrt(var)).all()
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("elsewhere", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_points_with_statistics_measured_anew(elsewhere, conv_model, ends, train_split, test_split):
     negative = dj.Dataset.from_arrays(
         255 - train_split.images, train_split.labels, normalization=test_split.normalization
