@@ -34,6 +34,7 @@ from diet_jax.training.recipe import (
     decay_boundaries,
     epoch_to_step,
     make_optimizer,
+    rate_remark,
     steps_per_epoch,
     total_steps,
 )
@@ -310,6 +311,8 @@ def prepare(
     make_optimizer(config.train, setup.num_steps)
     if scores:
         _ = setup.score_step
+    if remark := rate_remark(config.train):
+        say(f"warning: {remark}")
     for fraction, reason in setup.left_out.items() if prunes else ():
         say(f"keep {fraction:g} is left out: {reason}")
     # Of what was loaded by its name, and is whole, this was said when it was loaded.

@@ -1,6 +1,7 @@
 """What run, reproduce and single commands do is one thing each: where two copies had drifted apart."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -162,7 +163,7 @@ def test_groups_are_joined_whole_and_in_order(how, sizes):
     found = joined(groups, how, lambda training: training[0])
     assert [len(group) for group in found] == sizes
     assert all(len({size for size, _ in group}) == 1 for group in found)
-    assert sorted(sum(found, [])) == sorted(sum(groups, []))
+    assert sorted(itertools.chain(*found)) == sorted(itertools.chain(*groups))
 
 
 def test_tables_and_figures_compare_with_the_same_statistics():

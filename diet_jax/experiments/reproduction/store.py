@@ -357,7 +357,9 @@ class Store:
     def _retrain_together(self, group: Sequence[Training], dataset: Dataset, how: How) -> None:
         """Retrains networks on equally many examples in one program and stores what they predict."""
         # An equal selection may have been trained under another key by now, or be in the group twice.
-        group = self._lacking({digest(self.facts(training)): training for training in group}.values(), dataset)
+        group = self._lacking(
+            {digest(self.facts(training)): training for training in group}.values(), dataset
+        )
         if not group:
             return
         task, setup = group[0].task, self.setup(group[0].task)
