@@ -294,7 +294,8 @@ def prepare(
         here, there = getattr(splits.test, name), getattr(train, name)
         if here != there:
             raise InputError(
-                f"{train.name}: {name} is {there} in the train and {here} in the test split{remedy}"
+                f"{train.name}: {name} is {str(there)[:100]} in the train and {str(here)[:100]} in the test "
+                f"split{remedy}"
             )
     model = config_model(config, train.num_classes) if own.model is None else own.model
     check_augment(config.train, train.kind)
