@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diet_jax.analysis.results import FULL, headings, to_columns
+from diet_jax.cli.option_names import with_options_named
 from diet_jax.data.sources import prepare_dataset
 from diet_jax.devices.deadline import Deadline, OutOfTime
 from diet_jax.devices.processes import is_alone, is_writer, together
@@ -75,7 +76,7 @@ def run(command: "options.Run") -> None:
     if rows:
         _print_result(rows, "final test accuracy, %" + (", unfinished" if unfinished else ""))
     for note in result.notes:
-        print(f"note: {note}")
+        print(f"note: {with_options_named(note, type(command))}")
     print(f"run folder: {shown(result.path)}")
     if unfinished:
         print(f"stopped after {deadline.used()}: {unfinished}; the same command goes on, {ELSEWHERE}")

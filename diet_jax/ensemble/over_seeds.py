@@ -3,8 +3,8 @@
 import functools
 import math
 import warnings
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,9 @@ from diet_jax.errors import InputError
 from diet_jax.types import Model
 
 AnyHow = How | Literal["auto"]
+T = TypeVar("T")
+# Of networks that train together: more take longer to compile. Measured: docs/results/gpu.md, several seeds.
+SIDE_BY_SIDE = 8
 HOWS: tuple[How, ...] = ("vmap", "unroll", "map", "loop", "mesh")
 
 
@@ -133,6 +136,27 @@ def seeds_at_once(how: How, num_seeds: int) -> int:
         on_each = math.ceil(num_seeds / axis_size(SEED))
         return on_each if jax.default_backend() != "cpu" else 1
     return num_seeds if how == "vmap" else 1
+
+
+def joined(groups: Iterable[Sequence[T]], how: How, size: Callable[[T], int]) -> list[list[T]]:
+    """Returns groups of trainings, joined where more networks side by side are faster; none is split.
+
+    Args:
+        groups: each of trainings of one size.
+        how: as `resolve_how` returns it; only groups by "vmap", or over several devices, are joined.
+        size: what must be the same in one program, of a training.
+    """
+    most = SIDE_BY_SIDE * (axis_size(SEED) if how == "mesh" else how == "vmap")
+    found: list[list[T]] = []
+    last: dict[int, list[T]] = {}
+    for group in filter(None, groups):
+        before = last.get(size(group[0]), [])
+        if before and len(before) + len(group) <= most:
+            before += group
+        else:
+            last[size(group[0])] = list(group)
+            found.append(last[size(group[0])])
+    return found
 
 
 def run_seeds(

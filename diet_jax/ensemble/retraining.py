@@ -96,8 +96,8 @@ def train_ensemble(
     check_classes(model, dataset.spec, dataset.num_classes)
     if test.normalization != dataset.normalization:
         raise InputError(
-            f"test is normalised by {test.normalization}, dataset by {dataset.normalization}; build the test "
-            f"split with normalization=train.normalization"
+            f"test is normalised by {str(test.normalization)[:100]}, dataset by "
+            f"{str(dataset.normalization)[:100]}; build the test split with normalization=train.normalization"
         )
     masks = _mask_per_seed(keep, count_seeds(keys), len(dataset))
     kept = [check_keep(dataset, mask, config) for mask in masks]

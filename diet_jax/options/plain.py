@@ -74,7 +74,8 @@ def differences(
     lines = []
     for name in sorted({*old, *new}):
         here = (*path, name)
-        a, b = old.get(name), new.get(name)
+        # Not None, which is a value of its own.
+        a, b = (values.get(name, "not there") for values in (old, new))
         if here in leaving_out:
             continue
         if isinstance(a, dict) and isinstance(b, dict):

@@ -141,12 +141,22 @@ def _random_bits(key: PRNGKey, count: int) -> np.ndarray:
     return np.asarray(jax.random.bits(key, (count,), "uint32"))
 
 
+def _check_window_given(fraction: float, offset: float | None) -> None:
+    """Raises InputError where no window is chosen: with the least offset it is the rule lowest."""
+    if offset is None:
+        raise InputError(
+            "the rule window needs its option offset, the share of the lowest-scored examples to skip: set "
+            '--select.window.offset (select: --window.offset; Python: options={"window": {"offset": 0.1}})'
+        )
+    check_window(fraction, offset)
+
+
 @dataclass(frozen=True)
 class WindowOptions:
     """Options of the rule "window"."""
 
-    offset: float = 0.0
-    """Share of the lowest-scored examples to skip."""
+    offset: float | None = None
+    """Share of the lowest-scored examples to skip; must be given."""
 
 
 HIGHEST = RULES.register(
@@ -176,7 +186,7 @@ WINDOW = RULES.register(
         reference="Paul et al. 2021, section 4",
         select=keep_window,
         options=WindowOptions(),
-        check=check_window,
+        check=_check_window_given,
         about=lambda offset: f"windows that leave out the lowest {offset:g}",
     )
 )

@@ -255,6 +255,13 @@ def make_optimizer(config: TrainConfig, num_steps: int) -> optax.GradientTransfo
     return with_standard_promotion(optax.with_extra_args_support(chosen))
 
 
+def rate_remark(config: TrainConfig) -> str | None:
+    """Returns what is to be said of a learning rate that SGD wants, as the defaults have it, with AdamW."""
+    if config.optimizer != "adamw" or not isinstance(config.schedule, str) or config.learning_rate < 0.02:
+        return None
+    return f"train.learning_rate is {config.learning_rate:g}, which is for SGD; AdamW wants about 0.001"
+
+
 def check_augment(config: TrainConfig, kind: str) -> None:
     """Raises InputError where images are to be augmented and the examples are something else."""
     if config.augment != "none" and kind != "images":
