@@ -44,9 +44,7 @@ def write_checkpoint(path: Path, leaves: dict[str, np.ndarray], belongs_to: dict
         "leaves": arrays_digest(leaves),
         "files": {name: file_digest(file) for name, file in sorted(_files(staged).items())},
     }
-    write_atomically(
-        staged / RECORD, json.dumps({**record, "digest": _record_digest(record)}, indent=1) + "\n"
-    )
+    write_atomically(staged / RECORD, _record_text(record))
     staged.rename(path)
     shutil.rmtree(beside)
 
@@ -113,9 +111,10 @@ def _verified_record(path: Path) -> dict[str, Any]:
     if not (path / RECORD).is_file():
         raise damaged(path, f"there is no {RECORD}")
     try:
-        record = json.loads((path / RECORD).read_text())
-        digest = record.pop("digest")
-        whole = record["format"] == FORMAT and digest == _record_digest(record)
+        text = (path / RECORD).read_bytes()
+        record = json.loads(text)
+        del record["digest"]
+        whole = record["format"] == FORMAT and text == _record_text(record).encode()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
@@ -132,8 +131,9 @@ def _verified_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def _record_digest(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+def _record_text(record: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**record, "digest": digest}, indent=1) + "\n"
 
 
 def _files(path: Path) -> dict[str, Path]:
