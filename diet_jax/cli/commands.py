@@ -29,8 +29,9 @@ from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.retraining import PREDICTIONS
 from diet_jax.experiments.run_folder import RunFolder, open_run
 from diet_jax.experiments.run_result import shown
-from diet_jax.experiments.scoring import score_checkpoints, score_stage, shards_beside
+from diet_jax.experiments.scoring import score_stage, shards_beside
 from diet_jax.experiments.scoring_notes import detection_stage
+from diet_jax.experiments.scoring_saved import score_checkpoints
 from diet_jax.experiments.selecting import mask_of
 from diet_jax.experiments.setup import prepare as prepare_setup
 from diet_jax.experiments.setup import save_noise
@@ -194,21 +195,24 @@ def select(command: "options.Select") -> None:
 
 def train(command: "options.Train") -> None:
     """Trains networks with checkpoints and prints the final test accuracy of each."""
-    if command.num_seeds < 1:
-        raise InputError(f"--num-seeds must be at least 1, got {command.num_seeds}")
+    num_seeds = command.num_seeds
+    if num_seeds is None:
+        num_seeds = command.config.score.num_seeds if command.purpose == "score" else 1
+    if num_seeds < 1:
+        raise InputError(f"--num-seeds must be at least 1, got {num_seeds}")
     setup = together(lambda: prepare_setup(command.config, command.own, scores=False, prunes=False))
     config, (dataset, test) = setup.config, setup.splits
     keep, label = None, FULL
     if command.keep is not None:
         mask = KeepFile.load(command.keep, dataset=dataset)
-        if mask.keep.ndim == 2 and command.num_seeds > len(mask.keep):
+        if mask.keep.ndim == 2 and num_seeds > len(mask.keep):
             raise InputError(
                 f"{command.keep} holds one mask for each of {len(mask.keep)} seeds, --num-seeds is "
-                f"{command.num_seeds}; lower it"
+                f"{num_seeds}; lower it"
             )
         digest = hashlib.sha256(mask.keep.tobytes()).hexdigest()[:8]
         keep, label = mask.keep, f"{command.keep.stem}-{digest}"
-    masks = [keep if keep is None or keep.ndim == 1 else keep[seed] for seed in range(command.num_seeds)]
+    masks = [keep if keep is None or keep.ndim == 1 else keep[seed] for seed in range(num_seeds)]
     kept, *others = [check_keep(dataset, mask, config.train) for mask in masks]
     if sizes := {len(rows) for rows in others} - {len(kept)}:
         raise InputError(
@@ -217,16 +221,16 @@ def train(command: "options.Train") -> None:
         )
     num_steps = setup.program(len(kept)).num_steps
     per_epoch = steps_per_epoch(len(kept), config.train.batch_size)
-    keys = seed_keys(config.seed, command.purpose, command.num_seeds)
+    keys = seed_keys(config.seed, command.purpose, num_seeds)
     # The names of the run's own trainings, where the training is the same.
     group = "score" if (command.purpose, label) == ("score", FULL) else f"{command.purpose}/{label}"
     with (
         config_mesh(config, one_by_one=True),
         open_run(config, setup.resolved()) as folder,
-        Progress("training", total=num_steps * command.num_seeds) as progress,
+        Progress("training", total=num_steps * num_seeds) as progress,
     ):
         diverged: list[Diverged] = []
-        for seed in range(command.num_seeds):
+        for seed in range(num_seeds):
             unit = f"{group}/seed_{seed:02d}"
             place = f"trained/{unit}.npz"
             shards = shards_beside(folder.path / place, test)
@@ -251,9 +255,9 @@ def train(command: "options.Train") -> None:
             remove_shards(shards)
             folder.log(unit, step=num_steps, test_accuracy=accuracy, test_loss=float(loss.mean()))
             _print(f"{unit}: step {num_steps:,}, test accuracy {accuracy:.4f}, test loss {loss.mean():.4f}")
-        for error in diverged if len(diverged) < command.num_seeds else ():
+        for error in diverged if len(diverged) < num_seeds else ():
             say(f"no accuracy: {error}")
-        if len(diverged) == command.num_seeds:
+        if len(diverged) == num_seeds:
             raise diverged[0]
 
 

@@ -2,8 +2,6 @@
 
 import contextlib
 import functools
-import hashlib
-import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +14,13 @@ from jax.sharding import AxisType, Mesh
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.deadline import NEVER, Deadline, OutOfTime
 from diet_jax.devices.mesh import DATA, SEED, fetch
+from diet_jax.devices.messages import packed_message, unpacked_message
 from diet_jax.devices.processes import from_writer, gather, is_alone, is_writer, together
 from diet_jax.devices.progress import say
 from diet_jax.ensemble.passes import BatchSize, map_ranges
 from diet_jax.errors import InputError
 from diet_jax.files.arrays import load_arrays, save_arrays, write_atomically
+from diet_jax.files.digests import arrays_digest
 from diet_jax.scores.score import Score, resolve_scores
 from diet_jax.training.step import predictions
 from diet_jax.types import Array, Model, Variables
@@ -209,12 +209,8 @@ def shard_ranges(count: int, size: int) -> list[tuple[int, int]]:
 
 def shard_facts(variables: Variables, dataset: Dataset, names: tuple[str, ...]) -> dict[str, Any]:
     """Returns what a shard belongs to: the dataset, the scores, and the very numbers of the network."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree.leaves_with_path(fetch(variables)):
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype};".encode())
-        digest.update(array.view(np.uint8).data if array.ndim else array.tobytes())
-    return {"fingerprint": dataset.fingerprint, "variables": digest.hexdigest(), "names": list(names)}
+    leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(fetch(variables))}
+    return {"fingerprint": dataset.fingerprint, "variables": arrays_digest(leaves), "names": list(names)}
 
 
 def _path(folder: Path, first: int, stop: int) -> Path:
@@ -282,10 +278,10 @@ def _all_scores(scores: tuple[str | Score, ...], model: Model) -> Callable[..., 
 def _collect(folder: Path) -> None:
     """Brings the shard files of all processes to process 0, whose folder the others need not see."""
     own = {} if is_writer() else {path.name: path.read_bytes() for path in folder.glob("rows_*.npz")}
-    sent = gather(pickle.dumps(own))
+    sent = gather(packed_message(own))
 
     def write() -> None:
-        for files in map(pickle.loads, sent):
+        for files in map(unpacked_message, sent):
             for name, content in files.items():
                 if not (folder / name).is_file():
                     write_atomically(folder / name, content)

@@ -35,6 +35,16 @@ def plain(value: Any) -> Any:
     return identify(value) if is_code else value
 
 
+def without(values: dict[str, Any], leaving_out: Collection[tuple[str, ...]]) -> dict[str, Any]:
+    """Returns a config (as JSON) without some of its options, given as paths."""
+    inner = {name: [path[1:] for path in leaving_out if path[0] == name] for name in values}
+    return {
+        name: without(value, inner[name]) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if () not in inner[name]
+    }
+
+
 def from_json(cls: Any, values: Any, path: str = "config") -> Any:
     """Builds a config dataclass from what `to_json` made of it.
 

@@ -83,8 +83,8 @@ class ScoreFile:
             dataset: what was scored.
             step: optimiser updates before scoring.
             provenance: JSON values to store along.
-            missing: rows of `per_seed` to leave out, and why, such as `score_ensemble(...).diverged`. Other
-                rows without any number make the mean NaN, which is warned of.
+            missing: rows of `per_seed` to leave out, and why, such as `score_ensemble(...).diverged`. A NaN
+                of another row makes the example's mean NaN, which is warned of.
 
         Raises:
             InputError: the scores do not have one column per example, or all rows are left out.
@@ -102,18 +102,11 @@ class ScoreFile:
             raise InputError(
                 f"missing names the seeds {sorted(missing)} of {len(per_seed)}; some must be left"
             )
-        empty = [seed for seed in left if np.isnan(per_seed[seed]).all()]
-        if empty:
-            warnings.warn(
-                f"seeds {', '.join(map(str, empty))} of {len(per_seed)} have no scores but NaN, and the mean "
-                f"too: leave them out by missing={{{empty[0]}: why}}, or score_ensemble(...).diverged",
-                stacklevel=2,
-            )
         per_seed = per_seed[left]
         if isinstance(score, str) and score in SCORES.names():
             score = SCORES.find(score)
         name, definition = (score, score) if isinstance(score, str) else (score.name, score.definition)
-        return cls(
+        file = cls(
             name=name,
             scores=per_seed.mean(axis=0, dtype=np.float64),
             per_seed=per_seed,
@@ -134,6 +127,14 @@ class ScoreFile:
                 ),
             },
         )
+        if undefined := file.describe_nan():
+            bad = left[int(np.isnan(per_seed).any(axis=1).argmax())]
+            warnings.warn(
+                f"{undefined}, and so is their mean, by which nothing can be selected: leave out seeds that "
+                f"diverged by missing={{{bad}: why}}, or score_ensemble(...).diverged",
+                stacklevel=2,
+            )
+        return file
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a compressed .npz, whole or not at all; of several processes the first one does."""

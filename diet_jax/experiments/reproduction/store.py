@@ -164,6 +164,7 @@ class Store:
             "stop": step,
             "save": {step} if save else (),
             "goes_on": goes_on,
+            "facts": facts,
         }
         if training.parent is not None:
             seed, spawned_at = training.parent
