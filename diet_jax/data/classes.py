@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diet_jax.data.arrays import in_code, plain_array
+from diet_jax.checks.arrays import in_code, plain_array
 from diet_jax.errors import InputError
 
 
