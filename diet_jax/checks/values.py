@@ -4,8 +4,10 @@ Values are looked at only where they are there, never those of traced arrays. Wh
 was given, so that nothing computes otherwise for having been checked.
 """
 
+import contextlib
 import numbers
 import operator
+import os
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -37,10 +39,8 @@ def check_count(value: Any, name: str, *, least: float = 1, most: float = MOST) 
     """
     number = None
     if not _is_boolean(value):
-        try:
+        with contextlib.suppress(TypeError):
             number = operator.index(value)
-        except TypeError:
-            pass
     if number is None:
         raise InputError(f"{name} must be an integer, got {shown(value)}")
     if number < least:
@@ -167,6 +167,14 @@ def check_pytree(tree: Any, name: str) -> Any:
                 f"{where or 'it'} is {shown(leaf)}"
             )
     return tree
+
+
+def check_path(value: Any, name: str) -> Any:
+    """Returns a path, text or `os.PathLike`, as it is; InputError for anything else, and for an empty one."""
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        raise InputError(f"{name} must be a path, not empty, got {shown(value)}")
+    return value
 
 
 def check_choice(value: Any, name: str, choices: Iterable[Any]) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from diet_jax.checks.arrays import plain_array
 from diet_jax.checks.rows import checked_rows
-from diet_jax.checks.values import shown
+from diet_jax.checks.values import check_type, shown
 from diet_jax.data.classes import checked_labels
 from diet_jax.data.kinds import WORDS, Kind, Normalization, checked_inputs, checked_normalization, statistics
 from diet_jax.errors import InputError
@@ -211,6 +211,9 @@ class Dataset:
             >>> dataset.image_shape, len(dataset), dataset.num_classes
             ((8, 8, 1), 4, 2)
         """
+        for word, value in (("name", name), ("split", split), ("encoding", encoding)):
+            check_type(value, word, str, "text")
+        check_type(id_source, "id_source", (str, type(None)), "text")
         _check_order(inputs=inputs, labels=labels, ids=ids)
         dtype = str(getattr(inputs, "dtype", ""))
         halves = (f"inputs were {dtype}, stored as float32",) if "float16" in dtype else ()

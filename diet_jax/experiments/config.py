@@ -45,6 +45,9 @@ class DataConfig:
     workers: int = 0
     """Streaming: processes that decode images; 0 decodes in threads."""
 
+    def __post_init__(self) -> None:
+        check_types(self)
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -62,6 +65,9 @@ class ModelConfig:
     """Compute dtype; parameters are always float32."""
     convolution: Literal["lax", "matmul", "unrolled"] | None = None
     """How convolutions are computed, the same numbers but for rounding; by default as the backend is best."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ class ScoreConfig:
 
     def __post_init__(self) -> None:
         take_options(self, "names", SCORES, Score)
+        check_types(self)
         if self.names:
             resolve_scores(self.names)
 
@@ -116,6 +123,7 @@ class SelectConfig:
         given = self.method if isinstance(self.method, tuple | list) else (self.method,)
         object.__setattr__(self, "method", tuple(given))
         take_options(self, "method", RULES, Rule)
+        check_types(self)
         if not self.method or len(set(self.method)) < len(self.method):
             raise InputError(f"select.method must name at least one rule, each once; got {self.method}")
 
@@ -134,6 +142,9 @@ class RetrainConfig:
     how: AnyHow = "auto"
     """How seeds are batched; see score.how."""
 
+    def __post_init__(self) -> None:
+        check_types(self)
+
 
 @dataclass(frozen=True)
 class MeshConfig:
@@ -145,6 +156,9 @@ class MeshConfig:
     """Devices that share every batch; by default 1, or all devices where checkpoints are saved."""
     shard_params: bool = False
     """Split parameters and optimiser state over the devices that share a batch, for large networks."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 @dataclass(frozen=True)
@@ -170,8 +184,7 @@ class RunConfig:
     """Run folder; by default runs/DATA-MODEL. The same config continues in it, another is refused."""
 
     def __post_init__(self) -> None:
-        for part in (self, self.data, self.model, self.score, self.select, self.retrain, self.mesh):
-            check_types(part)
+        check_types(self)
         if self.select.min_per_class < 0:
             raise InputError(f"select.min_per_class must be at least 0, got {self.select.min_per_class}")
         for name, value in {

@@ -12,6 +12,7 @@ from typing import Any
 import filelock
 import numpy as np
 
+from diet_jax.checks.values import check_path
 from diet_jax.devices.mesh import fetch
 from diet_jax.devices.processes import agree, from_writer, is_writer
 from diet_jax.devices.progress import say
@@ -37,7 +38,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(check_path(path, "the run folder"))
 
     def header(self) -> dict[str, Any]:
         """Returns config.json: the config, and what followed from it.

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, get_args
 import flax.linen as nn
 import jax.numpy as jnp
 
+from diet_jax.data.classes import MOST_CLASSES
 from diet_jax.errors import InputError
 from diet_jax.models.cnn import CNN, SmallCNN
 from diet_jax.models.convolution import ConvolutionForm, matmul_convolution
@@ -86,16 +87,20 @@ def create_model(name: str, *, num_classes: int, dtype: str = "float32", **optio
         >>> model.predict(variables, jax.numpy.zeros((2, 8, 8, 3))).shape
         (2, 10)
     """
+    if not isinstance(name, str):
+        raise InputError(f"model name: expected text, got {name!r}. Choose from: {', '.join(_MODELS)}.")
     if name not in _MODELS:
         raise InputError(f"model name: no model is called {name!r}.{_suggest(name, _MODELS)}")
-    if dtype not in _DTYPES:
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise InputError(f"dtype: expected {' or '.join(map(repr, _DTYPES))}, got {dtype!r}.")
     entry = _MODELS[name]
     for option in options:
         if option not in entry.options:
             raise InputError(f"{option}: model {name!r} has no such option.{_suggest(option, entry.options)}")
-    if not _is_positive_int(num_classes) or num_classes < 2:
-        raise InputError(f"num_classes: expected an integer of at least 2, got {num_classes!r}.")
+    if not _is_positive_int(num_classes) or not 2 <= num_classes <= MOST_CLASSES:
+        raise InputError(
+            f"num_classes: expected an integer of at least 2 and at most {MOST_CLASSES}, got {num_classes!r}."
+        )
     checked = {option: _check_option(option, value) for option, value in options.items()}
     return LinenModel(entry.build(num_classes=num_classes, dtype=_DTYPES[dtype], **checked))
 

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from diet_jax.checks.values import check_count
 from diet_jax.data.classes import checked_labels
 from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
@@ -216,10 +217,10 @@ def _count(name: str, count: int | None, left: int, notes: list[str]) -> int:
     """How many examples to draw, at most as many as are left, which is noted."""
     if count is None:
         return 0
-    if count != int(count) or count < 1:
-        raise InputError(
-            f"{name} must be a whole number of examples of at least 1, got {count}; or leave it out"
-        )
+    try:
+        check_count(count, name, most=2**63)
+    except InputError as error:
+        raise InputError(f"{error}; it is a whole number of examples, or leave it out") from None
     if min(count, left) > MAX_EXAMPLES:
         raise InputError(f"{name} must be at most {MAX_EXAMPLES:,} for one figure, got {count:,}")
     if count > left:

@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from diet_jax.checks.rows import check_rows_within
+from diet_jax.checks.values import check_array, check_count, check_type
+from diet_jax.data.dataset import check_dataset
 from diet_jax.data.streaming.reading import read_ahead
 from diet_jax.data.streaming.streamed import StreamedDataset
 from diet_jax.devices.mesh import DATA, FSDP, fetch, replicate
@@ -77,6 +80,14 @@ def stream_between(
         >>> int(state.step), history.loss.shape
         (3, (3,))
     """
+    check_type(state, "state", TrainState, "a TrainState, of start")
+    check_dataset(dataset)
+    check_type(program, "program", Program, "a dj.Program")
+    kept = check_array(kept, "kept", "k", "integers")
+    check_rows_within(kept, len(dataset), "kept")
+    check_type(stops, "stops", Iterable, "steps to stop at, ascending")
+    if until is not None:
+        check_count(until, "until", least=0)
     key = _local_key(state.key)
     step = int(fetch(state.step))
     if until is None:
