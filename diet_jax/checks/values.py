@@ -88,7 +88,8 @@ def check_number(
     )
     if not fits:
         raise InputError(f"{name} must be {' and '.join(limits) or 'a number'}, got {value}")
-    return value
+    # JAX takes Python's integers for 32 bits.
+    return number if isinstance(value, int) and abs(value) > MOST else value
 
 
 def check_array(value: Any, name: str, shape: str, kind: Kind = "floats") -> Any:

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from diet_jax.checks.values import MOST, check_count, check_path
+from diet_jax.data.sources.source import MOST_PIXELS, MOST_WORKERS
 from diet_jax.ensemble.over_seeds import AnyHow
 from diet_jax.ensemble.passes import BatchSize
 from diet_jax.errors import InputError
@@ -16,7 +18,7 @@ from diet_jax.scores.score import SCORES, Score, resolve_scores
 from diet_jax.selection.masks import num_kept
 from diet_jax.selection.rule import RULES, Rule
 from diet_jax.training.recipe import TrainConfig
-from diet_jax.training.seeds import check_seed
+from diet_jax.training.seeds import MOST_SEEDS, check_seed
 
 
 @dataclass(frozen=True)
@@ -185,15 +187,19 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        if self.select.min_per_class < 0:
-            raise InputError(f"select.min_per_class must be at least 0, got {self.select.min_per_class}")
-        for name, value in {
-            "score.num_seeds": self.score.num_seeds,
-            "retrain.num_seeds": self.retrain.num_seeds,
-            "score.batch_size": 1 if self.score.batch_size == "auto" else self.score.batch_size,
-        }.items():
-            if value < 1:
-                raise InputError(f"{name} must be at least 1, got {value}")
+        check_count(self.select.min_per_class, "select.min_per_class", least=0)
+        for name, value, most in (
+            ("score.num_seeds", self.score.num_seeds, MOST_SEEDS),
+            ("retrain.num_seeds", self.retrain.num_seeds, MOST_SEEDS),
+            ("score.batch_size", 1 if self.score.batch_size == "auto" else self.score.batch_size, MOST),
+            ("mesh.seed", 1 if self.mesh.seed is None else self.mesh.seed, MOST),
+            ("mesh.data", 1 if self.mesh.data is None else self.mesh.data, MOST),
+        ):
+            check_count(value, name, most=most)
+        if self.run_dir is not None:
+            check_path(self.run_dir, "run_dir")
+        for path in self.score.files:
+            check_path(path, "score.files")
         least, most = self.score.min_seeds, self.score.num_seeds
         if least is not None and not 1 <= least <= most:
             raise InputError(f"score.min_seeds must lie in 1 .. score.num_seeds = {most}, got {least}")
@@ -223,8 +229,11 @@ class RunConfig:
 
     def _check_data(self) -> None:
         data = self.data
-        if data.num_train is not None and data.num_train < 1:
-            raise InputError(f"data.num_train must be at least 1, got {data.num_train}")
+        for name in ("data_dir", "labels", "noise_matrix"):
+            if (path := getattr(data, name)) is not None:
+                check_path(path, f"data.{name}")
+        if data.num_train is not None:
+            check_count(data.num_train, "data.num_train")
         if not 0 <= data.label_noise <= 1:
             raise InputError(f"data.label_noise must be a share from 0 to 1, got {data.label_noise}")
         if data.noise_mode != "permute" and not data.label_noise:
@@ -239,10 +248,9 @@ class RunConfig:
             )
         if data.labels is not None and (data.label_noise or data.noise_matrix is not None):
             raise InputError("data.labels and data.label_noise are two sources of labels; choose one")
-        if data.image_size is not None and data.image_size < 1:
-            raise InputError(f"data.image_size must be at least 1, got {data.image_size}")
-        if data.workers < 0:
-            raise InputError(f"data.workers must be at least 0, got {data.workers}")
+        if data.image_size is not None:
+            check_count(data.image_size, "data.image_size", most=MOST_PIXELS)
+        check_count(data.workers, "data.workers", least=0, most=MOST_WORKERS)
         needing = {
             "data.image_size": data.image_size is not None,
             "data.workers": data.workers > 0,

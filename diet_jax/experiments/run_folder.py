@@ -76,6 +76,8 @@ class RunFolder:
             InputError: there is no such folder, or it needs functions that `recipe` does not have.
         """
         values = self.header()["config"]
+        if not isinstance(values.get("train"), dict):
+            raise InputError(f"{self.path / 'config.json'} is damaged: its config has no section train")
         for name, value in ({} if recipe is None else to_json(recipe)).items():
             # Objects alone: nested options stand there as a dict.
             if isinstance(value, str) and values["train"].get(name) == value:
@@ -87,7 +89,10 @@ class RunFolder:
                     f"the {name} of {self.path} is an object of Python ({values['train'][name]}): name the "
                     f"config file that has it, or give the recipe in Python"
                 )
-        return from_json(RunConfig, values)
+        try:
+            return from_json(RunConfig, values)
+        except InputError as error:
+            raise InputError(f"{self.path / 'config.json'}: {error}") from error
 
     def missing(self, names: Sequence[str]) -> list[int]:
         """Returns the places in a list of those files, by paths in the folder, that are not there."""

@@ -40,6 +40,7 @@ class _Entry(NamedTuple):
     options: tuple[str, ...]
 
 
+MOST_WIDTH = 2**20
 _MODELS = {
     "resnet18": _Entry(resnet18, ("width", "zero_init", "stem", "convolution")),
     "resnet50": _Entry(resnet50, ("width", "zero_init", "stem", "convolution")),
@@ -113,8 +114,8 @@ def _suggest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 
 def _check_option(option: str, value: Any) -> Any:
     """Returns a checked value; lists become tuples because a model must be hashable."""
-    if option == "width" and not _is_positive_int(value):
-        raise InputError(f"width: expected a positive integer, got {value!r}.")
+    if option == "width" and not _is_width(value):
+        raise InputError(f"width: expected a positive integer of at most {MOST_WIDTH}, got {value!r}.")
     for choice, values in (("stem", get_args(Stem)), ("convolution", get_args(ConvolutionForm))):
         if option == choice and value not in values:
             raise InputError(f"{option}: expected {' or '.join(map(repr, values))}, got {value!r}.")
@@ -122,10 +123,17 @@ def _check_option(option: str, value: Any) -> Any:
         raise InputError(f"zero_init: expected True or False, got {value!r}.")
     if option == "widths":
         sizes = tuple(value) if isinstance(value, list | tuple) else ()
-        if not sizes or not all(map(_is_positive_int, sizes)):
-            raise InputError(f"widths: expected a list of positive integers like [32, 64], got {value!r}.")
+        if not sizes or not all(map(_is_width, sizes)):
+            raise InputError(
+                f"widths: expected a list of positive integers like [32, 64], of at most {MOST_WIDTH}, "
+                f"got {value!r}."
+            )
         return sizes
     return value
+
+
+def _is_width(value: Any) -> bool:
+    return _is_positive_int(value) and value <= MOST_WIDTH
 
 
 def _is_positive_int(value: Any) -> bool:

@@ -30,5 +30,5 @@ def clipping_factors(norms: ScoreArray, max_norm: float) -> Float[Array, "b"]:
         [1.0, 1.0, 0.5]
     """
     norms = jnp.asarray(check_array(norms, "norms", "..."))
-    check_number(max_norm, "max_norm", above=0)
+    max_norm = check_number(max_norm, "max_norm", above=0)
     return jnp.where(norms <= max_norm, jnp.ones_like(norms), max_norm / norms)

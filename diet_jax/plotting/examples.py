@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from diet_jax.checks.values import check_count
 from diet_jax.data.classes import checked_labels
-from diet_jax.data.dataset import Dataset
+from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.errors import InputError
 from diet_jax.plotting.rows import draw_rows
 from diet_jax.plotting.style import (
@@ -79,6 +79,7 @@ def draw_examples(
         >>> len(figure.axes[0].images)
         5
     """
+    check_dataset(dataset)
     file = scores.of(dataset) if isinstance(scores, ScoreFile) else None
     values = _scores_of(dataset, file.scores if file else scores)
     clean = None if clean_labels is None else _checked_clean(clean_labels, dataset)

@@ -124,7 +124,7 @@ def forgetting_scores(
     """
     if not isinstance(state, ForgettingState):
         state = _from_presentations(state)
-    check_number(never_learned, "never_learned", above=-math.inf)
+    never_learned = check_number(never_learned, "never_learned", above=-math.inf)
     scores = jnp.where(state.ever_correct, state.events.astype(jnp.float32), jnp.float32(never_learned))
     if keep is None:
         return scores

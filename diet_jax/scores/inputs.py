@@ -1,5 +1,7 @@
 """Baselines without a network: the norm of the image, to which GraNd at initialisation comes down; chance."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -39,20 +41,24 @@ def input_norm(variables: Variables, inputs: Inputs, labels: Labels) -> ScoreArr
     inputs = jnp.asarray(check_array(inputs, "inputs", "b ...", "anything"))
     if not jnp.issubdtype(inputs.dtype, jnp.floating):
         raise InputError(f"input_norm is of normalised numbers; inputs of {inputs.dtype} have no length")
-    return jnp.linalg.norm(inputs.reshape(len(inputs), -1).astype(accumulator(inputs.dtype)), axis=-1)
+    return jnp.linalg.norm(
+        inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).astype(accumulator(inputs.dtype)), axis=-1
+    )
 
 
 def random_scores(key: PRNGKey, num_examples: int) -> Array:
     """Returns scores that say nothing: uniform numbers, float32 `[n]` in [0, 1).
 
-    Args:
-        key: decides them.
-        num_examples: how many.
+        Args:
+            key: decides them.
+            num_examples: how many.
 
-    Example:
-        >>> import jax
-        >>> random_scores(jax.random.key(0), 3).shape
-        (3,)
+        Example:
+            >>> import math
+
+    import jax
+            >>> random_scores(jax.random.key(0), 3).shape
+            (3,)
     """
     check_count(num_examples, "num_examples")
     return jax.random.uniform(check_key(key), (num_examples,), jnp.float32)

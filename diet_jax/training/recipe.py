@@ -115,8 +115,8 @@ class TrainConfig:
             raise InputError("budget equal_epochs needs the length in epochs; leave out steps")
         positive = {"batch_size": self.batch_size, "steps": self.steps, "steps_per_call": self.steps_per_call}
         for name, value in positive.items():
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, got {value}")
+            if value is not None:
+                check_count(value, name, most=MOST_STEPS)
         ranges = {
             "epochs": (self.epochs, 0, math.inf),
             "learning_rate": (self.learning_rate, 0, math.inf),

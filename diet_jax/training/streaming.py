@@ -86,12 +86,13 @@ def stream_between(
     kept = check_array(kept, "kept", "k", "integers")
     check_rows_within(kept, len(dataset), "kept")
     check_type(stops, "stops", Iterable, "steps to stop at, ascending")
+    check_type(position, "position", (dict, type(None)), "what reading_position returns")
     if until is not None:
         check_count(until, "until", least=0)
     key = _local_key(state.key)
     step = int(fetch(state.step))
     if until is None:
-        stops = list(stops)
+        stops = [check_count(stop, "stops", least=0) for stop in stops]
         until = max(stops, default=step)
     last = min(until, program.num_steps)
     if position is not None:
@@ -103,7 +104,7 @@ def stream_between(
     try:
         batch = next(batches, None)
         for stop in stops:
-            if not step <= stop <= last:
+            if not step <= check_count(stop, "stops", least=0) <= last:
                 raise InputError(f"stops must ascend from step {step} to at most {last}, got {stop}")
             metrics = []
             while step < stop:

@@ -87,7 +87,7 @@ def interpolate(variables: Variables, other: Variables, weight: Any) -> Variable
         [0.25, 0.25]
     """
     mine, theirs = leaves_of_one_network(variables, other)
-    check_number(weight, "weight", least=0, most=1)
+    weight = check_number(weight, "weight", least=0, most=1)
 
     def between(first: Any, last: Any) -> Array:
         first, last = jnp.asarray(first), jnp.asarray(last)

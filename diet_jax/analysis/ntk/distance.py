@@ -63,7 +63,7 @@ def kernel_velocity(
         >>> float(kernel_velocity(jnp.eye(4), jnp.diag(jnp.array([1.0, 0, 0, 0])), duration=2))
         0.25
     """
-    check_number(duration, "duration", above=0)
+    duration = check_number(duration, "duration", above=0)
     return kernel_distance(gram, later) / duration
 
 

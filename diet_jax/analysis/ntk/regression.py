@@ -61,7 +61,7 @@ def kernel_regression(
             f"targets {targets.shape} need a gram of shape {(size, size)} and a test_gram of {size} columns "
             f"and {num_classes} rows for each test image; got {gram.shape} and {test_gram.shape}"
         )
-    check_number(ridge, "ridge", least=0)
+    ridge = check_number(ridge, "ridge", least=0)
     start = jnp.zeros((test_gram.shape[0] // num_classes, num_classes), gram.dtype)
     if (logits is None) != (test_logits is None):
         raise InputError("logits and test_logits must be given together, or neither")

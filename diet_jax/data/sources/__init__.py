@@ -7,7 +7,7 @@ from typing import Any
 from diet_jax.checks.values import check_count, check_path
 from diet_jax.data.dataset import Splits
 from diet_jax.data.remarks import empty_classes
-from diet_jax.data.sources.source import find_source
+from diet_jax.data.sources.source import MOST_PIXELS, MOST_WORKERS, find_source
 from diet_jax.data.streaming.reading import check_grain, check_main_guard
 from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
@@ -93,7 +93,7 @@ def load_streamed(
     check_grain()
     check_places(data_dir, cache_dir)
     if image_size is not None:
-        check_count(image_size, "image_size", most=2**16)
+        check_count(image_size, "image_size", most=MOST_PIXELS)
     check_count(workers, "workers", least=0, most=MOST_WORKERS)
     if workers:
         check_main_guard()
@@ -108,10 +108,6 @@ def load_streamed(
             *arguments, data_dir=data_dir, cache_dir=cache_dir, image_size=image_size, workers=workers
         )
     )
-
-
-# Each is a process.
-MOST_WORKERS = 1024
 
 
 def check_places(*folders: Any) -> None:

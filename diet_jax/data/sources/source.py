@@ -13,6 +13,9 @@ from diet_jax.options.registry import Registry
 ALL_OTHER_NAMES = "tfds"
 """The source that every name goes to which no source answers to."""
 
+# Decoding processes, and pixels along a side.
+MOST_WORKERS, MOST_PIXELS = 1024, 2**16
+
 
 @dataclass(frozen=True)
 class Source:
