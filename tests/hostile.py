@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -177,10 +178,6 @@ def places() -> tuple[Path, Path]:
     return folder, folder / "images"
 
 
-def _batch(table: Any) -> Any:
-    return table.INPUTS, table.LABELS
-
-
 # What the functions and models that are returned are called with.
 USES: dict[str, Callable[[Any], Any]] = {
     "over_seeds": lambda fn: fn({"key": dj.seed_keys(0, "score", 2), "w": jnp.float32([1, 2])}),
@@ -280,13 +277,16 @@ CASES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def public_names() -> list[str]:
+    """The functions and classes that are called."""
+    return sorted(set(dj.__all__) - LEFT_OUT)
+
+
 def all_cases(names: list[str] | None = None) -> Iterator[tuple[str, str, str]]:
     """Every function, argument and hostile value by name."""
     import test_precision as table
 
-    for name in sorted(set(dj.__all__) - LEFT_OUT):
-        if names and name not in names:
-            continue
+    for name in names or public_names():
         call = call_of(name, table)
         for argument, valid in call.arguments().items():
             for hostile in hostile_values(valid):
@@ -359,8 +359,6 @@ def run_all(cases: list[tuple[str, str, str]]) -> dict[tuple[str, str, str], tup
             worker = subprocess.Popen(limited, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
             last: Any = None
             timer: Any = None
-            import threading
-
             killed = []
 
             def kill(worker: Any = worker, killed: Any = killed) -> None:

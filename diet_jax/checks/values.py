@@ -178,6 +178,14 @@ def check_path(value: Any, name: str) -> Any:
     return value
 
 
+def check_floats(params: Any, name: str = "variables") -> Any:
+    """Returns parameters as they are; InputError where a leaf is none of floats and so has no gradient."""
+    for leaf in jax.tree.leaves(params):
+        if not isinstance(leaf, float) and not _is_kind(getattr(leaf, "dtype", int), "floats"):
+            raise InputError(f"{name} must hold floats to be differentiated, got {shown(leaf)}")
+    return params
+
+
 def check_choice(value: Any, name: str, choices: Iterable[Any]) -> Any:
     """Returns one of several words; InputError for anything else."""
     choices = tuple(choices)

@@ -97,6 +97,7 @@ def score_streamed(
     if part is not None and not (isinstance(part, tuple) and len(part) == 2):
         raise InputError(f"part must be (index, count), two integers, got {shown(part)}")
     check_type(replace, "replace", bool, "True or False")
+    check_type(deadline, "deadline", Deadline, "a Deadline")
     if isinstance(names, str | Score) or not isinstance(names, Iterable):
         raise InputError(f"names must be a tuple of scores, got {shown(names)}")
     scores = tuple(

@@ -169,6 +169,10 @@ class ScoreFile:
             raise InputError(f"{path} is damaged: its scores are no floating-point numbers")
         if arrays["labels"].dtype.kind not in "iu" or (arrays["labels"] < 0).any():
             raise InputError(f"{path} is damaged: its labels are no class numbers")
+        try:
+            check_count(facts["step"], "step", least=0)
+        except InputError as error:
+            raise InputError(f"{path} is damaged: {error}") from None
         file = cls(**arrays, **facts)
         return file if dataset is None else file.of(dataset, path)
 

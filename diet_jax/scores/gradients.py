@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from diet_jax.checks.calls import called, check_labelled_batch
-from diet_jax.checks.values import check_function, check_pytree
+from diet_jax.checks.values import check_floats, check_function, check_pytree
 from diet_jax.errors import InputError
 from diet_jax.per_example.losses import cross_entropy, error_norm, error_vector
 from diet_jax.per_example.method import Precision
@@ -146,6 +146,7 @@ def grand_vmap(predict_fn: PredictFn, variables: AnyVariables, inputs: Inputs, l
         (5,)
     """
     inputs, labels = check_labelled_batch(predict_fn, variables, inputs, labels)
+    check_floats(params_of(variables))
     loss = _loss_of_one(predict_fn, variables)
     gradients = jax.vmap(jax.grad(loss), in_axes=(None, 0, 0))(params_of(variables), inputs, labels)
     squares = [_sum_of_squares(leaf) for leaf in jax.tree.leaves(gradients)]

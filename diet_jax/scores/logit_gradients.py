@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from diet_jax.checks.calls import called, calling, check_batch_of, check_labelled_batch
-from diet_jax.checks.values import check_pytree
+from diet_jax.checks.values import check_floats, check_pytree
 from diet_jax.errors import InputError
 from diet_jax.per_example.losses import error_norm, error_vector
 from diet_jax.per_example.norms import per_example_grad_norms
@@ -168,6 +168,7 @@ def logit_sum_gradient(predict_fn: PredictFn, variables: AnyVariables, inputs: I
         True
     """
     inputs = check_batch_of(predict_fn, variables, inputs)
+    check_floats(params_of(variables))
 
     def mean_logit_sum(params: Any) -> Array:
         return jnp.mean(jnp.sum(called(predict_fn, with_params(variables, params), inputs), axis=1))

@@ -58,6 +58,10 @@ class Rule:
         check_types(self)
         if not self.name.isidentifier():
             raise InputError(f"the name of a rule must be letters, digits and _, got {self.name!r}")
+        if self.options is not None and not (
+            dataclasses.is_dataclass(self.options) and self.options.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        ):
+            raise InputError(f"{self.name}: options must be a frozen dataclass, got {self.options!r}")
         if self.num_scores < 1:
             raise InputError(f"{self.name}: num_scores must be at least 1, got {self.num_scores}")
 

@@ -15,7 +15,7 @@ from jax.core import Tracer
 from jaxtyping import Float, Shaped
 
 from diet_jax.checks.calls import calling, check_batch_of
-from diet_jax.checks.values import check_array, check_count
+from diet_jax.checks.values import check_array, check_count, check_floats
 from diet_jax.devices.mesh import batch_parts, over_parts, replicate
 from diet_jax.errors import InputError
 from diet_jax.per_example.products import contract
@@ -76,6 +76,7 @@ def logit_gram(
         (15, 15)
     """
     images = jnp.asarray(check_batch_of(predict_fn, variables, images))
+    check_floats(params_of(variables))
     variables = jax.tree.map(jnp.asarray, variables)
     columns = images if other is None else jnp.asarray(check_array(other, "other", "b ...", "anything"))
     check_count(block_bytes, "block_bytes", most=2**63)
