@@ -140,7 +140,7 @@ def check_key(key: Any, name: str = "key", *, several: bool = False) -> Any:
     """
     axes = int(several)
     if isinstance(key, jax.Array | np.ndarray):
-        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == axes and key.size:
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == axes and (key.size or several):
             return key
         # What `jax.random.PRNGKey` makes; its words are no axis of keys.
         if key.dtype == jnp.uint32 and key.ndim == axes + 1 and key.size and key.shape[-1] in (2, 4):

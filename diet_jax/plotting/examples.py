@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diet_jax.checks.values import check_count
+from diet_jax.checks.values import check_count, shown
 from diet_jax.data.classes import checked_labels
 from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.errors import InputError
@@ -220,8 +220,10 @@ def _count(name: str, count: int | None, left: int, notes: list[str]) -> int:
         return 0
     try:
         check_count(count, name, most=2**63)
-    except InputError as error:
-        raise InputError(f"{error}; it is a whole number of examples, or leave it out") from None
+    except InputError:
+        raise InputError(
+            f"{name} must be a whole number of examples of at least 1, got {shown(count)}; or leave it out"
+        ) from None
     if min(count, left) > MAX_EXAMPLES:
         raise InputError(f"{name} must be at most {MAX_EXAMPLES:,} for one figure, got {count:,}")
     if count > left:
