@@ -57,3 +57,12 @@ def called(fn: Callable[..., Any], variables: Any, inputs: Any, name: str = "pre
     """Returns `fn(variables, inputs)`; what it raises says that it was that function."""
     with calling(name):
         return fn(variables, inputs)
+
+
+def num_logits(predict_fn: Callable[..., Any], variables: Any, inputs: Any) -> int:
+    """Returns how many logits a network has; nothing is run. InputError where it returns none `[b c]`."""
+    with calling("predict_fn"):
+        logits = jax.eval_shape(predict_fn, variables, inputs)
+    if getattr(logits, "ndim", None) != 2:
+        raise InputError(f"predict_fn must return logits [b c], got {logits}")
+    return logits.shape[1]

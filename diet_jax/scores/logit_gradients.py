@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from diet_jax.checks.calls import called, calling, check_batch_of, check_labelled_batch
+from diet_jax.checks.calls import called, check_batch_of, check_labelled_batch, num_logits
 from diet_jax.checks.values import check_floats, check_pytree
 from diet_jax.errors import InputError
 from diet_jax.per_example.losses import error_norm, error_vector
@@ -46,7 +46,7 @@ def logit_grad_norms(predict_fn: PredictFn, variables: AnyVariables, inputs: Inp
         (5, 3)
     """
     inputs = check_batch_of(predict_fn, variables, inputs)
-    classes = jnp.eye(_num_logits(predict_fn, variables, inputs))
+    classes = jnp.eye(num_logits(predict_fn, variables, inputs))
     return _norms_of_combinations(predict_fn, variables, inputs, classes)
 
 
@@ -75,7 +75,7 @@ def logit_grad_gram(predict_fn: PredictFn, variables: AnyVariables, inputs: Inpu
         (5, 3, 3)
     """
     inputs = check_batch_of(predict_fn, variables, inputs)
-    count = _num_logits(predict_fn, variables, inputs)
+    count = num_logits(predict_fn, variables, inputs)
     classes = jnp.eye(count)
     first, second = jnp.triu_indices(count, 1)
     combinations = jnp.concatenate([classes, classes[first] + classes[second]])
@@ -214,7 +214,7 @@ def label_free_score(
         (logits,) = in_one_dtype(called(predict_fn, with_params(variables, params), inputs))
         return jnp.sum(logits, axis=1)
 
-    ones = jnp.ones((1, _num_logits(predict_fn, variables, inputs)))
+    ones = jnp.ones((1, num_logits(predict_fn, variables, inputs)))
     squares = jnp.square(_norms_of_combinations(predict_fn, variables, inputs, ones)[:, 0])
     _, along = jax.jvp(logit_sums, (params_of(variables),), (center,))
     length = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(center))
@@ -235,11 +235,3 @@ def _norms_of_combinations(
         return per_example_grad_norms(weighted)(params_of(variables), weights)
 
     return jax.vmap(of_one)(jnp.asarray(inputs))
-
-
-def _num_logits(predict_fn: PredictFn, variables: AnyVariables, inputs: Inputs) -> int:
-    with calling("predict_fn"):
-        logits = jax.eval_shape(predict_fn, variables, inputs)
-    if getattr(logits, "ndim", None) != 2:
-        raise InputError(f"predict_fn must return logits [b c], got {logits}")
-    return logits.shape[1]

@@ -14,7 +14,7 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Float, Shaped
 
-from diet_jax.checks.calls import calling, check_batch_of
+from diet_jax.checks.calls import check_batch_of, num_logits
 from diet_jax.checks.values import check_array, check_count, check_floats
 from diet_jax.devices.mesh import batch_parts, over_parts, replicate
 from diet_jax.errors import InputError
@@ -244,10 +244,7 @@ def checked_num_classes(predict_fn: PredictFn, variables: AnyVariables, images: 
             f"images and other must be at least one image each, of one shape; got {images.shape} and "
             f"{columns.shape}"
         )
-    with calling("predict_fn"):
-        logits = jax.eval_shape(predict_fn, variables, images[:1])
-    if getattr(logits, "ndim", None) != 2:
-        raise InputError(f"predict_fn must return logits [b c], got {logits}")
+    count = num_logits(predict_fn, variables, images[:1])
     if not jax.tree.leaves(params_of(variables)):
         raise InputError("variables has no parameters to differentiate")
-    return logits.shape[1]
+    return count
