@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diet_jax.analysis.results import FULL, headings, to_columns
+from diet_jax.checks.values import check_count
 from diet_jax.cli.option_names import with_options_named
 from diet_jax.data.sources import prepare_dataset
 from diet_jax.devices.deadline import Deadline, OutOfTime
@@ -45,7 +46,7 @@ from diet_jax.selection.masks import num_kept
 from diet_jax.selection.per_class import balance_notes, check_minimum
 from diet_jax.training.loop import check_keep
 from diet_jax.training.recipe import steps_per_epoch
-from diet_jax.training.seeds import seed_keys
+from diet_jax.training.seeds import MOST_SEEDS, seed_keys
 
 if TYPE_CHECKING:
     from diet_jax.cli import options
@@ -175,8 +176,7 @@ def select(command: "options.Select") -> None:
     if len(files) != rule.num_scores:
         raise InputError(f"the rule {rule.name} reads {rule.num_scores} score files, got {len(files)}")
     key = seed_keys(command.seed, "tie_break", 1)[0]
-    if command.min_per_class < 0:
-        raise InputError(f"min_per_class must be at least 0, got {command.min_per_class}")
+    check_count(command.min_per_class, "min_per_class", least=0)
     check_minimum(file.labels, num_kept(len(file.ids), command.fraction), command.min_per_class)
     minimum = command.min_per_class
     keep, facts = mask_of(files, rule, command.fraction, key=key, min_per_class=minimum)
@@ -198,8 +198,7 @@ def train(command: "options.Train") -> None:
     num_seeds = command.num_seeds
     if num_seeds is None:
         num_seeds = command.config.score.num_seeds if command.purpose == "score" else 1
-    if num_seeds < 1:
-        raise InputError(f"--num-seeds must be at least 1, got {num_seeds}")
+    check_count(num_seeds, "--num-seeds", most=MOST_SEEDS)
     setup = together(lambda: prepare_setup(command.config, command.own, scores=False, prunes=False))
     config, (dataset, test) = setup.config, setup.splits
     keep, label = None, FULL

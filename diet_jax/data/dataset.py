@@ -9,10 +9,11 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import numpy as np
 
-from diet_jax.data.arrays import plain_array
+from diet_jax.checks.arrays import plain_array
+from diet_jax.checks.rows import checked_rows
+from diet_jax.checks.values import check_type, shown
 from diet_jax.data.classes import checked_labels
 from diet_jax.data.kinds import WORDS, Kind, Normalization, checked_inputs, checked_normalization, statistics
-from diet_jax.data.rows import checked_rows
 from diet_jax.errors import InputError
 from diet_jax.types import Examples, Mask, Rows
 
@@ -210,6 +211,9 @@ class Dataset:
             >>> dataset.image_shape, len(dataset), dataset.num_classes
             ((8, 8, 1), 4, 2)
         """
+        for word, value in (("name", name), ("split", split), ("encoding", encoding)):
+            check_type(value, word, str, "text")
+        check_type(id_source, "id_source", (str, type(None)), "text")
         _check_order(inputs=inputs, labels=labels, ids=ids)
         dtype = str(getattr(inputs, "dtype", ""))
         halves = (f"inputs were {dtype}, stored as float32",) if "float16" in dtype else ()
@@ -286,6 +290,15 @@ def fingerprint(*arrays: np.ndarray) -> str:
         digest.update(f"{array.shape} {array.dtype.str};".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def check_dataset(dataset: Any, name: str = "dataset") -> None:
+    """Raises InputError unless it is a dataset, in memory or on disk."""
+    if not hasattr(dataset, "fingerprint") or not hasattr(dataset, "read_batches"):
+        raise InputError(
+            f"{name} must be a dj.Dataset, such as load_dataset(name).train or "
+            f"dj.Dataset.from_arrays(inputs, labels); got {shown(dataset)}"
+        )
 
 
 def _check_order(**given: Any) -> None:

@@ -17,6 +17,7 @@ from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, CINIC10_
 from diet_jax.training.recipe import decay_boundaries, make_schedule, total_steps
 
 NAMES = figure_names()
+FURTHER = ("medium", "paper")
 
 
 @pytest.fixture
