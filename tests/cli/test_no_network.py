@@ -23,7 +23,8 @@ for name in diet_jax.__all__:
 """
 RUN = "from diet_jax.cli.main import command; sys.exit(command())"
 SHORT = """--model.name mlp --model.widths 4 --train.steps 4 --train.batch-size 6 --score.epoch 0
-    --score.num-seeds 1 --score.names el2n --select.fractions 0.5 --retrain.num-seeds 1 --no-compilation-cache"""
+    --score.num-seeds 1 --score.names el2n --select.fractions 0.5 --retrain.num-seeds 1
+    --no-compilation-cache"""
 
 
 def watched(code: str, *arguments: str) -> subprocess.CompletedProcess:
