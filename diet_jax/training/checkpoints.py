@@ -14,6 +14,8 @@ import orbax.checkpoint as ocp
 from diet_jax.devices.mesh import fetch
 from diet_jax.devices.processes import from_writer, is_alone
 from diet_jax.errors import InputError
+from diet_jax.files.writing import cannot_write, make_folder
+from diet_jax.training.orbax_words import one_error_only
 from diet_jax.training.step import TrainState
 
 _POSITION = "position in the data"
@@ -58,17 +60,16 @@ class Checkpoints:
 
     def _save(self, step: int, leaves: dict[str, np.ndarray]) -> None:
         try:
-            with _manager(self.folder, create=True) as manager:
+            with one_error_only(), _manager(self.folder, create=True) as manager:
                 content = ocp.args.PyTreeSave(leaves, ocdbt_target_data_file_size=FILE_BYTES)
                 # Without force Orbax leaves out, without a word, a step before the latest one.
                 saved = manager.save(step, args=content, force=True)
                 manager.wait_until_finished()
         except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()
-            raise InputError(
-                f"cannot write the checkpoint of step {step} in {self.folder}: "
-                f"{reason[0][:200] if reason else type(error).__name__}"
-            ) from error
+            # What is half there takes room, and the next start would take it away.
+            for part in self.folder.glob(f"{step}.*"):
+                shutil.rmtree(part, ignore_errors=True)
+            raise cannot_write(f"the checkpoint of step {step} in {self.folder}", error) from error
         if not saved:
             raise InputError(f"the checkpoint of step {step} was not saved in {self.folder}")
 
@@ -146,7 +147,7 @@ def _manager(folder: Path, *, create: bool) -> ocp.CheckpointManager:
         primary_host=0, active_processes=None if is_alone() else {0}, barrier_sync_key_prefix=None
     )
     if create:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     options = ocp.CheckpointManagerOptions(
         create=False, enable_async_checkpointing=False, multiprocessing_options=one
     )
