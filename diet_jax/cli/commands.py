@@ -37,8 +37,8 @@ from diet_jax.experiments.selecting import mask_of
 from diet_jax.experiments.setup import prepare as prepare_setup
 from diet_jax.experiments.setup import save_noise
 from diet_jax.experiments.train_one import trained_network
-from diet_jax.files.arrays import write_together
 from diet_jax.files.tables import csv_text
+from diet_jax.files.writing import write_together
 from diet_jax.scores.file import ScoreFile, score_columns
 from diet_jax.scores.score import SCORES
 from diet_jax.selection.file import KeepFile

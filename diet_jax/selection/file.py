@@ -13,8 +13,9 @@ from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.data.parts import rows_in_file
 from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError
-from diet_jax.files.arrays import load_arrays, packed, write_atomically
+from diet_jax.files.arrays import load_arrays, packed
 from diet_jax.files.tables import give_csv
+from diet_jax.files.writing import write_atomically
 
 FACTS = ("dataset", "fingerprint", "provenance")
 MADE_BY = "dj.KeepFile.from_mask(keep, dataset).save(path)"

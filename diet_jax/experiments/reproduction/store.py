@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import filelock
 import jax
 import numpy as np
 
@@ -30,7 +29,9 @@ from diet_jax.experiments.reproduction.task import ScoreAt, Task, digest
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup, prepare
 from diet_jax.experiments.train_one import trained_network
-from diet_jax.files.arrays import load_checked, save_arrays, write_atomically
+from diet_jax.files.arrays import load_checked, save_arrays
+from diet_jax.files.records import from_record, with_checksum
+from diet_jax.files.writing import hold, remove_leftovers, write_atomically
 from diet_jax.selection.ranks import keep_random
 from diet_jax.training.loop import check_keep
 from diet_jax.training.recipe import epoch_to_step, steps_per_epoch, total_steps
@@ -151,10 +152,14 @@ class Store:
     ) -> AbstractContextManager[TrainState]:
         """The state of a training at a step, for a block that works with it, see `trained_network`."""
         setup, folder, facts = self.setup(training.task), self._folder(training), self.facts(training)
-        header, described = folder.path / "training.json", json.dumps(facts, indent=1)
+        header, described = folder.path / "training.json", json.dumps(with_checksum(facts), indent=1)
         if not header.is_file():
             write_atomically(header, described)
-        elif header.read_bytes() != described.encode():
+        elif (there := header.read_bytes()) != described.encode():
+            try:
+                from_record(there)
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{header} is damaged ({error}); delete that file") from error
             raise InputError(
                 f"{header} describes another training than this one; delete {folder.path} to train it again"
             )
@@ -454,15 +459,6 @@ def open_store(path: Path, data_dir: str | None, deadline: Deadline = NEVER) -> 
     Raises:
         InputError: it cannot be written, or another process works in it.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path / ".lock")
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise InputError(f"another process is working in {path}; wait for it or choose --store") from error
-    except OSError as error:
-        raise InputError(f"cannot write to the store {path}: {error.strerror or error}") from error
-    try:
+    with hold(path, "store"):
+        remove_leftovers(path)
         yield Store(path, data_dir, deadline)
-    finally:
-        lock.release()
