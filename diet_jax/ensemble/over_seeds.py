@@ -13,7 +13,14 @@ from jax.core import Tracer
 from jax.sharding import PartitionSpec
 
 from diet_jax.data.dataset import Dataset
-from diet_jax.devices.defaults import How, default_how, has_convolution, model_has_convolution
+from diet_jax.devices.defaults import (
+    How,
+    default_how,
+    groups_convolutions,
+    has_convolution,
+    model_has_convolution,
+    training_groups_convolutions,
+)
 from diet_jax.devices.free_memory import memory_to_plan_with
 from diet_jax.devices.memory import fit_batch, halving, resident_bytes
 from diet_jax.devices.mesh import SEED, axis_size, replicate
@@ -74,11 +81,7 @@ def over_seeds(fn: Callable[..., Any], *, how: AnyHow = "auto") -> Callable[...,
         num_seeds = count_seeds(seeded)
         chosen = how
         if chosen == "auto":
-            chosen = (
-                "mesh"
-                if axis_size(SEED) > 1
-                else default_how(has_convolution(fn, take_seed(seeded, 0), *shared))
-            )
+            chosen = "mesh" if axis_size(SEED) > 1 else _how_for(fn, take_seed(seeded, 0), *shared)
         if chosen == "mesh":
             check_seed_axis()
             traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((seeded, shared)))
@@ -115,7 +118,8 @@ def resolve_how(how: AnyHow, model: Model, dataset: Dataset) -> How:
     if how == "auto" and axis_size(SEED) > 1:
         return "mesh"
     if how == "auto":
-        return default_how(model_has_convolution(model, dataset.spec))
+        grouped = functools.partial(training_groups_convolutions, model, dataset.spec)
+        return default_how(model_has_convolution(model, dataset.spec), grouped)
     if how not in HOWS:
         raise InputError(f"how must be one of {', '.join(HOWS)} or auto, got {how!r}")
     if how == "mesh":
@@ -233,5 +237,10 @@ def _on_mesh(fn: Callable[..., Any], seeded: Any, *shared: Any) -> Any:
 def _how_on_one_device(fn: Callable[..., Any], num_seeds: int, *args: Any) -> How:
     if num_seeds == 1:
         return "unroll"
-    how = default_how(has_convolution(fn, *args))
+    how = _how_for(fn, *args)
     return "map" if how == "loop" else how
+
+
+def _how_for(fn: Callable[..., Any], *args: Any) -> How:
+    """What "auto" means for a function of one seed's slice and what seeds share."""
+    return default_how(has_convolution(fn, *args), functools.partial(groups_convolutions, fn, *args))
