@@ -116,7 +116,7 @@ def _as_seen(image: Any, background: Background) -> Any:
     low = _low_bytes(image) if clear is not None and image.mode == "RGB" else None
     image.load()
     orientation = _orientation(image)
-    values = np.asarray(image).astype(np.int32) if deep else np.empty(0)
+    values = np.asarray(image).astype(np.int32) if deep else np.empty(0, np.int32)
     if deep and image.mode.startswith("I"):
         image = Image.fromarray((values >> 8).astype(np.uint8))
     if clear is not None:

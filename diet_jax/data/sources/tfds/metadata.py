@@ -172,8 +172,8 @@ def _check_features(directory: Path, features: dict[str, Any]) -> None:
         if not names.exists():
             continue
         text = _text(names)
-        if not set(text).isdisjoint(_CONTROLS):
-            raise damaged(names, "it has control characters")
+        if not text.endswith("\n") or not set(text).isdisjoint(_CONTROLS):
+            raise damaged(names, "its last line has no end, or there are control characters in it")
         lines = [line.strip() for line in text.split("\n") if line.strip()]
         if len(set(lines)) < (count := len(lines)):
             raise damaged(names, f"it has {count - len(set(lines))} names more than once")
