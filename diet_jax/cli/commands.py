@@ -15,6 +15,7 @@ from rich.table import Table
 from diet_jax.analysis.results import FULL, headings, to_columns
 from diet_jax.checks.values import check_count
 from diet_jax.cli.option_names import with_options_named
+from diet_jax.data.image_files import as_line
 from diet_jax.data.sources import prepare_dataset
 from diet_jax.devices.deadline import Deadline, OutOfTime
 from diet_jax.devices.processes import is_alone, is_writer, together
@@ -182,7 +183,7 @@ def select(command: "options.Select") -> None:
     keep, facts = mask_of(files, rule, command.fraction, key=key, min_per_class=minimum)
     facts |= {"score_files": [path.name for path in command.scores], "tie_break_seed": command.seed}
     mask = KeepFile(keep, file.ids, file.dataset, file.fingerprint, facts)
-    contents = {command.out: mask.packed(), ids_path: "".join(f"{i}\n" for i in mask.kept_ids)}
+    contents = {command.out: mask.packed(), ids_path: "".join(f"{as_line(str(i))}\n" for i in mask.kept_ids)}
     if csv_path is not None:
         contents[csv_path] = csv_text(score_columns(files) | {"kept": keep.tolist()})
     write_together(contents)

@@ -320,6 +320,13 @@ def _checked_ids(ids: np.ndarray, count: int) -> np.ndarray:
     if ids.dtype.kind not in "iuU":
         remedy = "np.char.decode(ids)" if ids.dtype.kind == "S" else "ids.astype(str)"
         raise InputError(f"ids must be strings or integers, got {ids.dtype}; give {remedy}")
+    codes = (
+        np.array(ids, f"U{max(1, ids.dtype.itemsize // 4)}").view(np.uint32)
+        if ids.dtype.kind == "U"
+        else ids[:0]
+    )
+    if ((codes >= 0xD800) & (codes <= 0xDFFF)).any():
+        raise InputError("ids must be text, got lone surrogates, which no file can hold; name them otherwise")
     values, counts = np.unique(ids, return_counts=True)
     if len(values) != count:
         twice = values[counts > 1]
