@@ -18,6 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     "errors",
     "types",
+    "checks",
     "options",
     "devices",
     "files",

@@ -13,6 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from diet_jax.analysis.results import FULL, headings, to_columns
+from diet_jax.checks.values import check_count
+from diet_jax.cli.option_names import with_options_named
+from diet_jax.data.image_files import as_line
 from diet_jax.data.sources import prepare_dataset
 from diet_jax.devices.deadline import Deadline, OutOfTime
 from diet_jax.devices.processes import is_alone, is_writer, together
@@ -35,8 +38,8 @@ from diet_jax.experiments.selecting import mask_of
 from diet_jax.experiments.setup import prepare as prepare_setup
 from diet_jax.experiments.setup import save_noise
 from diet_jax.experiments.train_one import trained_network
-from diet_jax.files.arrays import write_together
 from diet_jax.files.tables import csv_text
+from diet_jax.files.writing import write_together
 from diet_jax.scores.file import ScoreFile, score_columns
 from diet_jax.scores.score import SCORES
 from diet_jax.selection.file import KeepFile
@@ -44,7 +47,7 @@ from diet_jax.selection.masks import num_kept
 from diet_jax.selection.per_class import balance_notes, check_minimum
 from diet_jax.training.loop import check_keep
 from diet_jax.training.recipe import steps_per_epoch
-from diet_jax.training.seeds import seed_keys
+from diet_jax.training.seeds import MOST_SEEDS, seed_keys
 
 if TYPE_CHECKING:
     from diet_jax.cli import options
@@ -76,7 +79,7 @@ def run(command: "options.Run") -> None:
     if rows:
         _print_result(rows, "final test accuracy, %" + (", unfinished" if unfinished else ""))
     for note in result.notes:
-        print(f"note: {note}")
+        print(f"note: {with_options_named(note, type(command))}")
     print(f"run folder: {shown(result.path)}")
     if unfinished:
         print(f"stopped after {deadline.used()}: {unfinished}; the same command goes on, {ELSEWHERE}")
@@ -174,14 +177,13 @@ def select(command: "options.Select") -> None:
     if len(files) != rule.num_scores:
         raise InputError(f"the rule {rule.name} reads {rule.num_scores} score files, got {len(files)}")
     key = seed_keys(command.seed, "tie_break", 1)[0]
-    if command.min_per_class < 0:
-        raise InputError(f"min_per_class must be at least 0, got {command.min_per_class}")
+    check_count(command.min_per_class, "min_per_class", least=0)
     check_minimum(file.labels, num_kept(len(file.ids), command.fraction), command.min_per_class)
     minimum = command.min_per_class
     keep, facts = mask_of(files, rule, command.fraction, key=key, min_per_class=minimum)
     facts |= {"score_files": [path.name for path in command.scores], "tie_break_seed": command.seed}
     mask = KeepFile(keep, file.ids, file.dataset, file.fingerprint, facts)
-    contents = {command.out: mask.packed(), ids_path: "".join(f"{i}\n" for i in mask.kept_ids)}
+    contents = {command.out: mask.packed(), ids_path: "".join(f"{as_line(str(i))}\n" for i in mask.kept_ids)}
     if csv_path is not None:
         contents[csv_path] = csv_text(score_columns(files) | {"kept": keep.tolist()})
     write_together(contents)
@@ -197,8 +199,7 @@ def train(command: "options.Train") -> None:
     num_seeds = command.num_seeds
     if num_seeds is None:
         num_seeds = command.config.score.num_seeds if command.purpose == "score" else 1
-    if num_seeds < 1:
-        raise InputError(f"--num-seeds must be at least 1, got {num_seeds}")
+    check_count(num_seeds, "--num-seeds", most=MOST_SEEDS)
     setup = together(lambda: prepare_setup(command.config, command.own, scores=False, prunes=False))
     config, (dataset, test) = setup.config, setup.splits
     keep, label = None, FULL

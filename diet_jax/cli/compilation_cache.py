@@ -22,7 +22,7 @@ from diet_jax.data.cache import cache_folder
 from diet_jax.devices.processes import is_alone
 from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
-from diet_jax.files.arrays import write_atomically
+from diet_jax.files.writing import write_atomically
 
 LARGEST_BYTES = 2**30
 """All programs of all machines together take no more."""
@@ -143,7 +143,7 @@ class ProgramStore:
         program = content[DIGEST_BYTES:]
         with contextlib.suppress(OSError):
             if hashlib.sha256(program).digest() == content[:DIGEST_BYTES]:
-                os.utime(path)  # Used last, so deleted last.
+                os.utime(path, follow_symlinks=False)  # Used last, so deleted last.
             else:
                 self._tell(f"{path} is damaged; its program is compiled again")
                 path.unlink()

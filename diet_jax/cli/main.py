@@ -101,15 +101,25 @@ def _one_message(arguments: list[str]) -> Iterator[None]:
         print(f"diet-jax: {message}", file=sys.stderr)
         raise SystemExit(2) from None
     except BrokenPipeError:
-        # Who read the output has left; what was not written yet must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Who read the output has left.
+        _forget_output()
         raise SystemExit(1) from None
     except OSError as error:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # A full disk, where the output goes to a file.
+            _forget_output()
         print(f"diet-jax: {error}; nothing that was finished is lost", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("diet-jax: stopped; the same command goes on from here", file=sys.stderr)
         raise SystemExit(STOPPED) from None
+
+
+def _forget_output() -> None:
+    """Leaves out what could not be written to stdout: it must not fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _check_processes(command: Any) -> None:
@@ -148,6 +158,10 @@ def _parse(arguments: list[str]) -> Any:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(f"unknown command {name!r}{hint}\n{usage}")
+    for before, word in zip(arguments, rest, strict=False):
+        # Path("") would be the current folder, and an empty text the same as none.
+        if not word.strip() or (word.startswith("--") and word.endswith("=")):
+            raise InputError(f"{word.rstrip('=') if word.strip() else before} is given an empty value")
     command: Any = COMMANDS[name]
     default: Any = {}
     if issubclass(command, Experiment):

@@ -3,8 +3,8 @@
 import functools
 import math
 import warnings
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import PartitionSpec
 
+from diet_jax.checks.values import check_choice, check_count, check_function, check_pytree
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.defaults import (
     How,
@@ -28,6 +29,9 @@ from diet_jax.errors import InputError
 from diet_jax.types import Model
 
 AnyHow = How | Literal["auto"]
+T = TypeVar("T")
+# Of networks that train together: more take longer to compile. Measured: docs/results/gpu.md, several seeds.
+SIDE_BY_SIDE = 8
 HOWS: tuple[How, ...] = ("vmap", "unroll", "map", "loop", "mesh")
 
 
@@ -71,8 +75,8 @@ def over_seeds(fn: Callable[..., Any], *, how: AnyHow = "auto") -> Callable[...,
         >>> draw(keys, 1.0).shape
         (3,)
     """
-    if how not in (*HOWS, "auto"):
-        raise InputError(f"how must be one of {', '.join(HOWS)} or auto, got {how!r}")
+    check_function(fn, "fn", "(seeded, *shared) -> pytree of arrays")
+    check_choice(how, "how", (*HOWS, "auto"))
 
     # Partly automatic meshes work under `jit` only.
     program = jax.jit(functools.partial(_on_mesh, fn))
@@ -108,20 +112,19 @@ def take_seed(stacked: Any, seed: int) -> Any:
         [4, 5]
     """
     num_seeds = count_seeds(stacked)
-    if not 0 <= seed < num_seeds:
+    if not 0 <= check_count(seed, "seed", least=-math.inf, most=math.inf) < num_seeds:
         raise InputError(f"seed must lie in 0..{num_seeds - 1}, got {seed}")
     return jax.tree.map(lambda leaf: leaf[seed], stacked)
 
 
 def resolve_how(how: AnyHow, model: Model, dataset: Dataset) -> How:
     """Returns what "auto" means for a model and the backend; anything else as it is, if it is known."""
+    check_choice(how, "how", (*HOWS, "auto"))
     if how == "auto" and axis_size(SEED) > 1:
         return "mesh"
     if how == "auto":
         grouped = functools.partial(training_groups_convolutions, model, dataset.spec)
         return default_how(model_has_convolution(model, dataset.spec), grouped)
-    if how not in HOWS:
-        raise InputError(f"how must be one of {', '.join(HOWS)} or auto, got {how!r}")
     if how == "mesh":
         check_seed_axis()
     return how
@@ -133,6 +136,27 @@ def seeds_at_once(how: How, num_seeds: int) -> int:
         on_each = math.ceil(num_seeds / axis_size(SEED))
         return on_each if jax.default_backend() != "cpu" else 1
     return num_seeds if how == "vmap" else 1
+
+
+def joined(groups: Iterable[Sequence[T]], how: How, size: Callable[[T], int]) -> list[list[T]]:
+    """Returns groups of trainings, joined where more networks side by side are faster; none is split.
+
+    Args:
+        groups: each of trainings of one size.
+        how: as `resolve_how` returns it; only groups by "vmap", or over several devices, are joined.
+        size: what must be the same in one program, of a training.
+    """
+    most = SIDE_BY_SIDE * (axis_size(SEED) if how == "mesh" else how == "vmap")
+    found: list[list[T]] = []
+    last: dict[int, list[T]] = {}
+    for group in filter(None, groups):
+        before = last.get(size(group[0]), [])
+        if before and len(before) + len(group) <= most:
+            before += group
+        else:
+            last[size(group[0])] = list(group)
+            found.append(last[size(group[0])])
+    return found
 
 
 def run_seeds(
@@ -209,7 +233,8 @@ def check_seed_axis() -> None:
 
 def count_seeds(stacked: Any) -> int:
     """Returns the length of the leading seed axis that all leaves share."""
-    lengths = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(stacked)}
+    check_pytree(stacked, "what is stacked")
+    lengths = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else 0 for leaf in jax.tree.leaves(stacked)}
     if len(lengths) != 1 or 0 in lengths:
         raise InputError(
             f"every leaf must have the same leading seed axis of at least 1, found {sorted(lengths)}"

@@ -229,12 +229,7 @@ def judge(setup: Setup, folder: RunFolder, selections: Sequence[Selection]) -> l
         seeds = [seed for seed in range(count) if seed not in missing]
         if not seeds or _has_too_few(setup, selection, known):
             continue
-        found = [
-            folder.load(_place(selection, seed), PREDICTIONS, ("predicted",), _facts(setup, selection, seed))[
-                "predicted"
-            ]
-            for seed in seeds
-        ]
+        found = [_predicted(setup, folder, selection, seed) for seed in seeds]
         results.append(
             Result.from_predictions(
                 selection.kept_by,
@@ -248,3 +243,16 @@ def judge(setup: Setup, folder: RunFolder, selections: Sequence[Selection]) -> l
             )
         )
     return results
+
+
+def _predicted(setup: Setup, folder: RunFolder, selection: Selection, seed: int) -> np.ndarray:
+    """The classes int32 `[m]` that a network gives the test split, if its file is sound, losses included."""
+    names, labels = ("predicted", "loss"), setup.splits.test.labels
+    arrays = folder.load(_place(selection, seed), PREDICTIONS, names, _facts(setup, selection, seed))
+    predicted, loss = (arrays[name] for name in names)
+    if predicted.shape != labels.shape or loss.shape != labels.shape or not (loss >= 0).all():
+        raise InputError(
+            f"{folder.path / _place(selection, seed)} is damaged: it must hold a class and a loss of at "
+            f"least 0 for each of {len(labels):,} test examples; delete it to compute it again"
+        )
+    return predicted

@@ -5,13 +5,13 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 
+from diet_jax.checks.values import check_path
 from diet_jax.devices.mesh import fetch
 from diet_jax.devices.processes import agree, from_writer, is_writer
 from diet_jax.devices.progress import say
@@ -19,15 +19,30 @@ from diet_jax.ensemble.over_seeds import take_seed
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import LOCATIONS, SOURCES_OF_DATA, RunConfig
 from diet_jax.experiments.environment import environment, versions_of_code
-from diet_jax.files.arrays import load_checked, save_arrays, write_atomically
+from diet_jax.files.arrays import load_checked, save_arrays
+from diet_jax.files.records import (
+    append_lines,
+    damaged_line,
+    from_record,
+    read_lines,
+    text_of_lines,
+    with_checksum,
+)
+from diet_jax.files.writing import (
+    check_still_there,
+    hold,
+    is_leftover,
+    remove_leftovers,
+    write_atomically,
+)
 from diet_jax.options.plain import differences, from_json, plain, to_json
 from diet_jax.training.divergence import Divergence, first_bad
 from diet_jax.training.recipe import TrainConfig
 
-FORMAT = "diet_jax run 3"
+FORMAT = "diet_jax run 4"
 # What a folder holds as soon as anything is finished.
 RESULTS = ("scores", "masks", "retrain", "trained", "checkpoints", "unfinished", "table.csv")
-EARLIER = ("diet_jax run 1", "diet_jax run 2")
+EARLIER = ("diet_jax run 1", "diet_jax run 2", "diet_jax run 3")
 
 
 class RunFolder:
@@ -37,7 +52,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(check_path(path, "the run folder"))
 
     def header(self) -> dict[str, Any]:
         """Returns config.json: the config, and what followed from it.
@@ -49,19 +64,20 @@ class RunFolder:
         if not file.is_file():
             raise InputError(f"{self.path} is not a run folder: it has no config.json")
         try:
-            header = json.loads(file.read_text())
-            if header["format"] in EARLIER:
+            text = file.read_bytes()
+            if json.loads(text)["format"] in EARLIER:
                 raise InputError(
-                    f"{self.path} was begun by an earlier diet_jax whose configs had other options, and can "
-                    f"be continued by that version only; choose another run_dir"
+                    f"{self.path} was begun by an earlier diet_jax, with other options or without checksums, "
+                    f"and can be continued by that version only; choose another run_dir"
                 )
+            header = from_record(text)
             if header["format"] != FORMAT:
                 raise KeyError(header["format"])
             if not isinstance(header["config"], dict) or not isinstance(header["resolved"], dict):
                 raise TypeError("config and resolved must be objects")
         except InputError:
             raise
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{file} is damaged or of another version ({error})") from error
         return header
 
@@ -75,6 +91,8 @@ class RunFolder:
             InputError: there is no such folder, or it needs functions that `recipe` does not have.
         """
         values = self.header()["config"]
+        if not isinstance(values.get("train"), dict):
+            raise InputError(f"{self.path / 'config.json'} is damaged: its config has no section train")
         for name, value in ({} if recipe is None else to_json(recipe)).items():
             # Objects alone: nested options stand there as a dict.
             if isinstance(value, str) and values["train"].get(name) == value:
@@ -86,21 +104,28 @@ class RunFolder:
                     f"the {name} of {self.path} is an object of Python ({values['train'][name]}): name the "
                     f"config file that has it, or give the recipe in Python"
                 )
-        return from_json(RunConfig, values)
+        try:
+            return from_json(RunConfig, values)
+        except InputError as error:
+            raise InputError(f"{self.path / 'config.json'}: {error}") from error
 
     def missing(self, names: Sequence[str]) -> list[int]:
         """Returns the places in a list of those files, by paths in the folder, that are not there."""
-        return from_writer(lambda: [i for i, name in enumerate(names) if not (self.path / name).is_file()])
+        return from_writer(lambda: [i for i, name in enumerate(names) if not self._place(name).is_file()])
 
     def save(self, name: str, kind: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Writes arrays and what they belong to, whole or not at all, at a path in the folder."""
         from_writer(lambda: save_arrays(self.path / name, kind, arrays, facts))
 
+    def _place(self, name: str) -> Path:
+        check_still_there(self.path.absolute() / name)
+        return self.path / name
+
     def load(
         self, name: str, kind: str, arrays: tuple[str, ...], facts: dict[str, Any]
     ) -> dict[str, np.ndarray]:
         """Reads arrays at a path in the folder, which must belong to these facts."""
-        return from_writer(lambda: load_checked(self.path / name, kind, arrays, facts))
+        return from_writer(lambda: load_checked(self._place(name), kind, arrays, facts))
 
     def log(self, unit: str, **values: Any) -> None:
         """Appends one line to metrics.jsonl: which training or stage, and its numbers."""
@@ -143,7 +168,7 @@ class RunFolder:
     def _log(self, lines: list[dict[str, Any]]) -> None:
         if is_writer():
             now = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-            _append(self.path / "metrics.jsonl", [json.dumps({**plain(line), **now}) for line in lines])
+            append_lines(self.path / "metrics.jsonl", [{**plain(line), **now} for line in lines])
 
     def metrics(self) -> list[dict[str, Any]]:
         """Returns the lines of metrics.jsonl; one that a killed process left unfinished does not count.
@@ -151,17 +176,13 @@ class RunFolder:
         Raises:
             InputError: another line is damaged.
         """
-        file = self.path / "metrics.jsonl"
-        if not file.is_file():
-            return []
-        metrics = []
-        for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], 1):
+        file = self._place("metrics.jsonl")
+        metrics = read_lines(file)
+        for number, values in enumerate(metrics, 1):
             try:
-                values = json.loads(line)
                 _ = values["unit"], values.get("step", 0) + 0
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise InputError(f"line {number} of {file} is damaged; delete that line") from error
-            metrics.append(values)
+            except (KeyError, TypeError) as error:
+                raise damaged_line(file, number) from error
         return metrics
 
     def forget_between(self, units: list[str], step: int, stop: float = math.inf) -> None:
@@ -170,7 +191,7 @@ class RunFolder:
             return
         lines, redone = self.metrics(), set(units)
         kept = [m for m in lines if m["unit"] not in redone or not step < m.get("step", 0) <= stop]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
+        text = text_of_lines(kept)
         file = self.path / "metrics.jsonl"
         if file.is_file() and file.read_bytes() != text.encode():
             write_atomically(file, text)
@@ -195,54 +216,38 @@ def open_run(config: RunConfig, resolved: dict[str, Any]) -> Iterator[RunFolder]
     agree(resolved, "data")
     agree(environment()["versions"], "versions")
     folder = RunFolder(config.folder())
-    locks: list[filelock.BaseFileLock] = []
-    from_writer(lambda: _take(folder, config, resolved, locks))
-    try:
+    with ExitStack() as held:
+        from_writer(lambda: _take(folder, config, resolved, held))
         yield folder
-    finally:
-        for lock in locks:
-            lock.release()
 
 
-def _take(
-    folder: RunFolder, config: RunConfig, resolved: dict[str, Any], locks: list[filelock.BaseFileLock]
-) -> None:
-    """Locks the folder, which must be new or of this config, and writes down what is about to run."""
+def _take(folder: RunFolder, config: RunConfig, resolved: dict[str, Any], held: ExitStack) -> None:
+    """Holds the folder, which must be new or of this config, and writes down what is about to run."""
     path, anew = folder.path, False
     try:
         if path.exists() and not path.is_dir():
             raise InputError(f"run_dir {path} is a file; choose a folder")
-        # A process killed at its first write leaves the lock and a temporary config.json.
-        if path.is_dir() and any(
-            p.name != ".lock" and p.name[:13] != ".config.json." for p in path.iterdir()
-        ):
+        # A process killed at its first write leaves the lock and a part of config.json.
+        if path.is_dir() and any(p.name != ".lock" and not is_leftover(p) for p in path.iterdir()):
             anew = _is_to_begin_anew(folder, config, resolved)
-        path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path / ".lock")
-        lock.acquire(timeout=0)
-        locks.append(lock)
-    except filelock.Timeout as error:
-        raise InputError(
-            f"another process is working in {path}; wait for it or choose another run_dir"
-        ) from error
     except OSError as error:
-        raise InputError(
-            f"cannot write to run_dir {path}: {error.strerror or error}; choose another"
-        ) from error
-    try:
+        raise InputError(f"cannot read run_dir {path}: {error.strerror or error}; choose another") from error
+    with ExitStack() as stack:
+        stack.enter_context(hold(path, "run_dir"))
         if anew:
             say(f"{path} holds no result yet and is begun anew with the config as it is now")
             for name in ("metrics.jsonl", "noise.npz"):
                 (path / name).unlink(missing_ok=True)
         if anew or not (path / "config.json").is_file():
             header = {"format": FORMAT, "config": config.facts(), "resolved": resolved}
-            write_atomically(path / "config.json", json.dumps(header, indent=2) + "\n")
+            write_atomically(path / "config.json", json.dumps(with_checksum(header), indent=2) + "\n")
         else:
             check_same(folder, config, resolved)
-        _append(path / "starts.jsonl", [json.dumps({**environment(), "code": versions_of_code()})])
-    except BaseException:
-        lock.release()
-        raise
+        remove_leftovers(path)
+        starts = path / "starts.jsonl"
+        read_lines(starts)
+        append_lines(starts, [{**environment(), "code": versions_of_code()}])
+        held.push(stack.pop_all())
 
 
 def epoch_means(history: Any, first_step: int, per_epoch: int) -> Iterator[dict[str, float]]:
@@ -268,21 +273,6 @@ def epoch_means(history: Any, first_step: int, per_epoch: int) -> Iterator[dict[
             "accuracy": float(np.mean(history.accuracy[piece])),
         }
         start = stop
-
-
-def _append(path: Path, lines: list[str]) -> None:
-    """Appends lines, after cutting off one that a killed process left unfinished."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab+") as file:
-            size = file.tell()
-            file.seek(max(size - 1, 0))
-            if file.read(1) not in (b"", b"\n"):
-                file.seek(0)
-                file.truncate(file.read().rfind(b"\n") + 1)
-            file.write("".join(f"{line}\n" for line in lines).encode())
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _is_to_begin_anew(folder: RunFolder, config: RunConfig, resolved: dict[str, Any]) -> bool:

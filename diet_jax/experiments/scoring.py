@@ -130,6 +130,7 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
             "scorer_accuracy": accuracy,
             "epoch": config.score.epoch,
             "id_source": train.id_source,
+            "device": environment()["devices"][0],
             "versions": environment()["versions"],
         }
         at = setup.score_step

@@ -2,18 +2,16 @@
 
 import io
 import json
-import os
-import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diet_jax.errors import InputError
+from diet_jax.files.writing import write_atomically
 
 # What NumPy, zipfile, zlib and json raise on a file that is not what it was.
 DAMAGE = (
@@ -45,7 +43,7 @@ def save_arrays(path: Any, kind: str, arrays: dict[str, np.ndarray], facts: dict
 def load_arrays(
     path: Any, kind: str, names: tuple[str, ...] | None, known: tuple[str, ...] = (), made_by: str = ""
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Reads what `save_arrays` wrote; every member's checksum is verified by the zip format.
+    """Reads what `save_arrays` wrote, and verifies the checksums that the zip format has of all arrays.
 
     Args:
         path: of the file.
@@ -69,18 +67,18 @@ def load_arrays(
                     f"belong to; {again}"
                 )
             facts = dict(json.loads(str(archive["header"])))
-            if names is None:
-                names = tuple(name for name in archive if name != "header")
-            arrays = (
-                {name: archive[name] for name in names} if facts["format"] == f"diet_jax {kind} 1" else {}
-            )
+            # Also those that are not asked for: a damaged file is damaged whoever reads it.
+            arrays = {name: archive[name] for name in archive if name != "header"}
+            is_kind = facts["format"] == f"diet_jax {kind} 1"
+            if is_kind and names is not None:
+                arrays = {name: arrays[name] for name in names}
     except InputError:
         raise
     except (*DAMAGE, OSError) as error:
         raise InputError(
             f"{path} is damaged or no diet_jax file ({type(error).__name__}); {again}"
         ) from error
-    if not arrays:
+    if not is_kind:
         raise InputError(f"{path} is a '{facts['format']}' file, expected 'diet_jax {kind} 1'")
     missing = [name for name in known if name not in facts]
     if missing:
@@ -110,42 +108,3 @@ def load_checked(
 def _brief(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def write_atomically(path: Any, content: bytes | str) -> None:
-    """Writes a file whole or not at all.
-
-    Raises:
-        InputError: it cannot be written there.
-    """
-    write_together({path: content})
-
-
-def write_together(contents: Mapping[Any, bytes | str]) -> None:
-    """Writes files, each whole; what can fail is done beside their places before the first is put in its own.
-
-    Raises:
-        InputError: one cannot be written there.
-    """
-    staged: list[tuple[str, Path]] = []
-    path = Path()
-    try:
-        try:
-            for place, content in contents.items():
-                path = Path(place)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-                staged.append((temporary, path))
-                with os.fdopen(handle, "wb") as file:
-                    file.write(content.encode() if isinstance(content, str) else content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.chmod(temporary, 0o644)
-            for temporary, path in staged:
-                os.replace(temporary, path)
-        except BaseException:
-            for temporary, _ in staged:
-                Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error

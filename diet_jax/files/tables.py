@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diet_jax.devices.processes import from_writer
-from diet_jax.files.arrays import write_atomically
+from diet_jax.files.writing import write_atomically
 
 
 def csv_text(columns: Mapping[str, Sequence[Any]]) -> str:

@@ -18,7 +18,7 @@ from matplotlib.ticker import ScalarFormatter
 
 from diet_jax.analysis.results import FULL
 from diet_jax.errors import InputError
-from diet_jax.files.arrays import write_atomically
+from diet_jax.files.writing import write_atomically
 from diet_jax.scores.score import SCORES
 from diet_jax.selection.rule import RULES
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.data.dataset import Dataset
+from diet_jax.checks.values import check_array, check_count, check_type
+from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.data.parts import rows_in_file
 from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError
@@ -89,7 +90,12 @@ class ScoreFile:
         Raises:
             InputError: the scores do not have one column per example, or all rows are left out.
         """
-        given = np.asarray(per_seed, np.float32)
+        check_type(score, "score", (Score, str), "a dj.Score or a name")
+        check_dataset(dataset)
+        step = check_count(step, "step", least=0)
+        check_type(provenance, "provenance", (dict, type(None)), "a dict of JSON values")
+        check_type(missing, "missing", (Mapping, type(None)), "a dict of why each of some seeds is left out")
+        given = np.asarray(check_array(per_seed, "per_seed", "...", "numbers"), np.float32)
         per_seed = given[None] if given.ndim == 1 else given
         if per_seed.ndim != 2 or per_seed.shape[1] != len(dataset) or not len(per_seed):
             raise InputError(
@@ -161,6 +167,10 @@ class ScoreFile:
             raise InputError(f"{path} is damaged: its scores are no floating-point numbers")
         if arrays["labels"].dtype.kind not in "iu" or (arrays["labels"] < 0).any():
             raise InputError(f"{path} is damaged: its labels are no class numbers")
+        try:
+            check_count(facts["step"], "step", least=0)
+        except InputError as error:
+            raise InputError(f"{path} is damaged: {error}") from None
         file = cls(**arrays, **facts)
         return file if dataset is None else file.of(dataset, path)
 

@@ -11,10 +11,11 @@ import orbax.checkpoint as ocp
 
 from diet_jax.devices.processes import is_alone
 from diet_jax.errors import InputError
-from diet_jax.files.arrays import write_atomically
 from diet_jax.files.digests import arrays_digest, file_digest
+from diet_jax.files.writing import make_folder, write_atomically
 
 RECORD = "digest.json"
+STAGING = "saving"
 FORMAT = "diet_jax checkpoint 1"
 # What is written must travel: a file holds up to one chunk, of this size too, more than this.
 FILE_BYTES = 7 * 2**20
@@ -32,9 +33,9 @@ def write_checkpoint(path: Path, leaves: dict[str, np.ndarray], belongs_to: dict
         OSError, ValueError, RuntimeError: it cannot be written there.
     """
     # What a killed process left of another is in the way.
-    beside = path.parent / "saving"
+    beside = path.parent / STAGING
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    make_folder(beside)
     staged = beside / path.name
     with _checkpointer() as checkpointer:
         checkpointer.save(staged, args=ocp.args.PyTreeSave(leaves, ocdbt_target_data_file_size=FILE_BYTES))

@@ -13,8 +13,10 @@ import numpy as np
 from diet_jax.devices.mesh import fetch
 from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError
+from diet_jax.files.writing import cannot_write
 from diet_jax.options.plain import differences
-from diet_jax.training.checkpoint_files import damaged, read_checkpoint, remedy, write_checkpoint
+from diet_jax.training.checkpoint_files import STAGING, damaged, read_checkpoint, remedy, write_checkpoint
+from diet_jax.training.orbax_words import one_error_only
 from diet_jax.training.step import TrainState
 
 _POSITION = "position in the data"
@@ -67,13 +69,12 @@ class Checkpoints:
 
     def _save(self, step: int, leaves: dict[str, np.ndarray]) -> None:
         try:
-            write_checkpoint(self.folder / str(step), leaves, {**self.facts, "step": step})
+            with one_error_only():
+                write_checkpoint(self.folder / str(step), leaves, {**self.facts, "step": step})
         except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()
-            raise InputError(
-                f"cannot write the checkpoint of step {step} in {self.folder}: "
-                f"{reason[0][:200] if reason else type(error).__name__}"
-            ) from error
+            # What is half there takes room, and the next start would take it away.
+            shutil.rmtree(self.folder / STAGING, ignore_errors=True)
+            raise cannot_write(f"the checkpoint of step {step} in {self.folder}", error) from error
 
     def remove(self, which: Callable[[int], bool]) -> None:
         """Removes the checkpoints of the steps for which `which` holds, and the folder if none is left."""

@@ -83,7 +83,7 @@ def test_over_seeds_refuses_what_has_no_seed_axis():
 
 
 def test_an_unknown_how_is_refused(conv_model, train_split, test_split, keys, unchecked_types):
-    with pytest.raises(InputError, match="how must be one of vmap, unroll, map, loop, mesh or auto"):
+    with pytest.raises(InputError, match="how must be one of vmap, unroll, map, loop, mesh, auto"):
         dj.over_seeds(lambda x: x, how="pmap")
     with pytest.raises(InputError, match="how must be"):
         dj.score_ensemble(keys, conv_model, train_split, config=CONFIG, step=0, how="pmap")
@@ -277,7 +277,7 @@ def test_score_ensemble_refuses_bad_arguments(conv_model, train_split, keys, unc
             {"step": None, "epoch": 2.1},
             r"epoch=2.1, of 6 steps each: .* the 12 steps of the training, got 13",
         ),
-        ({"step": None, "epoch": -1}, "epoch must be a finite number of at least 0"),
+        ({"step": None, "epoch": -1}, "epoch must be at least 0"),
         ({"step": None, "epoch": (1, 0.5)}, r"ascending order; got \(6, 3\)"),
         ({"step": None, "epoch": (1, 1.01)}, r"ascending order; got \(6, 6\)"),
         ({"step": None, "epoch": ()}, "several in ascending order"),
@@ -290,7 +290,7 @@ def test_score_ensemble_refuses_bad_arguments(conv_model, train_split, keys, unc
         with pytest.raises(InputError, match=message):
             score(keys, **wrong)
     for no_keys in (keys[:0], keys[0]):
-        with pytest.raises(InputError, match="leading seed axis"):
+        with pytest.raises(InputError, match=r"leading seed axis|must be keys"):
             score(no_keys)
 
 

@@ -16,7 +16,8 @@ from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import Published
 from diet_jax.experiments.reproduction.store import Store
 from diet_jax.experiments.reproduction.task import Task
-from diet_jax.files.arrays import write_atomically
+from diet_jax.files.records import with_checksum
+from diet_jax.files.writing import write_atomically
 from diet_jax.options.plain import plain
 from diet_jax.plotting import save_figure
 
@@ -116,7 +117,7 @@ def make_figure(
             **{key: started[key] for key in ("time", "python", "versions", "machine", "devices")},
         },
     }
-    result = plain(result)
+    result = with_checksum(plain(result))
     write_atomically(out / f"{name}_{scale}.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     save_figure(experiment.draw(store, result), out / f"{name}_{scale}.png")
     return result
