@@ -72,7 +72,7 @@ def _ends_in_a_line(path: Path) -> bool:
 
 
 def _split(path: Path) -> tuple[list[bytes], int, list[bytes]]:
-    """The lines of a file, the bytes before an unfinished one, and a last one that lacks but its line feed."""
+    """The lines of a file, the bytes before an unfinished one, and a last one without its line feed."""
     content = path.read_bytes()
     *lines, last = content.split(b"\n")
     whole = _ENDS_A_LINE.search(last)

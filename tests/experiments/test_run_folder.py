@@ -7,6 +7,7 @@ import pytest
 import diet_jax as dj
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.run_folder import RunFolder, open_run
+from diet_jax.files.writing import PART
 
 RESOLVED = {"fingerprint": "f"}
 
@@ -24,7 +25,7 @@ def opened(config) -> RunFolder:
 def test_a_process_killed_in_its_first_write_can_start_again(config, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").touch()
-    (tmp_path / "run" / ".config.json.x1").write_text("{")
+    (tmp_path / "run" / PART.format("0" * 16)).write_text("{")
     assert opened(config).config() == config
 
 

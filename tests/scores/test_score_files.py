@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import diet_jax as dj
-from diet_jax.files.arrays import load_arrays, save_arrays, write_together
+from diet_jax.files.arrays import load_arrays, save_arrays
+from diet_jax.files.writing import write_together
 from diet_jax.selection.file import KeepFile
 
 
