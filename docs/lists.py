@@ -25,7 +25,8 @@ def options_text(prefix: str, item) -> str:
     name = item.name.replace("_", "-")
     fields = dataclasses.fields(item.options)
     values = ((field.name.replace("_", "-"), getattr(item.options, field.name)) for field in fields)
-    return ", ".join(f"`--{prefix}.{name}.{option}` ({value})" for option, value in values)
+    defaults = ((option, "must be given" if value is None else value) for option, value in values)
+    return ", ".join(f"`--{prefix}.{name}.{option}` ({value})" for option, value in defaults)
 
 
 def table(columns: int, headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

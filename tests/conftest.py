@@ -20,6 +20,8 @@ jaxtyping.install_import_hook(
     "diet_jax", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 )
 
+import built_in  # noqa: E402, F401
+
 from diet_jax.data.dataset import Dataset  # noqa: E402
 from diet_jax.data.sources.tfds.archives import Contents  # noqa: E402
 from diet_jax.data.sources.tfds.write import write_prepared  # noqa: E402

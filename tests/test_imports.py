@@ -18,6 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     "errors",
     "types",
+    "checks",
     "options",
     "devices",
     "files",
@@ -114,7 +115,7 @@ def test_private_names_stay_in_their_module(path):
 
 def test_heavy_packages_have_one_place_each():
     assert {file.split("/")[0] for file in importers("flax", at_module_level=True)} == {"models"}
-    assert importers("orbax") == {"training/checkpoints.py"}
+    assert importers("orbax") == {"training/checkpoint_files.py"}
     assert importers("grain") == {"data/streaming/reading.py"}
     assert importers("grain", at_module_level=True) == set()
     assert {file.split("/")[0] for file in importers("matplotlib")} == {"plotting"}

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from built_in import SCORE_NAMES
 from flax import nnx
 
 import diet_jax as dj
@@ -241,7 +242,7 @@ def trained(g, model=MODEL, **options):
 
 def scored(g):
     """All registered scores."""
-    options = {"step": (1, 2), "names": dj.SCORES.names(), "how": "map", "batch_size": 4}
+    options = {"step": (1, 2), "names": SCORE_NAMES, "how": "map", "batch_size": 4}
     return dj.score_ensemble(g.keys, MODEL, DATASET, config=SGD, **options)
 
 
@@ -472,7 +473,7 @@ def test_scores_of_a_float64_network_are_float32():
     model = dj.from_functions(wide_init, wide_apply, features=wide_features)
     with x64():
         keys = dj.seed_keys(0, "score", 2)
-        options = {"config": SGD, "step": 1, "names": dj.SCORES.names(), "how": "vmap", "batch_size": 6}
+        options = {"config": SGD, "step": 1, "names": SCORE_NAMES, "how": "vmap", "batch_size": 6}
         found = dj.score_ensemble(keys, model, DATASET, **options)
     assert found.variables.params.dtype == "float64"
     assert {values.dtype for values in found.scores.values()} == {np.dtype("float32")}

@@ -13,6 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from diet_jax.analysis.results import FULL, headings, to_columns
+from diet_jax.checks.values import check_count
+from diet_jax.cli.option_names import with_options_named
+from diet_jax.data.image_files import as_line
 from diet_jax.data.sources import prepare_dataset
 from diet_jax.devices.deadline import Deadline, OutOfTime
 from diet_jax.devices.processes import is_alone, is_writer, together
@@ -28,8 +31,9 @@ from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.retraining import PREDICTIONS
 from diet_jax.experiments.run_folder import RunFolder, open_run
 from diet_jax.experiments.run_result import shown
-from diet_jax.experiments.scoring import score_checkpoints, score_stage, shards_beside
+from diet_jax.experiments.scoring import score_stage, shards_beside
 from diet_jax.experiments.scoring_notes import detection_stage
+from diet_jax.experiments.scoring_saved import score_checkpoints
 from diet_jax.experiments.selecting import mask_of
 from diet_jax.experiments.setup import prepare as prepare_setup
 from diet_jax.experiments.setup import save_noise
@@ -43,7 +47,7 @@ from diet_jax.selection.masks import num_kept
 from diet_jax.selection.per_class import balance_notes, check_minimum
 from diet_jax.training.loop import check_keep
 from diet_jax.training.recipe import steps_per_epoch
-from diet_jax.training.seeds import seed_keys
+from diet_jax.training.seeds import MOST_SEEDS, seed_keys
 
 if TYPE_CHECKING:
     from diet_jax.cli import options
@@ -75,7 +79,7 @@ def run(command: "options.Run") -> None:
     if rows:
         _print_result(rows, "final test accuracy, %" + (", unfinished" if unfinished else ""))
     for note in result.notes:
-        print(f"note: {note}")
+        print(f"note: {with_options_named(note, type(command))}")
     print(f"run folder: {shown(result.path)}")
     if unfinished:
         print(f"stopped after {deadline.used()}: {unfinished}; the same command goes on, {ELSEWHERE}")
@@ -173,14 +177,13 @@ def select(command: "options.Select") -> None:
     if len(files) != rule.num_scores:
         raise InputError(f"the rule {rule.name} reads {rule.num_scores} score files, got {len(files)}")
     key = seed_keys(command.seed, "tie_break", 1)[0]
-    if command.min_per_class < 0:
-        raise InputError(f"min_per_class must be at least 0, got {command.min_per_class}")
+    check_count(command.min_per_class, "min_per_class", least=0)
     check_minimum(file.labels, num_kept(len(file.ids), command.fraction), command.min_per_class)
     minimum = command.min_per_class
     keep, facts = mask_of(files, rule, command.fraction, key=key, min_per_class=minimum)
     facts |= {"score_files": [path.name for path in command.scores], "tie_break_seed": command.seed}
     mask = KeepFile(keep, file.ids, file.dataset, file.fingerprint, facts)
-    contents = {command.out: mask.packed(), ids_path: "".join(f"{i}\n" for i in mask.kept_ids)}
+    contents = {command.out: mask.packed(), ids_path: "".join(f"{as_line(str(i))}\n" for i in mask.kept_ids)}
     if csv_path is not None:
         contents[csv_path] = csv_text(score_columns(files) | {"kept": keep.tolist()})
     write_together(contents)
@@ -193,21 +196,23 @@ def select(command: "options.Select") -> None:
 
 def train(command: "options.Train") -> None:
     """Trains networks with checkpoints and prints the final test accuracy of each."""
-    if command.num_seeds < 1:
-        raise InputError(f"--num-seeds must be at least 1, got {command.num_seeds}")
+    num_seeds = command.num_seeds
+    if num_seeds is None:
+        num_seeds = command.config.score.num_seeds if command.purpose == "score" else 1
+    check_count(num_seeds, "--num-seeds", most=MOST_SEEDS)
     setup = together(lambda: prepare_setup(command.config, command.own, scores=False, prunes=False))
     config, (dataset, test) = setup.config, setup.splits
     keep, label = None, FULL
     if command.keep is not None:
         mask = KeepFile.load(command.keep, dataset=dataset)
-        if mask.keep.ndim == 2 and command.num_seeds > len(mask.keep):
+        if mask.keep.ndim == 2 and num_seeds > len(mask.keep):
             raise InputError(
                 f"{command.keep} holds one mask for each of {len(mask.keep)} seeds, --num-seeds is "
-                f"{command.num_seeds}; lower it"
+                f"{num_seeds}; lower it"
             )
         digest = hashlib.sha256(mask.keep.tobytes()).hexdigest()[:8]
         keep, label = mask.keep, f"{command.keep.stem}-{digest}"
-    masks = [keep if keep is None or keep.ndim == 1 else keep[seed] for seed in range(command.num_seeds)]
+    masks = [keep if keep is None or keep.ndim == 1 else keep[seed] for seed in range(num_seeds)]
     kept, *others = [check_keep(dataset, mask, config.train) for mask in masks]
     if sizes := {len(rows) for rows in others} - {len(kept)}:
         raise InputError(
@@ -216,16 +221,16 @@ def train(command: "options.Train") -> None:
         )
     num_steps = setup.program(len(kept)).num_steps
     per_epoch = steps_per_epoch(len(kept), config.train.batch_size)
-    keys = seed_keys(config.seed, command.purpose, command.num_seeds)
+    keys = seed_keys(config.seed, command.purpose, num_seeds)
     # The names of the run's own trainings, where the training is the same.
     group = "score" if (command.purpose, label) == ("score", FULL) else f"{command.purpose}/{label}"
     with (
         config_mesh(config, one_by_one=True),
         open_run(config, setup.resolved()) as folder,
-        Progress("training", total=num_steps * command.num_seeds) as progress,
+        Progress("training", total=num_steps * num_seeds) as progress,
     ):
         diverged: list[Diverged] = []
-        for seed in range(command.num_seeds):
+        for seed in range(num_seeds):
             unit = f"{group}/seed_{seed:02d}"
             place = f"trained/{unit}.npz"
             shards = shards_beside(folder.path / place, test)
@@ -250,9 +255,9 @@ def train(command: "options.Train") -> None:
             remove_shards(shards)
             folder.log(unit, step=num_steps, test_accuracy=accuracy, test_loss=float(loss.mean()))
             _print(f"{unit}: step {num_steps:,}, test accuracy {accuracy:.4f}, test loss {loss.mean():.4f}")
-        for error in diverged if len(diverged) < command.num_seeds else ():
+        for error in diverged if len(diverged) < num_seeds else ():
             say(f"no accuracy: {error}")
-        if len(diverged) == command.num_seeds:
+        if len(diverged) == num_seeds:
             raise diverged[0]
 
 

@@ -42,6 +42,10 @@ def run_file(path: str) -> Any:
         spec.loader.exec_module(module)
     except InputError:
         raise
+    except SystemExit as error:
+        raise InputError(
+            f"config file {path} calls sys.exit({error.code!r}); it must define CONFIG, and no more"
+        ) from error
     except Exception as error:
         lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == spec.origin]
         where = f" in line {lines[-1]}" if lines else ""

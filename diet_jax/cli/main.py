@@ -158,6 +158,10 @@ def _parse(arguments: list[str]) -> Any:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(f"unknown command {name!r}{hint}\n{usage}")
+    for before, word in zip(arguments, rest, strict=False):
+        # Path("") would be the current folder, and an empty text the same as none.
+        if not word.strip() or (word.startswith("--") and word.endswith("=")):
+            raise InputError(f"{word.rstrip('=') if word.strip() else before} is given an empty value")
     command: Any = COMMANDS[name]
     default: Any = {}
     if issubclass(command, Experiment):

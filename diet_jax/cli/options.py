@@ -115,8 +115,8 @@ class Train(Experiment):
     keep: Path | None = None
     """Mask file of `diet-jax select` or a run: train on what it keeps; by default on everything. Of a file
     with one mask per seed network R takes that of seed R."""
-    num_seeds: int = 1
-    """How many networks."""
+    num_seeds: int | None = None
+    """How many networks; by default one, with --purpose score those of --score.num-seeds."""
     purpose: Literal["score", "retrain"] = "retrain"
     """Which stream of seeds: to score examples with, or to judge a selection."""
 

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from diet_jax.data.dataset import Dataset
+from diet_jax.checks.rows import check_rows_within
+from diet_jax.checks.values import check_array
+from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.errors import InputError
 from diet_jax.types import Array, PRNGKey
 
@@ -36,6 +38,9 @@ def normalize(
         >>> normalize(image, jnp.array([127.5]), jnp.array([127.5])).ravel().tolist()
         [1.0, 1.0, 1.0, 1.0]
     """
+    inputs = jnp.asarray(check_array(inputs, "inputs", "b ...", "anything"))
+    mean = jnp.asarray(check_array(mean, "mean", "ch", "numbers"))
+    std = jnp.asarray(check_array(std, "std", "ch", "numbers"))
     if mean.shape == std.shape == (0,):
         return inputs if inputs.dtype == jnp.int32 else inputs.astype(jnp.float32)
     if not mean.shape == std.shape == inputs.shape[-1:]:
@@ -82,8 +87,12 @@ def normalized_inputs(dataset: Dataset, rows: Any = None) -> Shaped[Array, "b ..
         >>> normalized_inputs(dj.load_dataset("digits").train, [0, 5]).shape
         (2, 8, 8, 1)
     """
+    check_dataset(dataset)
+    if rows is not None:
+        rows = np.asarray(check_array(rows, "rows", "b", "integers"))
+        check_rows_within(rows, len(dataset))
     mean, std = (jnp.asarray(values, jnp.float32) for values in dataset.normalization)
-    inputs = dataset.inputs if rows is None else dataset.inputs[np.asarray(rows)]
+    inputs = dataset.inputs if rows is None else dataset.inputs[rows]
     return normalize(jnp.asarray(inputs), mean, std)
 
 
@@ -105,6 +114,7 @@ def normalized_images(dataset: Dataset, rows: Any = None) -> Float[Array, "b h w
         >>> normalized_images(dj.load_dataset("digits").train, [0, 5]).shape
         (2, 8, 8, 1)
     """
+    check_dataset(dataset)
     _ = dataset.image_shape  # Says so where there are no images.
     return normalized_inputs(dataset, rows)
 

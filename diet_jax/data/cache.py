@@ -122,6 +122,9 @@ def _read_or_warn(entry: Path, state: str, remarks: list[str]) -> Splits | None:
 
 
 def _read(entry: Path, state: str, remarks: list[str]) -> Splits | None:
+    for file in entry.iterdir():
+        if not file.is_file():  # a pipe would be waited for
+            raise ValueError(f"{file.name} is no regular file")
     meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
     if meta["checksum"] != _checksum(meta):
         raise ValueError("meta.json does not match its checksum")

@@ -5,8 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diet_jax.data.arrays import in_code, plain_array
+from diet_jax.checks.arrays import in_code, plain_array
+from diet_jax.checks.values import check_count
 from diet_jax.errors import InputError
+
+# Each has a name.
+MOST_CLASSES = 10**6
 
 
 class ClassLabels(NamedTuple):
@@ -42,12 +46,8 @@ def checked_labels(
     Raises:
         InputError: they are something else, of another number than the examples, or out of range.
     """
-    if num_classes is not None and (
-        isinstance(num_classes, bool) or not isinstance(num_classes, int | np.integer)
-    ):
-        raise InputError(
-            f"num_classes must be an integer, got {num_classes!r} ({type(num_classes).__name__})"
-        )
+    if num_classes is not None:
+        check_count(num_classes, "num_classes", most=MOST_CLASSES)
     if isinstance(class_names, Set | Mapping):
         order = (
             "sorted(class_names, key=class_names.get)"
@@ -59,6 +59,8 @@ def checked_labels(
             f"which has none: give {order}, if that is the order"
         )
     if class_names is not None:
+        if not hasattr(class_names, "__len__"):
+            raise InputError(f"class_names must be a list of one name per class, got {class_names!r}")
         class_names = tuple(str(c) for c in class_names)
         if num_classes is not None and num_classes != len(class_names):
             raise InputError(f"num_classes is {num_classes} but class_names has {len(class_names)} names")

@@ -9,10 +9,11 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import numpy as np
 
-from diet_jax.data.arrays import plain_array
+from diet_jax.checks.arrays import plain_array
+from diet_jax.checks.rows import checked_rows
+from diet_jax.checks.values import check_type, shown
 from diet_jax.data.classes import checked_labels
 from diet_jax.data.kinds import WORDS, Kind, Normalization, checked_inputs, checked_normalization, statistics
-from diet_jax.data.rows import checked_rows
 from diet_jax.errors import InputError
 from diet_jax.types import Examples, Mask, Rows
 
@@ -210,6 +211,9 @@ class Dataset:
             >>> dataset.image_shape, len(dataset), dataset.num_classes
             ((8, 8, 1), 4, 2)
         """
+        for word, value in (("name", name), ("split", split), ("encoding", encoding)):
+            check_type(value, word, str, "text")
+        check_type(id_source, "id_source", (str, type(None)), "text")
         _check_order(inputs=inputs, labels=labels, ids=ids)
         dtype = str(getattr(inputs, "dtype", ""))
         halves = (f"inputs were {dtype}, stored as float32",) if "float16" in dtype else ()
@@ -288,6 +292,15 @@ def fingerprint(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
+def check_dataset(dataset: Any, name: str = "dataset") -> None:
+    """Raises InputError unless it is a dataset, in memory or on disk."""
+    if not hasattr(dataset, "fingerprint") or not hasattr(dataset, "read_batches"):
+        raise InputError(
+            f"{name} must be a dj.Dataset, such as load_dataset(name).train or "
+            f"dj.Dataset.from_arrays(inputs, labels); got {shown(dataset)}"
+        )
+
+
 def _check_order(**given: Any) -> None:
     """Raises InputError where two tables name their rows, and not in one order."""
     indexes: list[tuple[str, Any]] = [(name, getattr(table, "index", None)) for name, table in given.items()]
@@ -307,6 +320,13 @@ def _checked_ids(ids: np.ndarray, count: int) -> np.ndarray:
     if ids.dtype.kind not in "iuU":
         remedy = "np.char.decode(ids)" if ids.dtype.kind == "S" else "ids.astype(str)"
         raise InputError(f"ids must be strings or integers, got {ids.dtype}; give {remedy}")
+    codes = (
+        np.array(ids, f"U{max(1, ids.dtype.itemsize // 4)}").view(np.uint32)
+        if ids.dtype.kind == "U"
+        else ids[:0]
+    )
+    if ((codes >= 0xD800) & (codes <= 0xDFFF)).any():
+        raise InputError("ids must be text, got lone surrogates, which no file can hold; name them otherwise")
     values, counts = np.unique(ids, return_counts=True)
     if len(values) != count:
         twice = values[counts > 1]

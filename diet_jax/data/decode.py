@@ -1,6 +1,7 @@
 """One encoded image to pixels, and the images that are refused."""
 
 import io
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -89,6 +90,8 @@ def header(record: Record, *, upright: bool) -> Header:
     """Returns what is known of an image without decoding it; `upright` after its EXIF orientation."""
 
     def look(image: Any) -> Header:
+        if image.format == "PNG":
+            _check_png(record.content)
         deep, mode = _is_deep(image), image.mode
         turned = upright and _orientation(image, record.content) >= 5
         traits = ALPHA * bool(image.has_transparency_data) + DEEP * deep
@@ -107,23 +110,53 @@ def encoding(record: Record) -> str:
 def _as_seen(image: Any, background: Background) -> Any:
     from PIL import Image
 
-    deep_grey = image.mode.startswith("I") and _is_deep(image)
+    deep = _is_deep(image)
+    # Pillow would look for a colour of 16 bits among its 8.
+    clear = image.info.pop("transparency", None) if deep and image.format == "PNG" else None
+    low = _low_bytes(image) if clear is not None and image.mode == "RGB" else None
     image.load()
-    if (orientation := _orientation(image)) != 1:
+    orientation = _orientation(image)
+    values = np.asarray(image).astype(np.int32) if deep else np.empty(0, np.int32)
+    if deep and image.mode.startswith("I"):
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    if clear is not None:
+        same = values == clear if low is None else ((values << 8) + low == clear).all(axis=-1)
+        image.putalpha(Image.fromarray(np.where(same, 0, 255).astype(np.uint8)))
+    if orientation != 1:
         image = image.transpose(Image.Transpose[_TURNS[orientation - 2]])
-    if deep_grey:
-        image = Image.fromarray((np.asarray(image).astype(np.int32) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         ground = Image.new("RGBA", image.size, (*background, 255))
         image = Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
     return image
 
 
+def _low_bytes(image: Any) -> np.ndarray:
+    """The lower 8 of the 16 bits of a PNG in colour: in the other order of bytes Pillow keeps these."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(image.fp.getvalue())) as again:
+        again.tile = [tile._replace(args="RGB;16L") for tile in again.tile]
+        return np.asarray(again).astype(np.int32)
+
+
 def _is_deep(image: Any) -> bool:
     """Whether an image that is not decoded yet has 16 bits per channel, some of which Pillow reads as 8."""
     if image.mode.startswith("I"):
         return image.mode in DEEP_GREY or image.format in ("PNG", "PPM")
-    return bool(image.tile) and ";16" in str(image.tile[0].args)
+    return bool(image.tile) and ";16" in str(image.tile[0][3])
+
+
+def _check_png(content: bytes) -> None:
+    """Raises ValueError where a checksum is not that of the pixels, which Pillow does not compare."""
+    start = 8
+    while start + 12 <= len(content):
+        end = start + 8 + int.from_bytes(content[start : start + 4])
+        kind = content[start + 4 : start + 8]
+        if kind in (b"IDAT", b"PLTE", b"tRNS"):
+            found = zlib.crc32(content[start + 4 : end]).to_bytes(4)
+            if found != content[end : end + 4]:
+                raise ValueError(f"the checksum of its part {kind.decode()} is wrong")
+        start = end + 4
 
 
 def _orientation(image: Any, content: bytes = b"") -> int:
@@ -159,7 +192,7 @@ def different_sizes(
 ) -> InputError:
     """The error for two images of different height and width, the first numbers of their sizes."""
     return InputError(
-        f"images must all have one size: {first} is {first_size[0]}x{first_size[1]} (height x width), "
-        f"{second} is {second_size[0]}x{second_size[1]}; resize them first, or let "
+        f"images must all have one size: {printable(first)} is {first_size[0]}x{first_size[1]} (height x "
+        f"width), {printable(second)} is {second_size[0]}x{second_size[1]}; resize them first, or let "
         f"--data.streaming --data.image-size SIZE do it"
     )

@@ -2,6 +2,7 @@
 
 import collections
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,10 @@ SUFFIXES = (
 
 MOST_NAMED = 5
 MOST_KINDS = 10
+_NO_TEXT = "\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
+# The second part is what the first one becomes: paths that look so must not be taken for it.
+_STRANGE = re.compile(rf"[{_NO_TEXT}]|\\(x[89a-f][0-9a-f]|u[0-9a-f]{{4}})")
+_STRANGER = re.compile(rf"[{_NO_TEXT}\\]")
 _NOT_DATA = ("thumbs.db", "desktop.ini", "__macosx")  # what systems leave, beside names with a dot first
 
 
@@ -33,6 +38,8 @@ class FoundFiles:
     """By kind, such as ".txt"."""
     folders_left_out: list[str] = field(default_factory=list)
     """Beside the splits."""
+    passed_over: list[str] = field(default_factory=list)
+    """Names with a dot first, and what systems leave."""
 
     def remarks(self) -> list[str]:
         """Returns what was left out, in words: nothing, or a line for files and one for folders."""
@@ -56,14 +63,21 @@ class FoundFiles:
             said.append(f"{files} left out: {', '.join(listed)}")
         if self.folders_left_out:
             said.append(f"no split and left out: {named(f'{name}/' for name in self.folders_left_out)}")
+        if self.passed_over:
+            count = len(self.passed_over)
+            names = "1 name was" if count == 1 else f"{count:,} names were"
+            said.append(
+                f"{names} passed over, hidden or left by a system (such as "
+                f"{printable(min(self.passed_over))})"
+            )
         return said
 
 
 def find_images(root: Path, splits: Sequence[str]) -> FoundFiles:
     """Finds the images of all class folders, at any depth, through links to files and folders.
 
-    Names with a dot first, Thumbs.db, desktop.ini and __MACOSX are passed over. A link to a folder that it
-    lies in is not followed.
+    Names with a dot first, Thumbs.db, desktop.ini and __MACOSX are passed over and counted. A link to a
+    folder that it lies in is not followed.
 
     Raises:
         InputError: a folder cannot be read; a link in the place of an image or a class folder leads nowhere.
@@ -72,7 +86,7 @@ def find_images(root: Path, splits: Sequence[str]) -> FoundFiles:
     # Through no link is a folder entered that it lies in, be it above the root.
     above = frozenset(_identity(folder) for folder in (root, *root.resolve().parents))
     pending = []
-    for name, entry in _entries(root, ""):
+    for name, entry in _entries(root, "", found):
         if _what(entry) != "folder":
             _note(found, nowhere, name, entry, "root")
         elif name in splits:
@@ -90,7 +104,7 @@ def find_images(root: Path, splits: Sequence[str]) -> FoundFiles:
             continue
         if depth == 1:
             found.class_folders.append(folder)
-        for name, entry in _entries(root, folder):
+        for name, entry in _entries(root, folder, found):
             if _what(entry) == "folder":
                 pending.append((name, entry, inside))
             else:
@@ -98,8 +112,8 @@ def find_images(root: Path, splits: Sequence[str]) -> FoundFiles:
     if nowhere:
         count = f"{len(nowhere)} links lead" if len(nowhere) > 1 else "a link leads"
         raise InputError(
-            f"folder {root}: {count} nowhere: {named(sorted(nowhere))}; restore what is meant, or remove "
-            f"{'them' if len(nowhere) > 1 else 'it'}"
+            f"folder {printable(str(root))}: {count} nowhere: {named(sorted(nowhere))}; restore what is "
+            f"meant, or remove {'them' if len(nowhere) > 1 else 'it'}"
         )
     found.images.sort()
     found.links.sort()
@@ -119,8 +133,28 @@ def printable(name: str) -> str:
 
 
 def as_text(path: str) -> str:
-    r"""Returns a path as any file can hold it: bytes of a name that are not UTF-8 become \xNN."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    r"""Returns a path as one line that any file can hold, another one for each path.
+
+    Bytes that are not UTF-8, control characters and ends of lines become \xNN or \uNNNN, and where there are
+    any, a backslash becomes two. All other paths are as they were, unless they look like that.
+    """
+    if not _STRANGE.search(path):
+        return path
+    return _STRANGER.sub(lambda found: _escaped(found[0]), path)
+
+
+def as_line(text: str) -> str:
+    """Returns an id as one line of a list of ids: as it is, unless it has several."""
+    return text if text.splitlines() == [text] else as_text(text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if character == "\\":
+        return "\\\\"
+    if 0xDC80 <= code <= 0xDCFF:  # as Python reads bytes of a name that are not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\u{code:04x}"
 
 
 def _note(found: FoundFiles, nowhere: list[str], name: str, entry: os.DirEntry[str], place: str) -> None:
@@ -144,18 +178,22 @@ def _note(found: FoundFiles, nowhere: list[str], name: str, entry: os.DirEntry[s
         found.left_out[suffix or "without a suffix"].append(name)
 
 
-def _entries(root: Path, folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _entries(root: Path, folder: str, found: FoundFiles) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yields what is in a folder with its path relative to the root, but for what systems leave there."""
     try:
         with os.scandir(root / folder) as entries:
-            found = list(entries)
+            listed = list(entries)
     except OSError as error:
         raise InputError(
-            f"cannot read folder {root / folder}: {error.strerror or error}; repair or remove it"
+            f"cannot read folder {printable(str(root / folder))}: {error.strerror or error}; repair or "
+            "remove it"
         ) from error
-    for entry in found:
-        if not entry.name.startswith(".") and entry.name.lower() not in _NOT_DATA:
-            yield f"{folder}/{entry.name}" if folder else entry.name, entry
+    for entry in listed:
+        name = f"{folder}/{entry.name}" if folder else entry.name
+        if entry.name.startswith(".") or entry.name.lower() in _NOT_DATA:
+            found.passed_over.append(name)
+        else:
+            yield name, entry
 
 
 def _what(entry: os.DirEntry[str]) -> str:

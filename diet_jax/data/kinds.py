@@ -1,10 +1,12 @@
 """What an example can be: an image, a row of a table, a signal, tokens; and how each is normalised."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from diet_jax.checks.values import check_array, check_choice, shown
 from diet_jax.errors import InputError
 
 Kind = Literal["images", "table", "signals", "tokens"]
@@ -36,8 +38,8 @@ def checked_inputs(inputs: np.ndarray, kind: Kind | None) -> tuple[np.ndarray, K
         InputError: a shape or dtype that no kind has, or that several could have and none was named; a
             number that is not finite.
     """
-    if kind is not None and kind not in get_args(Kind):
-        raise InputError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+    if kind is not None:
+        check_choice(kind, "kind", get_args(Kind))
     if inputs.ndim < 2 or 0 in inputs.shape:
         raise InputError(
             f"inputs must have shape [n ...], an array for each example, nowhere 0; got {inputs.shape}"
@@ -204,7 +206,16 @@ def _check_unit(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, .
 def checked_normalization(normalization: Any, inputs: np.ndarray, kind: Kind) -> Normalization:
     """Raises InputError unless each channel has a finite mean and a positive deviation, or none has any."""
     channels = inputs.shape[-1]
-    mean, std = (tuple(float(v) for v in values) for values in normalization)
+    if not isinstance(normalization, Sequence) or isinstance(normalization, str) or len(normalization) != 2:
+        raise InputError(
+            f"normalization must be dj.Normalization(means, stds), one of each per channel; got "
+            f"{shown(normalization)}"
+        )
+    arrays = [
+        check_array(v, f"normalization.{n}", "ch", "numbers")
+        for n, v in zip(("mean", "std"), normalization, strict=True)
+    ]
+    mean, std = (tuple(float(v) for v in values) for values in arrays)
     if mean == std == ():
         return Normalization((), ())
     if np.issubdtype(inputs.dtype, np.integer) and inputs.dtype != np.uint8:

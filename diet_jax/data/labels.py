@@ -4,8 +4,9 @@ import os
 
 import numpy as np
 
+from diet_jax.checks.values import check_path
 from diet_jax.data.columns import at_line, read_column, read_lines
-from diet_jax.data.dataset import Dataset
+from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.data.noise import NoisyLabels, replace_labels
 from diet_jax.errors import InputError
 
@@ -36,6 +37,8 @@ def read_labels(path: str | os.PathLike[str], dataset: Dataset) -> np.ndarray:
         >>> read_labels(path, dataset).tolist()
         [1, 0]
     """
+    check_path(path, "path")
+    check_dataset(dataset)
     meanings = _meanings(dataset.class_names)
 
     def label(cell: str) -> int:

@@ -6,8 +6,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import numpy as np
 
-from diet_jax.data.arrays import plain_array
-from diet_jax.data.dataset import Dataset
+from diet_jax.checks.arrays import plain_array
+from diet_jax.checks.values import check_choice, check_key, check_number
+from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.errors import InputError
 from diet_jax.types import PRNGKey
 
@@ -68,10 +69,10 @@ def flip_labels(
         >>> int(noisy.changed.sum()), noisy.dataset.fingerprint == train.fingerprint
         (108, False)
     """
-    if mode not in NOISE_MODES:
-        raise InputError(f"mode must be one of {', '.join(NOISE_MODES)}, got {mode!r}")
-    if not 0 <= fraction <= 1:
-        raise InputError(f"noise fraction must be from 0 to 1, got {fraction}")
+    check_key(key)
+    check_dataset(dataset)
+    check_choice(mode, "mode", NOISE_MODES)
+    check_number(fraction, "noise fraction", least=0, most=1)
     if (matrix is None) == (mode == "matrix"):
         if matrix is None:
             raise InputError("mode 'matrix' needs a matrix [c c], a row for each clean class; give matrix=")
@@ -124,6 +125,7 @@ def replace_labels(dataset: Dataset, labels: Any) -> NoisyLabels:
         >>> int(replace_labels(train, labels).changed.sum())
         3
     """
+    check_dataset(dataset)
     return _with_labels(dataset, labels)
 
 

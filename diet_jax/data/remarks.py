@@ -6,10 +6,9 @@ import numpy as np
 
 from diet_jax.data.dataset import Splits
 from diet_jax.data.decode import ALPHA, DEEP, FRAMES
+from diet_jax.data.image_files import named
 from diet_jax.data.reader import Background
 from diet_jax.data.streaming.index import Part
-
-NAMED_AT_MOST = 5
 
 
 def remarks(parts: Sequence[Part], splits: Splits, background: Background) -> list[str]:
@@ -30,7 +29,10 @@ def remarks(parts: Sequence[Part], splits: Splits, background: Background) -> li
         (DEEP, "with 16 bits per channel: the upper 8 are read"),
     ]
     said = [f"{_images(count)} {text}" for flag, text in found if (count := int(((traits & flag) > 0).sum()))]
-    warnings = (_all_equal(splits) or _duplicates(parts), _told_by_size(parts, splits.train.class_names))
+    class_names = splits.train.class_names
+    equal = _all_equal(splits)
+    warnings = [equal] if equal else _duplicates(parts, class_names)
+    warnings.append(_told_by_size(parts, class_names))
     return said + [f"warning: {text}" for text in warnings if text]
 
 
@@ -47,9 +49,8 @@ def empty_classes(splits: Splits) -> list[str]:
     said = []
     for classes, what in found:
         names = [splits.train.class_names[c] for c in np.flatnonzero(classes).tolist()]
-        some = ", ".join(names[:NAMED_AT_MOST]) + (", ..." if len(names) > NAMED_AT_MOST else "")
         have = "1 class has" if len(names) == 1 else f"{len(names):,} classes have"
-        said += [f"{splits.train.name}: {have} {what}: {some}"] if names else []
+        said += [f"{splits.train.name}: {have} {what}: {named(names)}"] if names else []
     return said
 
 
@@ -65,17 +66,42 @@ def _all_equal(splits: Splits) -> str:
     return f"all pixels of the train split are equal ({values}); nothing can be learned from them"
 
 
-def _duplicates(parts: Sequence[Part]) -> str:
+def _duplicates(parts: Sequence[Part], class_names: Sequence[str]) -> list[str]:
+    """What to say of images that are the same byte for byte."""
     # 8 of the 16 bytes of a hash are enough to compare by.
     keys = [part.digests[:, :8].copy().view(np.uint64)[:, 0] for part in parts]
-    total, different = len(keys[0]), len(np.unique(keys[0]))
-    if 2 * different >= total:
-        return ""
-    shared = int(np.isin(keys[1], keys[0]).sum())
-    return (
-        f"of {total:,} train images {different:,} are different, the rest are copies of them; {shared:,} of "
-        f"{len(keys[1]):,} test images are in the train split too"
-    )
+    distinct, first, place = np.unique(keys[0], return_index=True, return_inverse=True)
+    total, different = len(keys[0]), len(distinct)
+    shared = np.isin(keys[1], keys[0])
+    if 2 * different < total:
+        return [
+            f"of {total:,} train images {different:,} are different, the rest are copies of them; "
+            f"{int(shared.sum()):,} of {len(keys[1]):,} test images are in the train split too"
+        ]
+    labels, ids = parts[0].labels, parts[0].ids
+    pairs = np.unique(np.stack([place.ravel(), labels], axis=1), axis=0)
+    torn = (np.bincount(pairs[:, 0], minlength=different) > 1)[place]
+    if torn.all() and shared.all():  # nothing can be learned or judged here: made to try a program out
+        return []
+    said = []
+    if torn.any():
+        # Copies side by side, in the order of the first of each.
+        rows = sorted(np.flatnonzero(torn).tolist(), key=lambda row: (first[place[row]], row))
+        said.append(
+            f"{_images(int(torn.sum()))} of the train split are also under another class, byte for "
+            f"byte: {named(f'{ids[row]} ({class_names[labels[row]]})' for row in rows)}"
+        )
+    if shared.any():
+        rows = np.flatnonzero(shared).tolist()
+        known = set(map(tuple, pairs.tolist()))
+        where = np.searchsorted(distinct, keys[1][rows]).tolist()
+        other = sum((key, parts[1].labels[row]) not in known for key, row in zip(where, rows, strict=True))
+        said.append(
+            f"{len(rows):,} of {len(shared):,} test images {'is' if len(rows) == 1 else 'are'} in the train "
+            f"split too, byte for byte{f', {other:,} under another class' if other else ''}: "
+            f"{named(str(parts[1].ids[row]) for row in rows)}"
+        )
+    return said
 
 
 def _told_by_size(parts: Sequence[Part], class_names: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from diet_jax.data.decode import (
     different_sizes,
     encoding,
 )
-from diet_jax.data.image_files import named
+from diet_jax.data.image_files import named, printable
 from diet_jax.data.kinds import Normalization
 from diet_jax.data.reader import ImageReader, Record, read_all
 from diet_jax.data.remarks import remarks
@@ -177,7 +177,13 @@ def _decoded(name: str, stored: StoredSplits, channels: int, quiet: bool) -> Ite
 
 def _decoded_split(reader: ImageReader, first: Record, channels: int, progress: Progress) -> _Contents:
     count, shape = len(reader), decode(first, channels, background=reader.background).shape
-    images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int32)
+    try:
+        images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int32)
+    except MemoryError as error:
+        raise InputError(
+            f"{count:,} images as large as {printable(first.name)}, {shape[0]}x{shape[1]} (height x width), "
+            "do not fit in memory; leave them on disk: load_streamed, --data.streaming"
+        ) from error
     ids: list[str | int | None] = [None] * count
 
     def keep(row: int, record: Record) -> None:

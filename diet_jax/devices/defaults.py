@@ -4,6 +4,7 @@ Measured by `benchmarks/steps_per_call.py` and `benchmarks/ensemble.py`; see `do
 """
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -29,6 +30,32 @@ def has_convolution(fn: Callable[..., Any], *args: Any) -> bool:
     return "conv_general_dilated" in str(jax.make_jaxpr(fn)(*args))
 
 
+def groups_convolutions(fn: Callable[..., Any], one: Any, *shared: Any) -> bool:
+    """Returns whether `vmap` makes grouped convolutions of a function's, which accelerators compute slowly.
+
+    Args:
+        fn: any traceable function.
+        one: its first argument, the one that differs from network to network.
+        *shared: its others.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> convolve = lambda kernel, x: jax.lax.conv(x, kernel, (1, 1), "SAME")
+        >>> two_layers = lambda kernel, x: convolve(kernel, convolve(kernel, x))
+        >>> kernel, x = jnp.ones((1, 1, 3, 3)), jnp.ones((1, 1, 5, 5))
+        >>> groups_convolutions(convolve, kernel, x), groups_convolutions(two_layers, kernel, x)
+        (False, True)
+    """
+    # As many as a network of its own hardly has groups.
+    several = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((5, *leaf.shape), leaf.dtype), one)
+    by_vmap = jax.vmap(fn, in_axes=(0, *(None for _ in shared)))
+    return not _group_counts(by_vmap, several, *shared) <= _group_counts(fn, one, *shared)
+
+
+def _group_counts(fn: Callable[..., Any], *args: Any) -> set[str]:
+    return set(re.findall(r"(?:feature|batch)_group_count=(\d+)", str(jax.make_jaxpr(fn)(*args))))
+
+
 @functools.lru_cache(maxsize=64)
 def model_has_convolution(model: Model, spec: jax.ShapeDtypeStruct) -> bool:
     """Returns whether a model's forward pass computes a convolution in either mode; nothing is run.
@@ -45,6 +72,13 @@ def training_has_convolution(model: Model, spec: jax.ShapeDtypeStruct) -> bool:
     """Returns whether a model's forward pass in train mode computes a convolution; nothing is run."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     return has_convolution(functools.partial(apply_in_training, model), *_shapes(model, spec), key)
+
+
+@functools.lru_cache(maxsize=64)
+def training_groups_convolutions(model: Model, spec: jax.ShapeDtypeStruct) -> bool:
+    """Returns whether training networks side by side by `vmap` would group convolutions; nothing is run."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return groups_convolutions(functools.partial(apply_in_training, model), *_shapes(model, spec), key)
 
 
 def _shapes(model: Model, spec: jax.ShapeDtypeStruct) -> tuple[Any, Any]:
@@ -69,16 +103,20 @@ def default_chunks_per_call() -> int:
     return 1 if jax.default_backend() == "cpu" else 32
 
 
-def default_how(convolutional: bool) -> How:
-    """Returns how seeds should be batched, given `model_has_convolution`; see `over_seeds`.
+def default_how(convolutional: bool, grouped: Callable[[], bool]) -> How:
+    """Returns how seeds should be batched; see `over_seeds`.
 
     On CPUs a convolution in a loop on the device is slow, and all but "loop" score and train in one. So
     convolutional networks run one after the other, which loses nothing: every seed fills the cores.
 
-    On accelerators they run one after the other inside one program: on an H100 four ResNet18 under "vmap",
-    with JAX's convolution, made 0.59 of the images per second of one after the other. "vmap" with
-    `unrolled_convolution`, by which they train since, was not measured yet; see `docs/results/gpu.md`.
+    On accelerators they run side by side, but for networks whose convolutions `vmap` would group: those make
+    0.59 of the images per second of one after the other, the library's own 1.10 to 1.17 times as many; see
+    `docs/results/gpu.md`.
+
+    Args:
+        convolutional: as `model_has_convolution` tells.
+        grouped: as `groups_convolutions` tells; asked on accelerators alone.
     """
     if jax.default_backend() == "cpu":
         return "loop" if convolutional else "map"
-    return "map" if convolutional else "vmap"
+    return "map" if convolutional and grouped() else "vmap"

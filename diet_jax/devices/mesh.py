@@ -15,6 +15,7 @@ from jax.core import Tracer
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from diet_jax.checks.values import check_count, check_type
 from diet_jax.errors import InputError
 
 SEED = "seed"
@@ -52,8 +53,10 @@ def make_mesh(seed: int | None = None, data: int = 1, *, shard_params: bool = Fa
         ('seed', 'data')
     """
     count = jax.device_count()
-    if data < 1 or (seed is not None and seed < 1):
-        raise InputError(f"seed and data must be at least 1, got seed {seed} and data {data}")
+    check_count(data, "data")
+    if seed is not None:
+        check_count(seed, "seed")
+    check_type(shard_params, "shard_params", bool, "True or False")
     seed = max(1, count // data) if seed is None else seed
     if seed * data > count:
         raise InputError(

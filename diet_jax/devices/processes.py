@@ -4,7 +4,6 @@ With one process everything here does nothing. A process that is lost ends the o
 """
 
 import json
-import pickle
 import socket
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from diet_jax.devices.messages import packed_message, unpacked_message
 from diet_jax.errors import InputError
 
 HEARTBEAT_SECONDS = 20
@@ -88,7 +88,7 @@ def is_alone() -> bool:
 
 
 def from_writer(action: Callable[[], Result]) -> Result:
-    """Does something in process 0 and returns its result, a pytree of NumPy arrays and plain values, in all.
+    """Does something in process 0 and returns its result in all: arrays and plain values, see `messages.py`.
 
     All processes wait for it. `action` must not compute on the devices of others; it has one of its own.
 
@@ -98,24 +98,25 @@ def from_writer(action: Callable[[], Result]) -> Result:
     # What process 0 does inside of it is its own affair: the others wait for the whole.
     if is_alone() or _inside.get():
         return action()
-    result, error = None, None
+    result, error, message = None, None, b""
     if is_writer():
         token = _inside.set(True)
         try:
             with jax.set_mesh(jax.sharding.Mesh(np.asarray(jax.local_devices()[:1]), ("own",))):
                 result = action()
+            message = packed_message([result, None])
         except Exception as raised:
-            error = raised
+            error, message = raised, packed_message([None, str(raised) or type(raised).__name__])
         finally:
             _inside.reset(token)
-    text = None if error is None else str(error) or type(error).__name__
-    sent = _broadcast(pickle.dumps((result, text)) if is_writer() else b"")
+    sent = _broadcast(message)
     if error is not None:
         raise error
     # In process 0 the result as it is: a copy could only differ by mistake.
-    result, text = (result, text) if is_writer() else pickle.loads(sent)
-    if text is not None:
-        raise InputError(f"process 0 failed: {text}")
+    if not is_writer():
+        result, text = unpacked_message(sent)
+        if text is not None:
+            raise InputError(f"process 0 failed: {text}")
     return result  # type: ignore[return-value]
 
 

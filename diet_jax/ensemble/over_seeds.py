@@ -3,8 +3,8 @@
 import functools
 import math
 import warnings
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,16 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import PartitionSpec
 
+from diet_jax.checks.values import check_choice, check_count, check_function, check_pytree
 from diet_jax.data.dataset import Dataset
-from diet_jax.devices.defaults import How, default_how, has_convolution, model_has_convolution
+from diet_jax.devices.defaults import (
+    How,
+    default_how,
+    groups_convolutions,
+    has_convolution,
+    model_has_convolution,
+    training_groups_convolutions,
+)
 from diet_jax.devices.free_memory import memory_to_plan_with
 from diet_jax.devices.memory import fit_batch, halving, resident_bytes
 from diet_jax.devices.mesh import SEED, axis_size, replicate
@@ -21,6 +29,9 @@ from diet_jax.errors import InputError
 from diet_jax.types import Model
 
 AnyHow = How | Literal["auto"]
+T = TypeVar("T")
+# Of networks that train together: more take longer to compile. Measured: docs/results/gpu.md, several seeds.
+SIDE_BY_SIDE = 8
 HOWS: tuple[How, ...] = ("vmap", "unroll", "map", "loop", "mesh")
 
 
@@ -64,8 +75,8 @@ def over_seeds(fn: Callable[..., Any], *, how: AnyHow = "auto") -> Callable[...,
         >>> draw(keys, 1.0).shape
         (3,)
     """
-    if how not in (*HOWS, "auto"):
-        raise InputError(f"how must be one of {', '.join(HOWS)} or auto, got {how!r}")
+    check_function(fn, "fn", "(seeded, *shared) -> pytree of arrays")
+    check_choice(how, "how", (*HOWS, "auto"))
 
     # Partly automatic meshes work under `jit` only.
     program = jax.jit(functools.partial(_on_mesh, fn))
@@ -74,11 +85,7 @@ def over_seeds(fn: Callable[..., Any], *, how: AnyHow = "auto") -> Callable[...,
         num_seeds = count_seeds(seeded)
         chosen = how
         if chosen == "auto":
-            chosen = (
-                "mesh"
-                if axis_size(SEED) > 1
-                else default_how(has_convolution(fn, take_seed(seeded, 0), *shared))
-            )
+            chosen = "mesh" if axis_size(SEED) > 1 else _how_for(fn, take_seed(seeded, 0), *shared)
         if chosen == "mesh":
             check_seed_axis()
             traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((seeded, shared)))
@@ -105,19 +112,19 @@ def take_seed(stacked: Any, seed: int) -> Any:
         [4, 5]
     """
     num_seeds = count_seeds(stacked)
-    if not 0 <= seed < num_seeds:
+    if not 0 <= check_count(seed, "seed", least=-math.inf, most=math.inf) < num_seeds:
         raise InputError(f"seed must lie in 0..{num_seeds - 1}, got {seed}")
     return jax.tree.map(lambda leaf: leaf[seed], stacked)
 
 
 def resolve_how(how: AnyHow, model: Model, dataset: Dataset) -> How:
     """Returns what "auto" means for a model and the backend; anything else as it is, if it is known."""
+    check_choice(how, "how", (*HOWS, "auto"))
     if how == "auto" and axis_size(SEED) > 1:
         return "mesh"
     if how == "auto":
-        return default_how(model_has_convolution(model, dataset.spec))
-    if how not in HOWS:
-        raise InputError(f"how must be one of {', '.join(HOWS)} or auto, got {how!r}")
+        grouped = functools.partial(training_groups_convolutions, model, dataset.spec)
+        return default_how(model_has_convolution(model, dataset.spec), grouped)
     if how == "mesh":
         check_seed_axis()
     return how
@@ -129,6 +136,27 @@ def seeds_at_once(how: How, num_seeds: int) -> int:
         on_each = math.ceil(num_seeds / axis_size(SEED))
         return on_each if jax.default_backend() != "cpu" else 1
     return num_seeds if how == "vmap" else 1
+
+
+def joined(groups: Iterable[Sequence[T]], how: How, size: Callable[[T], int]) -> list[list[T]]:
+    """Returns groups of trainings, joined where more networks side by side are faster; none is split.
+
+    Args:
+        groups: each of trainings of one size.
+        how: as `resolve_how` returns it; only groups by "vmap", or over several devices, are joined.
+        size: what must be the same in one program, of a training.
+    """
+    most = SIDE_BY_SIDE * (axis_size(SEED) if how == "mesh" else how == "vmap")
+    found: list[list[T]] = []
+    last: dict[int, list[T]] = {}
+    for group in filter(None, groups):
+        before = last.get(size(group[0]), [])
+        if before and len(before) + len(group) <= most:
+            before += group
+        else:
+            last[size(group[0])] = list(group)
+            found.append(last[size(group[0])])
+    return found
 
 
 def run_seeds(
@@ -205,7 +233,8 @@ def check_seed_axis() -> None:
 
 def count_seeds(stacked: Any) -> int:
     """Returns the length of the leading seed axis that all leaves share."""
-    lengths = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(stacked)}
+    check_pytree(stacked, "what is stacked")
+    lengths = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else 0 for leaf in jax.tree.leaves(stacked)}
     if len(lengths) != 1 or 0 in lengths:
         raise InputError(
             f"every leaf must have the same leading seed axis of at least 1, found {sorted(lengths)}"
@@ -233,5 +262,10 @@ def _on_mesh(fn: Callable[..., Any], seeded: Any, *shared: Any) -> Any:
 def _how_on_one_device(fn: Callable[..., Any], num_seeds: int, *args: Any) -> How:
     if num_seeds == 1:
         return "unroll"
-    how = default_how(has_convolution(fn, *args))
+    how = _how_for(fn, *args)
     return "map" if how == "loop" else how
+
+
+def _how_for(fn: Callable[..., Any], *args: Any) -> How:
+    """What "auto" means for a function of one seed's slice and what seeds share."""
+    return default_how(has_convolution(fn, *args), functools.partial(groups_convolutions, fn, *args))

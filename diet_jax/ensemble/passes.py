@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diet_jax.checks.calls import calling
+from diet_jax.checks.values import check_count, check_function, check_pytree
 from diet_jax.data.augment import normalize
-from diet_jax.data.dataset import Dataset
+from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.devices.batching import auto_batch_size, chunk_budget, map_examples
 from diet_jax.devices.defaults import default_chunks_per_call
 from diet_jax.devices.free_memory import memory_to_plan_with
@@ -61,7 +63,22 @@ def score_dataset(
         >>> dj.score_dataset(functools.partial(dj.el2n, model.predict), variables, test).shape
         (719,)
     """
-    return map_dataset(score_fn, variables, dataset, batch_size=batch_size)
+    check_function(score_fn, "score_fn", "(variables, inputs, labels) -> float [b]")
+    check_pytree(variables, "variables")
+    check_dataset(dataset)
+    check_batch_size(batch_size)
+    with calling("score_fn"):
+        return map_dataset(score_fn, variables, dataset, batch_size=batch_size)
+
+
+def check_batch_size(batch_size: Any) -> None:
+    """Raises InputError unless it is a number of examples, or "auto"."""
+    if isinstance(batch_size, str) and batch_size == "auto":
+        return
+    try:
+        check_count(batch_size, "batch_size", most=2**63)
+    except InputError as error:
+        raise InputError(f"batch_size must be an integer of at least 1 or 'auto': {error}") from None
 
 
 def map_dataset(
@@ -105,10 +122,9 @@ def map_ranges(
         return
     longest = len(dataset) if longest is None else longest
     stats, variables = _stats(dataset), replicate(variables)
+    check_batch_size(batch_size)
     if batch_size == "auto":
         batch_size = chunk_plan(fn, variables, dataset, longest=longest).batch_size
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"batch_size must be an integer of at least 1 or 'auto', got {batch_size!r}")
     batch, per_call = _call_shape(batch_size, longest, dataset)
     chunks = per_call // batch
     inputs: Iterator[np.ndarray] = iter(())

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from diet_jax.data.dataset import Dataset
+from diet_jax.checks.arrays import plain_array
+from diet_jax.checks.values import check_key
+from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.devices.deadline import NEVER, Deadline
 from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import fetch, replicate
@@ -19,7 +21,7 @@ from diet_jax.ensemble.shards import JUDGED, score_streamed
 from diet_jax.errors import InputError
 from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.divergence import bad_losses
-from diet_jax.training.loop import check_classes, check_keep, program_of, put_examples, start, train_between
+from diet_jax.training.loop import check_keep, check_training, program_of, put_examples, start, train_between
 from diet_jax.training.recipe import TrainConfig
 from diet_jax.training.step import Program, StepMetrics, advance_in_one_program, init_state, predictions
 from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, PRNGKeys, Variables
@@ -93,11 +95,13 @@ def train_ensemble(
         >>> bool((result.predicted == test.labels).mean() > 0.8)
         True
     """
-    check_classes(model, dataset.spec, dataset.num_classes)
+    check_key(keys, "keys", several=True)
+    check_training(model, dataset)
+    check_dataset(test, "test")
     if test.normalization != dataset.normalization:
         raise InputError(
-            f"test is normalised by {test.normalization}, dataset by {dataset.normalization}; build the test "
-            f"split with normalization=train.normalization"
+            f"test is normalised by {str(test.normalization)[:100]}, dataset by "
+            f"{str(dataset.normalization)[:100]}; build the test split with normalization=train.normalization"
         )
     masks = _mask_per_seed(keep, count_seeds(keys), len(dataset))
     kept = [check_keep(dataset, mask, config) for mask in masks]
@@ -189,7 +193,7 @@ def train_program(seeded: Any, examples: Examples, test: Examples, *, how: How, 
 
 
 def _mask_per_seed(keep: Any, num_seeds: int, num_examples: int) -> np.ndarray:
-    masks = np.ones(num_examples, bool) if keep is None else np.asarray(keep)
+    masks = np.ones(num_examples, bool) if keep is None else plain_array(keep, "keep")
     if masks.ndim == 1:
         masks = np.broadcast_to(masks, (num_seeds, *masks.shape))
     if masks.shape != (num_seeds, num_examples):

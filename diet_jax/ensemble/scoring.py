@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import itertools
+import math
 import numbers
-import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
+from diet_jax.checks.rows import checked_mask
+from diet_jax.checks.values import check_count, check_key
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.deadline import NEVER, Deadline
 from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import fetch, replicate
 from diet_jax.ensemble.over_seeds import AnyHow, over_seeds, resolve_how, run_seeds
-from diet_jax.ensemble.passes import BatchSize, map_dataset, map_examples_of, model_batch_size
+from diet_jax.ensemble.passes import (
+    BatchSize,
+    check_batch_size,
+    map_dataset,
+    map_examples_of,
+    model_batch_size,
+)
 from diet_jax.ensemble.shards import score_streamed
 from diet_jax.errors import InputError
 from diet_jax.scores.dynamics import FORGETTING
@@ -27,8 +35,8 @@ from diet_jax.scores.score import Score, checked_values, folds_of, resolve_score
 from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.divergence import bad_losses
 from diet_jax.training.loop import (
-    check_classes,
     check_keep,
+    check_training,
     check_updates,
     program_of,
     put_examples,
@@ -125,9 +133,10 @@ def score_ensemble(
         (2, 1078)
     """
     scores = resolve_scores(names)
-    check_classes(model, dataset.spec, dataset.num_classes)
-    keep = None if keep is None else np.asarray(keep)
+    check_key(keys, "keys", several=True)
+    check_training(model, dataset)
     kept = check_keep(dataset, keep, config)
+    keep = None if keep is None else checked_mask(keep, len(dataset))
     program = program_of(model, dataset, config, num_kept=len(kept), folds=all_folds(scores))
     steps = _asked_steps(step, epoch, dataset, program)
     chosen = resolve_how(how, model, dataset)
@@ -311,8 +320,7 @@ def score_batch_sizes(
     scores: Sequence[Score], model: Model, dataset: Dataset, batch_size: BatchSize = "auto"
 ) -> tuple[tuple[Score, int], ...]:
     """Returns pairs (score, examples per chunk); "auto" bounds the memory of the intermediate arrays."""
-    if batch_size != "auto" and batch_size < 1:
-        raise InputError(f"batch_size must be at least 1 or 'auto', got {batch_size}")
+    check_batch_size(batch_size)
 
     def size(score: Score) -> int:
         if not score.of_examples:
@@ -332,7 +340,7 @@ def _asked_steps(step: Any, epoch: Any, dataset: Dataset, program: Program) -> t
         return _checked_steps(step, program.num_steps)
     per_epoch = steps_per_epoch(len(dataset), program.config.batch_size)
     asked = epoch if isinstance(epoch, tuple) else (epoch,)
-    if not all(isinstance(one, numbers.Real) for one in asked):
+    if not all(isinstance(one, numbers.Real) and not isinstance(one, bool) for one in asked):
         raise InputError(f"epoch must be a number, or a tuple of them, got {epoch!r}")
     try:
         return _checked_steps(tuple(epoch_to_step(one, per_epoch) for one in asked), program.num_steps)
@@ -342,8 +350,11 @@ def _asked_steps(step: Any, epoch: Any, dataset: Dataset, program: Program) -> t
 
 def _checked_steps(step: int | tuple[int, ...], num_steps: int) -> tuple[int, ...]:
     try:
-        asked = tuple(map(operator.index, step if isinstance(step, tuple) else (step,)))
-    except TypeError as error:
+        asked = tuple(
+            check_count(one, "step", least=-math.inf, most=math.inf)
+            for one in (step if isinstance(step, tuple) else (step,))
+        )
+    except InputError as error:
         raise InputError(f"step must be an integer, or a tuple of them, got {step!r}") from error
     steps = tuple(check_updates(one, num_steps, "step") for one in asked)
     if not steps or any(one >= other for one, other in itertools.pairwise(steps)):

@@ -2,10 +2,8 @@
 
 import contextlib
 import functools
-import hashlib
-import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +11,19 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from diet_jax.data.dataset import Dataset
+from diet_jax.checks.values import check_count, check_path, check_pytree, check_type, shown
+from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.devices.deadline import NEVER, Deadline, OutOfTime
 from diet_jax.devices.mesh import DATA, SEED, fetch
+from diet_jax.devices.messages import packed_message, unpacked_message
 from diet_jax.devices.processes import from_writer, gather, is_alone, is_writer, together
 from diet_jax.devices.progress import say
-from diet_jax.ensemble.passes import BatchSize, map_ranges
+from diet_jax.ensemble.passes import BatchSize, check_batch_size, map_ranges
 from diet_jax.errors import InputError
 from diet_jax.files.arrays import load_arrays, save_arrays
+from diet_jax.files.digests import arrays_digest
 from diet_jax.files.writing import write_atomically
+from diet_jax.models.adapters import check_model
 from diet_jax.scores.score import Score, resolve_scores
 from diet_jax.training.step import predictions
 from diet_jax.types import Array, Model, Variables
@@ -85,7 +87,23 @@ def score_streamed(
         >>> scores["el2n"].shape
         (719,)
     """
-    scores = tuple(name if name in JUDGED else resolve_scores([name])[0] for name in names)
+    check_model(model)
+    check_type(variables, "variables", Variables, "dj.Variables, as model.init returns them")
+    check_pytree(variables, "variables")
+    check_dataset(dataset)
+    check_path(folder, "folder")
+    folder = Path(folder)
+    check_batch_size(batch_size)
+    check_count(shard_size, "shard_size")
+    if part is not None and not (isinstance(part, tuple) and len(part) == 2):
+        raise InputError(f"part must be (index, count), two integers, got {shown(part)}")
+    check_type(replace, "replace", bool, "True or False")
+    check_type(deadline, "deadline", Deadline, "a Deadline")
+    if isinstance(names, str | Score) or not isinstance(names, Iterable):
+        raise InputError(f"names must be a tuple of scores, got {shown(names)}")
+    scores = tuple(
+        name if isinstance(name, str) and name in JUDGED else resolve_scores([name])[0] for name in names
+    )
     fn = _all_scores(scores, model)
     names = tuple(score if isinstance(score, str) else score.name for score in scores)
     # With all digits of the options.
@@ -137,8 +155,8 @@ def _compute_shards(
 ) -> bool:
     """Writes the shards of a part that are missing; returns whether those of all parts are there."""
     index, count = part
-    if size < 1 or not 0 <= index < count:
-        raise InputError(f"shard_size must be at least 1 and part (index, count); got {size}, {part}")
+    check_count(count, "part's count")
+    check_count(index, "part's index", least=0, most=count - 1)
     shards = shard_ranges(len(dataset), size)
     own = shards[index * len(shards) // count : (index + 1) * len(shards) // count]
     missing = [shard for shard in own if not _is_there(folder, shard, dataset, facts)]
@@ -210,12 +228,8 @@ def shard_ranges(count: int, size: int) -> list[tuple[int, int]]:
 
 def shard_facts(variables: Variables, dataset: Dataset, names: tuple[str, ...]) -> dict[str, Any]:
     """Returns what a shard belongs to: the dataset, the scores, and the very numbers of the network."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree.leaves_with_path(fetch(variables)):
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype};".encode())
-        digest.update(array.view(np.uint8).data if array.ndim else array.tobytes())
-    return {"fingerprint": dataset.fingerprint, "variables": digest.hexdigest(), "names": list(names)}
+    leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(fetch(variables))}
+    return {"fingerprint": dataset.fingerprint, "variables": arrays_digest(leaves), "names": list(names)}
 
 
 def _path(folder: Path, first: int, stop: int) -> Path:
@@ -283,10 +297,10 @@ def _all_scores(scores: tuple[str | Score, ...], model: Model) -> Callable[..., 
 def _collect(folder: Path) -> None:
     """Brings the shard files of all processes to process 0, whose folder the others need not see."""
     own = {} if is_writer() else {path.name: path.read_bytes() for path in folder.glob("rows_*.npz")}
-    sent = gather(pickle.dumps(own))
+    sent = gather(packed_message(own))
 
     def write() -> None:
-        for files in map(pickle.loads, sent):
+        for files in map(unpacked_message, sent):
             for name, content in files.items():
                 if not (folder / name).is_file():
                     write_atomically(folder / name, content)

@@ -54,6 +54,8 @@ def take_options(section: Any, field: str, registry: Registry[Any], kind: type) 
     Raises:
         InputError: something unknown is named, or options are not what they should be.
     """
+    if not isinstance(section.options, dict):
+        raise InputError(f"options must be a dict of options by name, got {section.options!r}")
     given, options = getattr(section, field), dict(section.options)
     given = tuple(given) if isinstance(given, list) else given
     items = given if isinstance(given, tuple) else (given,)

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from diet_jax.checks.values import MOST, check_count, check_path
+from diet_jax.data.sources.source import MOST_PIXELS, MOST_WORKERS
 from diet_jax.ensemble.over_seeds import AnyHow
 from diet_jax.ensemble.passes import BatchSize
 from diet_jax.errors import InputError
@@ -16,7 +18,7 @@ from diet_jax.scores.score import SCORES, Score, resolve_scores
 from diet_jax.selection.masks import num_kept
 from diet_jax.selection.rule import RULES, Rule
 from diet_jax.training.recipe import TrainConfig
-from diet_jax.training.seeds import check_seed
+from diet_jax.training.seeds import MOST_SEEDS, check_seed
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class DataConfig:
     workers: int = 0
     """Streaming: processes that decode images; 0 decodes in threads."""
 
+    def __post_init__(self) -> None:
+        check_types(self)
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -62,6 +67,9 @@ class ModelConfig:
     """Compute dtype; parameters are always float32."""
     convolution: Literal["lax", "matmul", "unrolled"] | None = None
     """How convolutions are computed, the same numbers but for rounding; by default as the backend is best."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,7 @@ class ScoreConfig:
 
     def __post_init__(self) -> None:
         take_options(self, "names", SCORES, Score)
+        check_types(self)
         if self.names:
             resolve_scores(self.names)
 
@@ -116,6 +125,7 @@ class SelectConfig:
         given = self.method if isinstance(self.method, tuple | list) else (self.method,)
         object.__setattr__(self, "method", tuple(given))
         take_options(self, "method", RULES, Rule)
+        check_types(self)
         if not self.method or len(set(self.method)) < len(self.method):
             raise InputError(f"select.method must name at least one rule, each once; got {self.method}")
 
@@ -134,6 +144,9 @@ class RetrainConfig:
     how: AnyHow = "auto"
     """How seeds are batched; see score.how."""
 
+    def __post_init__(self) -> None:
+        check_types(self)
+
 
 @dataclass(frozen=True)
 class MeshConfig:
@@ -145,6 +158,9 @@ class MeshConfig:
     """Devices that share every batch; by default 1, or all devices where checkpoints are saved."""
     shard_params: bool = False
     """Split parameters and optimiser state over the devices that share a batch, for large networks."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 @dataclass(frozen=True)
@@ -170,17 +186,20 @@ class RunConfig:
     """Run folder; by default runs/DATA-MODEL. The same config continues in it, another is refused."""
 
     def __post_init__(self) -> None:
-        for part in (self, self.data, self.model, self.score, self.select, self.retrain, self.mesh):
-            check_types(part)
-        if self.select.min_per_class < 0:
-            raise InputError(f"select.min_per_class must be at least 0, got {self.select.min_per_class}")
-        for name, value in {
-            "score.num_seeds": self.score.num_seeds,
-            "retrain.num_seeds": self.retrain.num_seeds,
-            "score.batch_size": 1 if self.score.batch_size == "auto" else self.score.batch_size,
-        }.items():
-            if value < 1:
-                raise InputError(f"{name} must be at least 1, got {value}")
+        check_types(self)
+        check_count(self.select.min_per_class, "select.min_per_class", least=0)
+        for name, value, most in (
+            ("score.num_seeds", self.score.num_seeds, MOST_SEEDS),
+            ("retrain.num_seeds", self.retrain.num_seeds, MOST_SEEDS),
+            ("score.batch_size", 1 if self.score.batch_size == "auto" else self.score.batch_size, MOST),
+            ("mesh.seed", 1 if self.mesh.seed is None else self.mesh.seed, MOST),
+            ("mesh.data", 1 if self.mesh.data is None else self.mesh.data, MOST),
+        ):
+            check_count(value, name, most=most)
+        if self.run_dir is not None:
+            check_path(self.run_dir, "run_dir")
+        for path in self.score.files:
+            check_path(path, "score.files")
         least, most = self.score.min_seeds, self.score.num_seeds
         if least is not None and not 1 <= least <= most:
             raise InputError(f"score.min_seeds must lie in 1 .. score.num_seeds = {most}, got {least}")
@@ -210,8 +229,11 @@ class RunConfig:
 
     def _check_data(self) -> None:
         data = self.data
-        if data.num_train is not None and data.num_train < 1:
-            raise InputError(f"data.num_train must be at least 1, got {data.num_train}")
+        for name in ("data_dir", "labels", "noise_matrix"):
+            if (path := getattr(data, name)) is not None:
+                check_path(path, f"data.{name}")
+        if data.num_train is not None:
+            check_count(data.num_train, "data.num_train")
         if not 0 <= data.label_noise <= 1:
             raise InputError(f"data.label_noise must be a share from 0 to 1, got {data.label_noise}")
         if data.noise_mode != "permute" and not data.label_noise:
@@ -226,10 +248,9 @@ class RunConfig:
             )
         if data.labels is not None and (data.label_noise or data.noise_matrix is not None):
             raise InputError("data.labels and data.label_noise are two sources of labels; choose one")
-        if data.image_size is not None and data.image_size < 1:
-            raise InputError(f"data.image_size must be at least 1, got {data.image_size}")
-        if data.workers < 0:
-            raise InputError(f"data.workers must be at least 0, got {data.workers}")
+        if data.image_size is not None:
+            check_count(data.image_size, "data.image_size", most=MOST_PIXELS)
+        check_count(data.workers, "data.workers", least=0, most=MOST_WORKERS)
         needing = {
             "data.image_size": data.image_size is not None,
             "data.workers": data.workers > 0,

@@ -128,9 +128,10 @@ def setup_to_plan(config: RunConfig, own: Own = NOTHING) -> tuple[Setup, list[st
     try:
         return prepare(config, own), notes
     except NotOnDiskError:
-        if config.data.name not in PUBLISHED:
+        name = config.data.name.removeprefix("tfds:")
+        if name not in PUBLISHED:
             raise
-    name, side, sizes = config.data.name, config.data.image_size, PUBLISHED[config.data.name]
+    side, sizes = config.data.image_size, PUBLISHED[name]
     shape = sizes.image_shape if side is None else (side, side, sizes.image_shape[2])
     gray = (127.5,) * shape[2]
 

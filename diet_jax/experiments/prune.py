@@ -32,6 +32,7 @@ from diet_jax.experiments.setup import Setup, prepare, save_noise
 from diet_jax.files.writing import write_atomically
 from diet_jax.scores.file import ScoreFile
 from diet_jax.selection.detection import DetectionQuality, detection_table
+from diet_jax.training.recipe import rate_remark
 from diet_jax.types import Model
 
 
@@ -154,6 +155,7 @@ def run_notes(
     notes = scoring_notes(setup, folder, files)
     if setup.config.train.augment != "none":
         notes.append(f"trained with random crops and flips: train.augment is {setup.config.train.augment}")
+    notes += filter(None, [rate_remark(setup.config.train)])
     if minimum := setup.config.select.min_per_class:
         notes.append(f"at least {minimum} of every class are kept, or all that it has: select.min_per_class")
     notes += [f"keep {fraction:g} is left out: {reason}" for fraction, reason in setup.left_out.items()]

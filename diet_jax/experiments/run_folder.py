@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from diet_jax.checks.values import check_path
 from diet_jax.devices.mesh import fetch
 from diet_jax.devices.processes import agree, from_writer, is_writer
 from diet_jax.devices.progress import say
@@ -51,7 +52,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(check_path(path, "the run folder"))
 
     def header(self) -> dict[str, Any]:
         """Returns config.json: the config, and what followed from it.
@@ -90,6 +91,8 @@ class RunFolder:
             InputError: there is no such folder, or it needs functions that `recipe` does not have.
         """
         values = self.header()["config"]
+        if not isinstance(values.get("train"), dict):
+            raise InputError(f"{self.path / 'config.json'} is damaged: its config has no section train")
         for name, value in ({} if recipe is None else to_json(recipe)).items():
             # Objects alone: nested options stand there as a dict.
             if isinstance(value, str) and values["train"].get(name) == value:
@@ -101,7 +104,10 @@ class RunFolder:
                     f"the {name} of {self.path} is an object of Python ({values['train'][name]}): name the "
                     f"config file that has it, or give the recipe in Python"
                 )
-        return from_json(RunConfig, values)
+        try:
+            return from_json(RunConfig, values)
+        except InputError as error:
+            raise InputError(f"{self.path / 'config.json'}: {error}") from error
 
     def missing(self, names: Sequence[str]) -> list[int]:
         """Returns the places in a list of those files, by paths in the folder, that are not there."""

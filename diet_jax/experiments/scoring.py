@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,9 @@ from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.over_seeds import take_seed
 from diet_jax.ensemble.scoring import score_batch_sizes, score_ensemble, score_state
 from diet_jax.ensemble.shards import remove_shards
-from diet_jax.errors import InputError
 from diet_jax.experiments.divergence import (
     Diverged,
-    at_least,
     broken_by,
-    check_enough,
     diverged_scorers,
     enough_scorers,
 )
@@ -32,9 +29,7 @@ from diet_jax.experiments.setup import Setup
 from diet_jax.experiments.train_one import trained_network
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import Score
-from diet_jax.training.checkpoints import Checkpoints
 from diet_jax.training.divergence import Divergence
-from diet_jax.training.loop import start
 from diet_jax.training.seeds import seed_keys
 
 KIND = "scores of one seed"
@@ -135,10 +130,11 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
             "scorer_accuracy": accuracy,
             "epoch": config.score.epoch,
             "id_source": train.id_source,
+            "device": environment()["devices"][0],
             "versions": environment()["versions"],
         }
         at = setup.score_step
-        file = _save(folder.path / "scores", score, per_seed, train, at, provenance, diverged)
+        file = save_scores(folder.path / "scores", score, per_seed, train, at, provenance, diverged)
         files.append(file)
     return files
 
@@ -154,75 +150,12 @@ def per_seed_paths(setup: Setup) -> list[str]:
     return [f"scores/per_seed/seed_{seed:02d}.npz" for seed in range(setup.config.score.num_seeds)]
 
 
-def score_checkpoints(setup: Setup, folder: RunFolder, step: int, scores: Sequence[Score]) -> list[Path]:
-    """Scores the checkpoints of one step of all scoring seeds of a run and writes scores/step_STEP/NAME.npz.
-
-    Args:
-        setup: of the run.
-        folder: with the checkpoints.
-        step: of the checkpoints.
-        scores: which.
-
-    Returns:
-        The score files.
-
-    Raises:
-        InputError: a file is there already, there are no such checkpoints, or one of them is damaged.
-    """
-    config, train = setup.config, setup.splits.train
-    target = folder.path / "scores" / f"step_{step}"
-    there = [str(target / f"{score.name}.npz") for score in scores if (target / f"{score.name}.npz").exists()]
-    if there:
-        raise InputError(f"already there: {', '.join(there)}; move or delete them to score again")
-    places = {path.name: path for path in (folder.path / "checkpoints" / "score").glob("seed_*")}
-    known = {unit.split("/")[1]: at for unit, at in folder.diverged().items() if unit.startswith("score/")}
-    if not places:
-        raise InputError(
-            f"{folder.path} has no checkpoints of scoring seeds; make them with "
-            f"diet-jax train --purpose score --checkpoint-epochs EPOCH ..."
-        )
-    program = setup.program()
-    strange = [score.name for score in scores if score.fold is not None and score.fold not in program.folds]
-    if strange:
-        raise InputError(
-            f"the trainings of {folder.path} did not count what {', '.join(strange)} needs; train with these "
-            f"among --score.names"
-        )
-    like = start(seed_keys(config.seed, "score", 1)[0], train, program=program)
-    # All are read before anything is computed: a missing one is told at once.
-    names = sorted({*places, *known})
-    diverged = {
-        seed: known[name] for seed, name in enumerate(names) if name in known and known[name].step <= step
-    }
-    left = {seed: places[name] for seed, name in enumerate(names) if name in places and seed not in diverged}
-    states = {seed: Checkpoints(path).restore(step, like) for seed, path in left.items()}
-    options: Any = {"scores": scores, "batch_size": config.score.batch_size}
-    per_seed = {score.name: np.full((len(names), len(train)), np.nan, np.float32) for score in scores}
-    for seed, state in states.items():
-        shards = shards_beside(target / names[seed], train)
-        found = score_state(state, setup.model, train, **options, shards=shards)
-        network = functools.partial(getattr, state, "variables")
-        why = broken_by(setup, folder, f"score/{names[seed]}", step, found, network)
-        if why is not None:
-            diverged[seed] = why
-        for name, values in found.items():
-            per_seed[name][seed] = values
-    least = min(config.score.min_seeds or at_least(len(names)), len(names))
-    check_enough(diverged, len(names), least, folder)
-    provenance = {"checkpoints_of": str(folder.path), "seeds": len(names)}
-    for score in scores:
-        _save(target, score, per_seed[score.name], train, step, provenance, diverged)
-    for name in names:
-        remove_shards(shards_beside(target / name, train))
-    return [target / f"{score.name}.npz" for score in scores]
-
-
 def shards_beside(path: Path, dataset: Dataset) -> Path | None:
     """Returns the folder for shards of what a file will hold; None for a dataset in memory."""
     return path.with_suffix(".shards") if dataset.streamed else None
 
 
-def _save(
+def save_scores(
     folder: Path,
     score: Score,
     per_seed: np.ndarray,
@@ -235,7 +168,7 @@ def _save(
     missing = {seed: str(divergence) for seed, divergence in diverged.items()}
     with warnings.catch_warnings():
         # It is said below.
-        warnings.filterwarnings("ignore", message="seeds .* have no scores but NaN")
+        warnings.filterwarnings("ignore", message=".* is NaN for")
         options: Any = {"step": step, "provenance": provenance, "missing": missing}
         file = ScoreFile.from_seeds(score, per_seed, train, **options)
     file.save(folder / f"{score.name}.npz")

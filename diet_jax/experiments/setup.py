@@ -34,6 +34,7 @@ from diet_jax.training.recipe import (
     decay_boundaries,
     epoch_to_step,
     make_optimizer,
+    rate_remark,
     steps_per_epoch,
     total_steps,
 )
@@ -293,7 +294,8 @@ def prepare(
         here, there = getattr(splits.test, name), getattr(train, name)
         if here != there:
             raise InputError(
-                f"{train.name}: {name} is {there} in the train and {here} in the test split{remedy}"
+                f"{train.name}: {name} is {str(there)[:100]} in the train and {str(here)[:100]} in the test "
+                f"split{remedy}"
             )
     model = config_model(config, train.num_classes) if own.model is None else own.model
     check_augment(config.train, train.kind)
@@ -310,6 +312,8 @@ def prepare(
     make_optimizer(config.train, setup.num_steps)
     if scores:
         _ = setup.score_step
+    if remark := rate_remark(config.train):
+        say(f"warning: {remark}")
     for fraction, reason in setup.left_out.items() if prunes else ():
         say(f"keep {fraction:g} is left out: {reason}")
     # Of what was loaded by its name, and is whole, this was said when it was loaded.

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -10,15 +10,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from diet_jax.data.dataset import Dataset
+from diet_jax.data.dataset import Dataset, fingerprint
 from diet_jax.data.streaming.streamed import StreamedDataset
 from diet_jax.devices.deadline import Deadline, OutOfTime
 from diet_jax.devices.mesh import replicate
 from diet_jax.devices.processes import from_writer
 from diet_jax.devices.progress import Progress
+from diet_jax.experiments.config import LOCATIONS, SOURCES_OF_DATA
 from diet_jax.experiments.divergence import Diverged
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup
+from diet_jax.options.plain import without
 from diet_jax.training.checkpoints import Checkpoints
 from diet_jax.training.divergence import first_bad
 from diet_jax.training.loop import call_lengths, check_keep, start, steps_per_call, train_between
@@ -33,6 +35,23 @@ SECONDS_BETWEEN_CHECKPOINTS = 300.0
 SECONDS_BETWEEN_LOOKS = 5.0
 
 
+def facts_of(setup: Setup, unit: str, key: PRNGKey) -> dict[str, Any]:
+    """Returns what a training in a run folder belongs to, JSON values, which its checkpoints carry.
+
+    Args:
+        setup: config and data.
+        unit: name of the training.
+        key: of the run.
+    """
+    config = without(setup.config.facts(), LOCATIONS | SOURCES_OF_DATA)
+    return {
+        "unit": unit,
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "config": config,
+        "fingerprint": setup.splits.train.fingerprint,
+    }
+
+
 @contextmanager
 def trained_network(
     setup: Setup,
@@ -45,6 +64,7 @@ def trained_network(
     save: Collection[int] | None = None,
     first: Callable[[], TrainState] | None = None,
     goes_on: bool = False,
+    facts: Mapping[str, Any] | None = None,
     progress: Progress,
 ) -> Iterator[TrainState]:
     """Trains one network, from its last checkpoint if it has one, for a block that works with its state.
@@ -63,6 +83,7 @@ def trained_network(
         save: steps whose states are saved; by default those of the config.
         first: makes the state to start from; by default a fresh one at step 0.
         goes_on: whether the training will be asked to go on: then the last state stays in unfinished/UNIT.
+        facts: what decides the training, JSON values; by default `facts_of` and the mask.
         progress: is told of every step done.
 
     Raises:
@@ -80,9 +101,14 @@ def trained_network(
     if known is not None and known.step <= stop:
         progress.update(stop)
         raise Diverged(unit, known, folder)
-    checkpoints = Checkpoints(folder.path / "checkpoints" / unit)
+    if facts is None:
+        facts = {
+            **facts_of(setup, unit, key),
+            "keep": None if keep is None else fingerprint(np.asarray(keep)),
+        }
+    checkpoints = Checkpoints(folder.path / "checkpoints" / unit, facts)
     to_save = {step for step in (setup.checkpoint_steps if save is None else save) if step <= stop}
-    unfinished = Checkpoints(folder.path / "unfinished" / unit)
+    unfinished = Checkpoints(folder.path / "unfinished" / unit, facts)
     places = {step: place for place in (unfinished, checkpoints) for step in place.steps()}
     there = checkpoints.steps()
     # What is asked for may lie before what is there: start no later than the first state that is missing.

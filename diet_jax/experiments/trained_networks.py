@@ -9,6 +9,7 @@ from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.own import Own
 from diet_jax.experiments.run_folder import RunFolder, check_same
 from diet_jax.experiments.setup import prepare
+from diet_jax.experiments.train_one import facts_of
 from diet_jax.options.plain import differences, to_json
 from diet_jax.training.checkpoints import Checkpoints
 from diet_jax.training.loop import start
@@ -60,8 +61,8 @@ def load_checkpoint(
         Variables, model, config, data and training state.
 
     Raises:
-        InputError: there is no such training or step (the message lists those that exist), or data, model or
-            recipe are not those of the run.
+        InputError: there is no such training or step (the message lists those that exist), its checkpoint is
+            damaged or of another training, or data, model or recipe are not those of the run.
 
     Example:
         >>> import tempfile, diet_jax as dj
@@ -102,6 +103,10 @@ def load_checkpoint(
             f"{', '.join(known[:8]) or 'nothing: ask for some with --checkpoint-epochs'}"
             f"{', ...' if len(known) > 8 else ''}"
         )
-    like = start(seed_keys(config.seed, "score", 1)[0], setup.splits.train, program=setup.program())
-    state = Checkpoints(place).restore(step, like)
+    purpose = "score" if of.split("/")[0] == "score" else "retrain"
+    key = seed_keys(config.seed, purpose, seed + 1)[seed]
+    like = start(key, setup.splits.train, program=setup.program())
+    state = Checkpoints(place, facts_of(setup, place.relative_to(trainings).as_posix(), key)).restore(
+        step, like
+    )
     return TrainedNetwork(state.variables, setup.model, setup.config, setup.splits, state)

@@ -19,7 +19,7 @@ from diet_jax.errors import InputError
 PART = ".diet-jax-{}.part"
 """Name of a file on its way to its place, beside it; as short as it is, it fits wherever the file does."""
 # Of a killed process; the latter two are of checkpoints, Orbax's and those that were being removed.
-LEFTOVERS = re.compile(r"\.diet-jax-[0-9a-f]{16}\.part|.+\.orbax-checkpoint-tmp|removing-\d+")
+LEFTOVERS = re.compile(r"\.diet-jax-[0-9a-f]{16}\.part|.+\.orbax-checkpoint-tmp|removing-\d+|saving")
 SECONDS_OF_A_WRITE = 3600.0
 """In folders that many processes may write to, an older part is nobody's."""
 # The folders that this process holds, by their absolute paths: a handle on each, by which it is known again.

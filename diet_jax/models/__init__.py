@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, get_args
 import flax.linen as nn
 import jax.numpy as jnp
 
+from diet_jax.data.classes import MOST_CLASSES
 from diet_jax.errors import InputError
 from diet_jax.models.cnn import CNN, SmallCNN
 from diet_jax.models.convolution import ConvolutionForm, matmul_convolution
@@ -39,6 +40,7 @@ class _Entry(NamedTuple):
     options: tuple[str, ...]
 
 
+MOST_WIDTH = 2**20
 _MODELS = {
     "resnet18": _Entry(resnet18, ("width", "zero_init", "stem", "convolution")),
     "resnet50": _Entry(resnet50, ("width", "zero_init", "stem", "convolution")),
@@ -86,16 +88,20 @@ def create_model(name: str, *, num_classes: int, dtype: str = "float32", **optio
         >>> model.predict(variables, jax.numpy.zeros((2, 8, 8, 3))).shape
         (2, 10)
     """
+    if not isinstance(name, str):
+        raise InputError(f"model name: expected text, got {name!r}. Choose from: {', '.join(_MODELS)}.")
     if name not in _MODELS:
         raise InputError(f"model name: no model is called {name!r}.{_suggest(name, _MODELS)}")
-    if dtype not in _DTYPES:
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise InputError(f"dtype: expected {' or '.join(map(repr, _DTYPES))}, got {dtype!r}.")
     entry = _MODELS[name]
     for option in options:
         if option not in entry.options:
             raise InputError(f"{option}: model {name!r} has no such option.{_suggest(option, entry.options)}")
-    if not _is_positive_int(num_classes) or num_classes < 2:
-        raise InputError(f"num_classes: expected an integer of at least 2, got {num_classes!r}.")
+    if not _is_positive_int(num_classes) or not 2 <= num_classes <= MOST_CLASSES:
+        raise InputError(
+            f"num_classes: expected an integer of at least 2 and at most {MOST_CLASSES}, got {num_classes!r}."
+        )
     checked = {option: _check_option(option, value) for option, value in options.items()}
     return LinenModel(entry.build(num_classes=num_classes, dtype=_DTYPES[dtype], **checked))
 
@@ -108,8 +114,8 @@ def _suggest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 
 def _check_option(option: str, value: Any) -> Any:
     """Returns a checked value; lists become tuples because a model must be hashable."""
-    if option == "width" and not _is_positive_int(value):
-        raise InputError(f"width: expected a positive integer, got {value!r}.")
+    if option == "width" and not _is_width(value):
+        raise InputError(f"width: expected a positive integer of at most {MOST_WIDTH}, got {value!r}.")
     for choice, values in (("stem", get_args(Stem)), ("convolution", get_args(ConvolutionForm))):
         if option == choice and value not in values:
             raise InputError(f"{option}: expected {' or '.join(map(repr, values))}, got {value!r}.")
@@ -117,10 +123,17 @@ def _check_option(option: str, value: Any) -> Any:
         raise InputError(f"zero_init: expected True or False, got {value!r}.")
     if option == "widths":
         sizes = tuple(value) if isinstance(value, list | tuple) else ()
-        if not sizes or not all(map(_is_positive_int, sizes)):
-            raise InputError(f"widths: expected a list of positive integers like [32, 64], got {value!r}.")
+        if not sizes or not all(map(_is_width, sizes)):
+            raise InputError(
+                f"widths: expected a list of positive integers like [32, 64], of at most {MOST_WIDTH}, "
+                f"got {value!r}."
+            )
         return sizes
     return value
+
+
+def _is_width(value: Any) -> bool:
+    return _is_positive_int(value) and value <= MOST_WIDTH
 
 
 def _is_positive_int(value: Any) -> bool:

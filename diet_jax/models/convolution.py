@@ -11,7 +11,11 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
+
+from diet_jax.checks.values import check_count, check_type, shown
+from diet_jax.errors import InputError
 
 ConvolutionForm = Literal["auto", "lax", "matmul", "cpu", "unrolled"]
 """How a network computes its convolutions; see `resolve_form`."""
@@ -77,6 +81,19 @@ def matmul_convolution(
         >>> y.shape
         (1, 5, 5, 8)
     """
+    check_convolution(
+        lhs,
+        rhs,
+        window_strides,
+        padding,
+        lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation,
+        dimension_numbers=dimension_numbers,
+        feature_group_count=feature_group_count,
+        batch_group_count=batch_group_count,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+    )
     window = window_of(
         lhs,
         rhs,
@@ -125,6 +142,25 @@ class Window(NamedTuple):
     """Below and above; negative numbers cut."""
     places: tuple[int, ...]
     """Where the kernel is put: the size of the result."""
+
+
+def check_convolution(lhs: Any, rhs: Any, window_strides: Any, padding: Any, **options: Any) -> None:
+    """Raises InputError for what JAX's convolution refuses; shapes and options alone are looked at."""
+    for name, array in (("lhs", lhs), ("rhs", rhs)):
+        check_type(array, name, (jax.Array, np.ndarray), "an array of JAX")
+        if isinstance(array, np.ma.MaskedArray) or array.dtype.kind in "OSUM":
+            raise InputError(f"{name} must be an array of numbers, got {shown(array)}")
+    for name in ("feature_group_count", "batch_group_count"):
+        check_count(options.get(name, 1), name)
+
+    def convolve(x: Any, kernel: Any) -> Array:
+        return lax.conv_general_dilated(x, kernel, window_strides, padding, **options)
+
+    try:
+        jax.eval_shape(convolve, lhs, rhs)
+    except Exception as error:  # Of many kinds, all of bad arguments: nothing is computed.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"the arguments of the convolution do not fit: {reason[:300]}") from error
 
 
 def window_of(

@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
-from diet_jax.models.convolution import Window, matmul_convolution, patches, window_of
+from diet_jax.models.convolution import Window, check_convolution, matmul_convolution, patches, window_of
 from diet_jax.models.unrolled import written_out
 
 MOST_PATCHES = 2**20
@@ -67,6 +67,19 @@ def cpu_convolution(
         >>> y.shape
         (1, 9, 9, 8)
     """
+    check_convolution(
+        lhs,
+        rhs,
+        window_strides,
+        padding,
+        lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation,
+        dimension_numbers=dimension_numbers,
+        feature_group_count=feature_group_count,
+        batch_group_count=batch_group_count,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+    )
     groups = feature_group_count * batch_group_count
     options = (window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers)
     window = window_of(lhs, rhs, *options, groups)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diet_jax.checks.values import check_function
 from diet_jax.errors import InputError
 from diet_jax.models.functions import Adapted, checked_logits
 from diet_jax.models.pytrees import by_path, like
@@ -102,6 +103,8 @@ def from_equinox(
     import equinox as eqx
 
     made = isinstance(constructor, eqx.Module) and not isinstance(constructor, type)
+    if features is not None:
+        check_function(features, "features", "(variables, inputs) -> (logits, features, has_bias)")
     if made or not callable(constructor):
         raise InputError(
             "constructor: expected a function of a key that makes the module, got "

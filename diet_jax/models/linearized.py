@@ -6,7 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diet_jax.checks.values import check_pytree, check_type
 from diet_jax.errors import InputError
+from diet_jax.models.adapters import check_model
 from diet_jax.types import Inputs, Logits, Model, PRNGKey, Variables
 
 
@@ -104,6 +106,9 @@ def linearize(model: Model, variables: Variables) -> tuple[LinearizedModel, Vari
         >>> bool((model.predict(variables, inputs) == base.predict(origin, inputs)).all())
         True
     """
+    check_model(model)
+    check_type(variables, "variables", Variables, "dj.Variables, as model.init returns them")
+    check_pytree(variables, "variables")
     # Copies: a training step takes over its state's memory, which must not be the caller's, nor there twice.
     origin = jax.tree.map(jnp.copy, variables)
     params = jax.tree.map(jnp.copy, variables.params)

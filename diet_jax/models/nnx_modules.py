@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diet_jax.checks.values import check_function
 from diet_jax.errors import InputError
 from diet_jax.models.functions import Adapted, checked_logits
 from diet_jax.models.pytrees import by_path, like
@@ -89,6 +90,8 @@ def from_nnx(constructor: Callable[..., Any], *, features: Callable[..., Any] | 
     """
     from flax import nnx
 
+    if features is not None:
+        check_function(features, "features", "(variables, inputs) -> (logits, features, has_bias)")
     if isinstance(constructor, nnx.Module) or not callable(constructor):
         raise InputError(
             f"constructor: expected a function of nnx.Rngs that makes the module, got {constructor!r}; "

@@ -13,6 +13,7 @@ import jax
 from jax import Array, lax
 
 from diet_jax.devices.vmap_rules import one_by_one
+from diet_jax.models.convolution import check_convolution
 
 
 def unrolled_convolution(
@@ -47,6 +48,7 @@ def unrolled_convolution(
         >>> y.shape
         (1, 9, 9, 8)
     """
+    check_convolution(lhs, rhs, window_strides, padding, **options)
     convolve = functools.partial(
         lax.conv_general_dilated, window_strides=window_strides, padding=padding, **options
     )

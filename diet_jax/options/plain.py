@@ -35,6 +35,16 @@ def plain(value: Any) -> Any:
     return identify(value) if is_code else value
 
 
+def without(values: dict[str, Any], leaving_out: Collection[tuple[str, ...]]) -> dict[str, Any]:
+    """Returns a config (as JSON) without some of its options, given as paths."""
+    inner = {name: [path[1:] for path in leaving_out if path[0] == name] for name in values}
+    return {
+        name: without(value, inner[name]) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if () not in inner[name]
+    }
+
+
 def from_json(cls: Any, values: Any, path: str = "config") -> Any:
     """Builds a config dataclass from what `to_json` made of it.
 
@@ -56,6 +66,8 @@ def _value(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_json(hint, value, path)
     if hint is float and isinstance(value, str):
+        if value not in ("inf", "-inf", "nan"):
+            raise InputError(f"{path} must be a number, got {value!r}")
         return float(value)
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if isinstance(value, list) and any(typing.get_origin(option) is tuple for option in options):
@@ -74,7 +86,8 @@ def differences(
     lines = []
     for name in sorted({*old, *new}):
         here = (*path, name)
-        a, b = old.get(name), new.get(name)
+        # Not None, which is a value of its own.
+        a, b = (values.get(name, "not there") for values in (old, new))
         if here in leaving_out:
             continue
         if isinstance(a, dict) and isinstance(b, dict):

@@ -79,7 +79,7 @@ class Registry(Generic[Item]):
             InputError: there is none; the message lists what there is.
         """
         self._import_all()
-        if name not in self._items:
+        if not isinstance(name, str) or name not in self._items:
             near = difflib.get_close_matches(str(name), self._items, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise InputError(
@@ -90,7 +90,7 @@ class Registry(Generic[Item]):
 
     def resolve(self, item: Item | str) -> Item:
         """Returns the object of a name, or the object itself."""
-        return self.find(item) if isinstance(item, str) else item
+        return item if isinstance(item, Named) and not isinstance(item, str) else self.find(str(item))
 
     def names(self) -> tuple[str, ...]:
         """Returns all names in alphabetical order."""

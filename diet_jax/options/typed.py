@@ -35,7 +35,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, option) for option in options)
     if origin is Literal:
-        return any(value == option and type(value) is type(option) for option in options)
+        return any(type(value) is type(option) and value == option for option in options)
     if origin is tuple:
         if type(value) is not tuple:
             return False

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from diet_jax.errors import InputError
+from diet_jax.checks.values import check_array, check_number
 from diet_jax.types import Array, ScoreArray
 
 
@@ -29,6 +29,6 @@ def clipping_factors(norms: ScoreArray, max_norm: float) -> Float[Array, "b"]:
         >>> clipping_factors(jnp.array([0.0, 1.0, 4.0]), max_norm=2.0).tolist()
         [1.0, 1.0, 0.5]
     """
-    if not (isinstance(max_norm, int | float) and max_norm > 0):
-        raise InputError(f"max_norm must be a number above 0, got {max_norm}")
+    norms = jnp.asarray(check_array(norms, "norms", "..."))
+    max_norm = check_number(max_norm, "max_norm", above=0)
     return jnp.where(norms <= max_norm, jnp.ones_like(norms), max_norm / norms)

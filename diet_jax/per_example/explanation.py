@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diet_jax.checks.values import check_function
 from diet_jax.per_example.method import choose_method
 from diet_jax.per_example.norms import LossFn, Select, Selection, check_batch, plan_gradients
 from diet_jax.per_example.plan import GradientPlan, ProgramPlan
@@ -94,6 +95,9 @@ def explain(loss_fn: LossFn, params: Any, *batch: Any, select: Select | None = N
         >>> explanation.leaves[0].form
         'gram'
     """
+    check_function(loss_fn, "loss_fn", "(params, *example) -> scalar")
+    if select is not None:
+        check_function(select, "select", "of a parameter's path that returns True or False")
     check_batch(batch)
     selection = Selection(params, select)
     plan, _ = plan_gradients(loss_fn, selection, batch, choose_method())

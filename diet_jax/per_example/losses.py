@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
+from diet_jax.checks.values import check_array
 from diet_jax.errors import InputError
 from diet_jax.per_example.products import accumulator
 from diet_jax.types import AnyArray, Array, Labels, ScoreArray
@@ -68,7 +69,7 @@ def predicted_classes(logits: AnyLogits) -> Int[Array, "b"]:
         [1, 0]
     """
     # int32, as labels are, whatever JAX's default is.
-    return jax.lax.argmax(jnp.asarray(logits), 1, jnp.int32)
+    return jax.lax.argmax(jnp.asarray(check_array(logits, "logits", "b c", "numbers")), 1, jnp.int32)
 
 
 def error_norm(error: Float[AnyArray, "b c"]) -> ScoreArray:
@@ -89,7 +90,7 @@ def error_norm(error: Float[AnyArray, "b c"]) -> ScoreArray:
         >>> bool(abs(error_norm(jnp.array([[-4e-30, 3e-30]]))[0] / 5e-30 - 1) < 1e-6)
         True
     """
-    error = jnp.asarray(error)
+    error = jnp.asarray(check_array(error, "error", "b c"))
     largest = jnp.max(jnp.abs(error), axis=-1)
     scale = jnp.where(largest > 0, largest, 1)
     return scale * jnp.linalg.norm(error / scale[:, None], axis=-1)
@@ -97,10 +98,12 @@ def error_norm(error: Float[AnyArray, "b c"]) -> ScoreArray:
 
 def _split(logits: AnyLogits, labels: Labels) -> tuple[Array, Array, Array]:
     """Returns the logits without the label's, the label's logit `[b]`, and where the label is."""
-    logits = jnp.asarray(logits)
+    logits = jnp.asarray(check_array(logits, "logits", "b c", "numbers"))
     labels = _checked_labels(logits, labels)
     kind = accumulator(logits.dtype)
     logits = logits.astype(kind)
+    if labels.dtype.itemsize > 4:  # Else 2**32 would become the first class.
+        labels = jnp.clip(labels, -1, logits.shape[-1])
     labels = labels.astype(jnp.int32)
     is_label = jnp.arange(logits.shape[-1], dtype=jnp.int32)[None, :] == labels[:, None]
     own = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
@@ -121,8 +124,8 @@ def _lead(others: Array, own: Array) -> Array:
 
 def _checked_labels(logits: Array, labels: Labels) -> Array:
     # Other shapes would broadcast, and other dtypes be taken for no class, without a word.
-    labels = jnp.asarray(labels)
-    if logits.ndim != 2 or labels.shape != logits.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
+    labels = jnp.asarray(check_array(labels, "labels", "...", "anything"))
+    if labels.shape != logits.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise InputError(
             f"labels must be one integer for each row of logits [b c]; got {labels.dtype} of shape "
             f"{labels.shape} for logits of shape {logits.shape}"

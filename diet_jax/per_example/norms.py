@@ -1,11 +1,13 @@
 """Norms of per-example gradients without the gradients: the public functions."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 
+from diet_jax.checks.calls import calling
+from diet_jax.checks.values import check_choice, check_function, check_type
 from diet_jax.errors import InputError
 from diet_jax.per_example.method import Method, Precision, choose_method
 from diet_jax.per_example.plan import ProgramPlan, plan_program
@@ -67,6 +69,12 @@ def per_example_grad_norms(
         >>> per_example_grad_norms(loss)(jnp.zeros(2), x, jnp.array([1.0, 2.0])).tolist()
         [10.0, 4.0]
     """
+    check_function(loss_fn, "loss_fn", "(params, *example) -> scalar")
+    if select is not None:
+        check_function(select, "select", "of a parameter's path that returns True or False")
+    check_choice(precision, "precision", get_args(Precision))
+    check_type(per_leaf, "per_leaf", bool, "True or False")
+    check_type(has_aux, "has_aux", bool, "True or False")
 
     def norms(params: Any, *batch: Any) -> Any:
         count = check_batch(batch)
@@ -166,7 +174,8 @@ def plan_gradients(
     example = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), shapes[2])
 
     def loss(chosen: Any, fixed: Any, example: Any) -> tuple[Array, Any]:
-        result = loss_fn(selection.tree(chosen, fixed), *example)
+        with calling("loss_fn"):
+            result = loss_fn(selection.tree(chosen, fixed), *example)
         value, aux = result if has_aux else (result, ())
         try:
             value = jnp.asarray(value)

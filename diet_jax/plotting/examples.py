@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from diet_jax.checks.values import check_count, shown
 from diet_jax.data.classes import checked_labels
-from diet_jax.data.dataset import Dataset
+from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.errors import InputError
 from diet_jax.plotting.rows import draw_rows
 from diet_jax.plotting.style import (
@@ -78,6 +79,7 @@ def draw_examples(
         >>> len(figure.axes[0].images)
         5
     """
+    check_dataset(dataset)
     file = scores.of(dataset) if isinstance(scores, ScoreFile) else None
     values = _scores_of(dataset, file.scores if file else scores)
     clean = None if clean_labels is None else _checked_clean(clean_labels, dataset)
@@ -216,10 +218,12 @@ def _count(name: str, count: int | None, left: int, notes: list[str]) -> int:
     """How many examples to draw, at most as many as are left, which is noted."""
     if count is None:
         return 0
-    if count != int(count) or count < 1:
+    try:
+        check_count(count, name, most=2**63)
+    except InputError:
         raise InputError(
-            f"{name} must be a whole number of examples of at least 1, got {count}; or leave it out"
-        )
+            f"{name} must be a whole number of examples of at least 1, got {shown(count)}; or leave it out"
+        ) from None
     if min(count, left) > MAX_EXAMPLES:
         raise InputError(f"{name} must be at most {MAX_EXAMPLES:,} for one figure, got {count:,}")
     if count > left:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diet_jax.checks.values import check_type
 from diet_jax.errors import InputError
 from diet_jax.scores.logit_gradients import EL2NDiagnosis
 
@@ -75,6 +76,7 @@ def el2n_agreement(diagnosis: EL2NDiagnosis) -> Agreement:
     """
     from scipy.stats import spearmanr
 
+    check_type(diagnosis, "diagnosis", EL2NDiagnosis, "what diagnose_el2n returns")
     columns = [np.asarray(column, np.float64) for column in diagnosis[:4]]
     count = len(columns[0])
     if count < 3:

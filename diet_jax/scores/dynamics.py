@@ -7,6 +7,14 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
+from diet_jax.checks.rows import check_rows_within
+from diet_jax.checks.values import (
+    check_array,
+    check_count,
+    check_number,
+    check_same_length,
+    check_type,
+)
 from diet_jax.errors import InputError
 from diet_jax.per_example.losses import predicted_classes
 from diet_jax.scores.score import SCORES, Fold, Score
@@ -34,6 +42,7 @@ def init_forgetting(num_examples: int) -> ForgettingState:
         >>> init_forgetting(3).events.tolist()
         [0, 0, 0]
     """
+    check_count(num_examples, "num_examples")
     # Two arrays, not one twice: a training step may overwrite each in place.
     return ForgettingState(
         was_correct=jnp.zeros(num_examples, bool),
@@ -68,6 +77,11 @@ def update_forgetting(
         >>> state.events.tolist()
         [2, 0]
     """
+    check_type(state, "state", ForgettingState, "a ForgettingState, of init_forgetting")
+    rows = check_array(rows, "rows", "b", "integers")
+    correct = check_array(correct, "correct", "b", "booleans")
+    check_same_length("correct", correct, "rows", rows)
+    check_rows_within(rows, len(state.events))
     forgotten = state.was_correct[rows] & ~correct
     return ForgettingState(
         was_correct=state.was_correct.at[rows].set(correct),
@@ -110,19 +124,21 @@ def forgetting_scores(
     """
     if not isinstance(state, ForgettingState):
         state = _from_presentations(state)
+    never_learned = check_number(never_learned, "never_learned", above=-math.inf)
     scores = jnp.where(state.ever_correct, state.events.astype(jnp.float32), jnp.float32(never_learned))
     if keep is None:
         return scores
-    if keep.shape != scores.shape or keep.dtype != bool:
+    mask = check_array(keep, "keep", "...", "anything")
+    if mask.shape != scores.shape or mask.dtype != bool:
         raise InputError(
             f"keep must be a boolean vector {scores.shape}, one entry per row; "
-            f"got {keep.dtype} of shape {keep.shape}"
+            f"got {mask.dtype} of shape {mask.shape}"
         )
-    return jnp.where(keep, scores, jnp.float32(jnp.nan))
+    return jnp.where(mask, scores, jnp.float32(jnp.nan))
 
 
 def _from_presentations(correct: Any) -> ForgettingState:
-    correct = jnp.asarray(correct)
+    correct = jnp.asarray(check_array(correct, "state", "...", "anything"))
     if correct.ndim != 2 or correct.dtype != bool:
         raise InputError(
             "state must be a ForgettingState (init_forgetting, update_forgetting) or a boolean matrix "

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.data.dataset import Dataset
+from diet_jax.checks.values import check_array, check_count, check_type
+from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.data.parts import rows_in_file
 from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError
@@ -83,13 +84,18 @@ class ScoreFile:
             dataset: what was scored.
             step: optimiser updates before scoring.
             provenance: JSON values to store along.
-            missing: rows of `per_seed` to leave out, and why, such as `score_ensemble(...).diverged`. Other
-                rows without any number make the mean NaN, which is warned of.
+            missing: rows of `per_seed` to leave out, and why, such as `score_ensemble(...).diverged`. A NaN
+                of another row makes the example's mean NaN, which is warned of.
 
         Raises:
             InputError: the scores do not have one column per example, or all rows are left out.
         """
-        given = np.asarray(per_seed, np.float32)
+        check_type(score, "score", (Score, str), "a dj.Score or a name")
+        check_dataset(dataset)
+        step = check_count(step, "step", least=0)
+        check_type(provenance, "provenance", (dict, type(None)), "a dict of JSON values")
+        check_type(missing, "missing", (Mapping, type(None)), "a dict of why each of some seeds is left out")
+        given = np.asarray(check_array(per_seed, "per_seed", "...", "numbers"), np.float32)
         per_seed = given[None] if given.ndim == 1 else given
         if per_seed.ndim != 2 or per_seed.shape[1] != len(dataset) or not len(per_seed):
             raise InputError(
@@ -102,18 +108,11 @@ class ScoreFile:
             raise InputError(
                 f"missing names the seeds {sorted(missing)} of {len(per_seed)}; some must be left"
             )
-        empty = [seed for seed in left if np.isnan(per_seed[seed]).all()]
-        if empty:
-            warnings.warn(
-                f"seeds {', '.join(map(str, empty))} of {len(per_seed)} have no scores but NaN, and the mean "
-                f"too: leave them out by missing={{{empty[0]}: why}}, or score_ensemble(...).diverged",
-                stacklevel=2,
-            )
         per_seed = per_seed[left]
         if isinstance(score, str) and score in SCORES.names():
             score = SCORES.find(score)
         name, definition = (score, score) if isinstance(score, str) else (score.name, score.definition)
-        return cls(
+        file = cls(
             name=name,
             scores=per_seed.mean(axis=0, dtype=np.float64),
             per_seed=per_seed,
@@ -134,6 +133,14 @@ class ScoreFile:
                 ),
             },
         )
+        if undefined := file.describe_nan():
+            bad = left[int(np.isnan(per_seed).any(axis=1).argmax())]
+            warnings.warn(
+                f"{undefined}, and so is their mean, by which nothing can be selected: leave out seeds that "
+                f"diverged by missing={{{bad}: why}}, or score_ensemble(...).diverged",
+                stacklevel=2,
+            )
+        return file
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a compressed .npz, whole or not at all; of several processes the first one does."""
@@ -163,6 +170,10 @@ class ScoreFile:
             raise InputError(f"{path} is damaged: its scores are no floating-point numbers")
         if arrays["labels"].dtype.kind not in "iu" or (arrays["labels"] < 0).any():
             raise InputError(f"{path} is damaged: its labels are no class numbers")
+        try:
+            check_count(facts["step"], "step", least=0)
+        except InputError as error:
+            raise InputError(f"{path} is damaged: {error}") from None
         file = cls(**arrays, **facts)
         return file if dataset is None else file.of(dataset, path)
 

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diet_jax.checks.calls import called, check_labelled_batch
+from diet_jax.checks.values import check_floats, check_function, check_pytree
 from diet_jax.errors import InputError
 from diet_jax.per_example.losses import cross_entropy, error_norm, error_vector
 from diet_jax.per_example.method import Precision
@@ -47,12 +49,14 @@ def example_loss(predict_fn: PredictFn, model_state: Any) -> Callable[[Any, Arra
         >>> loss(variables.params, jax.numpy.ones((8, 8, 1)), jax.numpy.int32(2)).shape
         ()
     """
+    check_function(predict_fn, "predict_fn", "(variables, inputs) -> logits [b c]")
+    check_pytree(model_state, "model_state")
     return _loss_of_one(predict_fn, Variables({}, model_state))
 
 
 def _loss_of_one(predict_fn: PredictFn, variables: AnyVariables) -> Callable[[Any, Array, Array], Array]:
     def loss(params: Any, one: Array, label: Array) -> Array:
-        logits = predict_fn(with_params(variables, params), one[None])
+        logits = called(predict_fn, with_params(variables, params), one[None])
         return cross_entropy(logits, label[None])[0]
 
     return loss
@@ -97,11 +101,12 @@ def grand(
         >>> score(model.predict, variables, inputs, jax.numpy.array([0, 1, 2, 0, 1])).shape
         (5,)
     """
+    inputs, labels = check_labelled_batch(predict_fn, variables, inputs, labels)
 
     def along_error(params: Any, one: Array, label: Array) -> tuple[Array, Array]:
         # The gradient of the loss is Σ_k e_k ∇f_k with the error vector e. Its length is taken out first:
         # of examples that are fitted well, squares of the gradient would underflow.
-        logits = predict_fn(with_params(variables, params), one[None])
+        logits = called(predict_fn, with_params(variables, params), one[None])
         error = error_vector(jax.lax.stop_gradient(logits), label[None])
         length = error_norm(error)
         direction = error / jnp.where(length > 0, length, 1)[:, None]
@@ -140,6 +145,8 @@ def grand_vmap(predict_fn: PredictFn, variables: AnyVariables, inputs: Inputs, l
         >>> score(model.predict, variables, inputs, jax.numpy.array([0, 1, 2, 0, 1])).shape
         (5,)
     """
+    inputs, labels = check_labelled_batch(predict_fn, variables, inputs, labels)
+    check_floats(params_of(variables))
     loss = _loss_of_one(predict_fn, variables)
     gradients = jax.vmap(jax.grad(loss), in_axes=(None, 0, 0))(params_of(variables), inputs, labels)
     squares = [_sum_of_squares(leaf) for leaf in jax.tree.leaves(gradients)]
@@ -179,7 +186,8 @@ def grand_last_layer(
         >>> score(model.features, variables, inputs, jax.numpy.array([0, 1, 2, 0, 1])).shape
         (5,)
     """
-    logits, features, has_bias = features_fn(variables, inputs)
+    inputs, labels = check_labelled_batch(features_fn, variables, inputs, labels, "features_fn")
+    logits, features, has_bias = called(features_fn, variables, inputs, "features_fn")
     error, features = in_one_dtype(error_vector(logits, labels), features)
     return jnp.sqrt(_sum_of_squares(error) * (_sum_of_squares(features) + (1.0 if has_bias else 0.0)))
 

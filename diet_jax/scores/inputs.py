@@ -1,8 +1,11 @@
 """Baselines without a network: the norm of the image, to which GraNd at initialisation comes down; chance."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
+from diet_jax.checks.values import check_array, check_count, check_key
 from diet_jax.errors import InputError
 from diet_jax.per_example.products import accumulator
 from diet_jax.scores.score import SCORES, Score
@@ -35,25 +38,30 @@ def input_norm(variables: Variables, inputs: Inputs, labels: Labels) -> ScoreArr
         >>> dj.score_dataset(input_norm, dj.Variables({}, {}), test).shape
         (719,)
     """
-    inputs = jnp.asarray(inputs)
+    inputs = jnp.asarray(check_array(inputs, "inputs", "b ...", "anything"))
     if not jnp.issubdtype(inputs.dtype, jnp.floating):
         raise InputError(f"input_norm is of normalised numbers; inputs of {inputs.dtype} have no length")
-    return jnp.linalg.norm(inputs.reshape(len(inputs), -1).astype(accumulator(inputs.dtype)), axis=-1)
+    return jnp.linalg.norm(
+        inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).astype(accumulator(inputs.dtype)), axis=-1
+    )
 
 
 def random_scores(key: PRNGKey, num_examples: int) -> Array:
     """Returns scores that say nothing: uniform numbers, float32 `[n]` in [0, 1).
 
-    Args:
-        key: decides them.
-        num_examples: how many.
+        Args:
+            key: decides them.
+            num_examples: how many.
 
-    Example:
-        >>> import jax
-        >>> random_scores(jax.random.key(0), 3).shape
-        (3,)
+        Example:
+            >>> import math
+
+    import jax
+            >>> random_scores(jax.random.key(0), 3).shape
+            (3,)
     """
-    return jax.random.uniform(key, (num_examples,), jnp.float32)
+    check_count(num_examples, "num_examples")
+    return jax.random.uniform(check_key(key), (num_examples,), jnp.float32)
 
 
 INPUT_NORM = SCORES.register(

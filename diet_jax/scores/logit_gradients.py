@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from diet_jax.checks.calls import called, check_batch_of, check_labelled_batch, num_logits
+from diet_jax.checks.values import check_floats, check_pytree
+from diet_jax.errors import InputError
 from diet_jax.per_example.losses import error_norm, error_vector
 from diet_jax.per_example.norms import per_example_grad_norms
 from diet_jax.per_example.products import in_one_dtype
@@ -42,7 +45,8 @@ def logit_grad_norms(predict_fn: PredictFn, variables: AnyVariables, inputs: Inp
         >>> norms(model.predict, variables, jax.numpy.ones((5, 8, 8, 1))).shape
         (5, 3)
     """
-    classes = jnp.eye(_num_logits(predict_fn, variables, inputs))
+    inputs = check_batch_of(predict_fn, variables, inputs)
+    classes = jnp.eye(num_logits(predict_fn, variables, inputs))
     return _norms_of_combinations(predict_fn, variables, inputs, classes)
 
 
@@ -70,7 +74,8 @@ def logit_grad_gram(predict_fn: PredictFn, variables: AnyVariables, inputs: Inpu
         >>> gram(model.predict, variables, jax.numpy.ones((5, 8, 8, 1))).shape
         (5, 3, 3)
     """
-    count = _num_logits(predict_fn, variables, inputs)
+    inputs = check_batch_of(predict_fn, variables, inputs)
+    count = num_logits(predict_fn, variables, inputs)
     classes = jnp.eye(count)
     first, second = jnp.triu_indices(count, 1)
     combinations = jnp.concatenate([classes, classes[first] + classes[second]])
@@ -125,7 +130,8 @@ def diagnose_el2n(
         >>> diagnose(model.predict, variables, inputs, jax.numpy.array([0, 1, 2, 0, 1])).grand.shape
         (5,)
     """
-    error = error_vector(predict_fn(variables, inputs), labels)
+    inputs, labels = check_labelled_batch(predict_fn, variables, inputs, labels)
+    error = error_vector(called(predict_fn, variables, inputs), labels)
     error, gram = in_one_dtype(error, logit_grad_gram(predict_fn, variables, inputs))
     squares = jnp.diagonal(gram, axis1=1, axis2=2)
     el2n = error_norm(error)
@@ -161,9 +167,11 @@ def logit_sum_gradient(predict_fn: PredictFn, variables: AnyVariables, inputs: I
         >>> jax.tree.structure(center) == jax.tree.structure(variables.params)
         True
     """
+    inputs = check_batch_of(predict_fn, variables, inputs)
+    check_floats(params_of(variables))
 
     def mean_logit_sum(params: Any) -> Array:
-        return jnp.mean(jnp.sum(predict_fn(with_params(variables, params), inputs), axis=1))
+        return jnp.mean(jnp.sum(called(predict_fn, with_params(variables, params), inputs), axis=1))
 
     return jax.grad(mean_logit_sum)(params_of(variables))
 
@@ -198,12 +206,15 @@ def label_free_score(
         >>> score(model.predict, variables, inputs, center).shape
         (5,)
     """
+    inputs = check_batch_of(predict_fn, variables, inputs)
+    if jax.tree.structure(check_pytree(center, "center")) != jax.tree.structure(params_of(variables)):
+        raise InputError("center must be a pytree like the parameters; see logit_sum_gradient")
 
     def logit_sums(params: Any) -> Array:
-        (logits,) = in_one_dtype(predict_fn(with_params(variables, params), inputs))
+        (logits,) = in_one_dtype(called(predict_fn, with_params(variables, params), inputs))
         return jnp.sum(logits, axis=1)
 
-    ones = jnp.ones((1, _num_logits(predict_fn, variables, inputs)))
+    ones = jnp.ones((1, num_logits(predict_fn, variables, inputs)))
     squares = jnp.square(_norms_of_combinations(predict_fn, variables, inputs, ones)[:, 0])
     _, along = jax.jvp(logit_sums, (params_of(variables),), (center,))
     length = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(center))
@@ -218,13 +229,9 @@ def _norms_of_combinations(
 
     def of_one(one: Array) -> Array:
         def weighted(params: Any, weight: Array) -> Array:
-            logits = predict_fn(with_params(variables, params), one[None])[0]
+            logits = called(predict_fn, with_params(variables, params), one[None])[0]
             return jnp.sum(logits * weight.astype(logits.dtype))
 
         return per_example_grad_norms(weighted)(params_of(variables), weights)
 
     return jax.vmap(of_one)(jnp.asarray(inputs))
-
-
-def _num_logits(predict_fn: PredictFn, variables: AnyVariables, inputs: Inputs) -> int:
-    return jax.eval_shape(predict_fn, variables, inputs).shape[1]

@@ -2,6 +2,7 @@
 
 import functools
 
+from diet_jax.checks.calls import called, check_labelled_batch
 from diet_jax.per_example.losses import error_norm, error_vector
 from diet_jax.scores.score import SCORES, Score
 from diet_jax.types import AnyVariables, Inputs, Labels, PredictFn, ScoreArray
@@ -32,7 +33,8 @@ def el2n(predict_fn: PredictFn, variables: AnyVariables, inputs: Inputs, labels:
         >>> dj.el2n(model.predict, variables, inputs, jax.numpy.array([0, 1, 2, 0, 1])).shape
         (5,)
     """
-    return error_norm(error_vector(predict_fn(variables, inputs), labels))
+    inputs, labels = check_labelled_batch(predict_fn, variables, inputs, labels)
+    return error_norm(error_vector(called(predict_fn, variables, inputs), labels))
 
 
 EL2N = SCORES.register(

@@ -9,8 +9,10 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
+from diet_jax.checks.calls import calling
 from diet_jax.errors import InputError
 from diet_jax.options.registry import Registry
+from diet_jax.options.typed import check_types
 from diet_jax.types import Array, init_variables
 
 # What else the files of scores hold, and what NumPy's function that writes them is given by name.
@@ -88,6 +90,7 @@ class Score:
     marker: str | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not self.name.isidentifier():
             raise InputError(f"the name of a score must be letters, digits and _, got {self.name!r}")
         if self.name in RESERVED:
@@ -142,7 +145,8 @@ def _function(score: Score, model: Any) -> Callable[..., Any]:
     options = {} if score.options is None else vars(score.options)
     if not score.of_examples:
         return score.build(**options)
-    built = score.build(model, **options)
+    with calling(f"the build of the score {score.name}"):
+        built = score.build(model, **options)
     if not callable(built):
         raise InputError(
             f"the build of the score {score.name} must return its function, got {type(built).__name__}"
@@ -151,7 +155,9 @@ def _function(score: Score, model: Any) -> Callable[..., Any]:
 
 
 def _of_examples(name: str, fn: Callable[..., Any], variables: Any, inputs: Any, labels: Any) -> Array:
-    return checked_values(fn(variables, inputs, labels), len(inputs), name)
+    with calling(f"the score {name}"):
+        values = fn(variables, inputs, labels)
+    return checked_values(values, len(inputs), name)
 
 
 def checked_values(values: Any, num_examples: int, name: str) -> Array:
@@ -186,7 +192,7 @@ def resolve_scores(names: Iterable[Score | str]) -> tuple[Score, ...]:
     Raises:
         InputError: an unknown name, none at all, or one twice.
     """
-    if isinstance(names, str | Score):
+    if isinstance(names, str | Score) or not isinstance(names, Iterable):
         raise InputError(f"names must be a tuple of scores, got {names!r}; write ({names!r},)")
     scores = tuple(SCORES.resolve(name) for name in names)
     if not scores or len({score.name for score in scores}) != len(scores):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diet_jax.checks.values import check_array
 from diet_jax.errors import InputError
 from diet_jax.types import Mask
 
@@ -64,7 +65,8 @@ def detection_quality(scores: Any, changed: Mask) -> DetectionQuality:
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    values, found = np.asarray(scores, np.float64), np.asarray(changed)
+    values = np.asarray(check_array(scores, "scores", "...", "numbers"), np.float64)
+    found = np.asarray(check_array(changed, "changed", "...", "anything"))
     if values.ndim != 1 or found.shape != values.shape or found.dtype != bool:
         raise InputError(
             f"scores and changed must be vectors of one length, changed boolean; got scores of shape "

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.data.dataset import Dataset
+from diet_jax.checks.arrays import plain_array
+from diet_jax.checks.rows import checked_mask
+from diet_jax.checks.values import check_type
+from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.data.parts import rows_in_file
-from diet_jax.data.rows import checked_mask
 from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError
 from diet_jax.files.arrays import load_arrays, packed
@@ -73,8 +75,11 @@ class KeepFile:
             >>> dj.KeepFile.from_mask(np.arange(len(test)) < 2, test).dataset
             'digits/test'
         """
+        check_dataset(dataset)
         count, of = len(dataset), dataset.name
-        if np.ndim(keep) == 2:
+        check_type(provenance, "provenance", (dict, type(None)), "a dict of JSON values")
+        keep = plain_array(keep, "keep")
+        if keep.ndim == 2 and len(keep):
             keep = np.stack([checked_mask(each, count, "keep[0]", of) for each in keep])
         else:
             keep = checked_mask(keep, count, of=of)

@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diet_jax.data.rows import checked_mask
+from diet_jax.checks.arrays import plain_array
+from diet_jax.checks.rows import checked_mask
+from diet_jax.checks.values import check_count, check_number
 from diet_jax.errors import InputError
 from diet_jax.types import Mask
 
@@ -24,10 +26,8 @@ def num_kept(num_examples: int, fraction: float) -> int:
         >>> num_kept(1078, 0.5), num_kept(5, 0.5)
         (539, 3)
     """
-    if num_examples < 1:
-        raise InputError(f"num_examples must be at least 1, got {num_examples}")
-    if not 0 < fraction <= 1:
-        raise InputError(f"keep fraction must be above 0 and at most 1, got {fraction}")
+    check_count(num_examples, "num_examples", most=2**53)
+    check_number(fraction, "keep fraction", above=0, most=1)
     count = math.floor(num_examples * fraction + 0.5)
     if count == 0:
         raise InputError(f"keep fraction {fraction} of {num_examples} examples keeps none; raise it")
@@ -53,6 +53,7 @@ def kept_indices(keep: Mask, num_kept: int) -> np.ndarray:
         [0, 2]
     """
     mask = checked_mask(keep)
+    check_count(num_kept, "num_kept", least=0)
     rows = np.flatnonzero(mask).astype(np.int32)
     if len(rows) != num_kept:
         raise InputError(
@@ -96,13 +97,13 @@ def tie_mass(scores: Any, keep: Mask) -> Ties:
 
 def checked_scores(scores: Any) -> np.ndarray:
     """Returns scores as one vector float64 `[n]`; InputError if they are none, or any is NaN."""
-    try:
-        values = np.asarray(scores, np.float64)
-    except (TypeError, ValueError):
+    given = plain_array(scores, "scores")
+    if given.dtype.kind not in "iuf":
         raise InputError(
             f"scores must be numbers, one vector [n], got {scores!r:.80}; give values of a score, such as "
             f"ScoreFile.load(path).scores, not its name"
-        ) from None
+        )
+    values = given.astype(np.float64)
     if values.ndim != 1 or not len(values):
         raise InputError(f"scores must be one vector [n] with n of at least 1, got shape {values.shape}")
     if np.isnan(values).any():

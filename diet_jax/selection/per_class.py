@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.data.rows import checked_mask
+from diet_jax.checks.rows import checked_mask
 from diet_jax.errors import InputError
 from diet_jax.types import Mask
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from diet_jax.checks.values import check_count, check_key, check_number
 from diet_jax.errors import InputError
 from diet_jax.selection.masks import checked_scores, num_kept
 from diet_jax.selection.rule import DEFAULT_TIE_SEED, RULES, Rule
@@ -85,8 +86,8 @@ def keep_window(scores: Any, fraction: float, *, offset: float, key: PRNGKey | N
 
 def check_window(fraction: float, offset: float) -> None:
     """Raises InputError unless a window of ranks lies within them."""
-    if not 0 <= offset < 1:
-        raise InputError(f"offset must be at least 0 and below 1, got {offset}")
+    check_number(fraction, "keep fraction", above=0, most=1)
+    check_number(offset, "offset", least=0, below=1)
     # The margin is for sums such as 0.7 + 0.2 + 0.1 that only miss 1 by the rounding of floats.
     if offset + fraction > 1 + 1e-9:
         raise InputError(
@@ -114,6 +115,7 @@ def keep_random(key: PRNGKey, num_examples: int, fraction: float) -> np.ndarray:
         >>> int(keep_random(jax.random.key(0), 10, 0.3).sum())
         3
     """
+    check_count(num_examples, "num_examples")
     num_kept(num_examples, fraction)
     return keep_lowest(_random_bits(key, num_examples).astype(np.float64), fraction, key=key)
 
@@ -138,15 +140,25 @@ def _keep_ranks(scores: np.ndarray, first: int, stop: int, key: PRNGKey | None) 
 
 
 def _random_bits(key: PRNGKey, count: int) -> np.ndarray:
-    return np.asarray(jax.random.bits(key, (count,), "uint32"))
+    return np.asarray(jax.random.bits(check_key(key), (count,), "uint32"))
+
+
+def _check_window_given(fraction: float, offset: float | None) -> None:
+    """Raises InputError where no window is chosen: with the least offset it is the rule lowest."""
+    if offset is None:
+        raise InputError(
+            "the rule window needs its option offset, the share of the lowest-scored examples to skip: set "
+            '--select.window.offset (select: --window.offset; Python: options={"window": {"offset": 0.1}})'
+        )
+    check_window(fraction, offset)
 
 
 @dataclass(frozen=True)
 class WindowOptions:
     """Options of the rule "window"."""
 
-    offset: float = 0.0
-    """Share of the lowest-scored examples to skip."""
+    offset: float | None = None
+    """Share of the lowest-scored examples to skip; must be given."""
 
 
 HIGHEST = RULES.register(
@@ -176,7 +188,7 @@ WINDOW = RULES.register(
         reference="Paul et al. 2021, section 4",
         select=keep_window,
         options=WindowOptions(),
-        check=check_window,
+        check=_check_window_given,
         about=lambda offset: f"windows that leave out the lowest {offset:g}",
     )
 )

@@ -8,8 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from diet_jax.checks.calls import calling
+from diet_jax.checks.values import check_key, check_number
 from diet_jax.errors import InputError
 from diet_jax.options.registry import Registry
+from diet_jax.options.typed import check_types
 from diet_jax.selection.masks import num_kept
 from diet_jax.types import THREEFRY, PRNGKey
 
@@ -52,8 +55,13 @@ class Rule:
     about: Callable[..., str] | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not self.name.isidentifier():
             raise InputError(f"the name of a rule must be letters, digits and _, got {self.name!r}")
+        if self.options is not None and not (
+            dataclasses.is_dataclass(self.options) and self.options.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        ):
+            raise InputError(f"{self.name}: options must be a frozen dataclass, got {self.options!r}")
         if self.num_scores < 1:
             raise InputError(f"{self.name}: num_scores must be at least 1, got {self.num_scores}")
 
@@ -71,10 +79,11 @@ class Rule:
         if len(scores) != self.num_scores:
             raise InputError(f"the rule {self.name} reads {self.num_scores} scores, got {len(scores)}")
         self.check_fraction(fraction)
-        key = jax.random.key(DEFAULT_TIE_SEED, impl=THREEFRY) if key is None else key
+        key = jax.random.key(DEFAULT_TIE_SEED, impl=THREEFRY) if key is None else check_key(key)
         # Copies: a rule that writes into its scores changes neither those of the next fraction nor a figure.
         own = [np.array(one) for one in scores]
-        keep = np.asarray(self.select(*own, fraction, key=key, **self.chosen))
+        with calling(f"the rule {self.name}"):
+            keep = np.asarray(self.select(*own, fraction, key=key, **self.chosen))
         if keep.shape != np.shape(scores[0]) or keep.dtype != bool:
             raise InputError(
                 f"the rule {self.name} must return a mask bool {np.shape(scores[0])}, got {keep.dtype} of "
@@ -90,6 +99,7 @@ class Rule:
 
     def check_fraction(self, fraction: float) -> None:
         """Raises InputError unless the rule's options allow a keep fraction."""
+        check_number(fraction, "keep fraction", above=0, most=1)
         if self.check is not None:
             self.check(fraction, **self.chosen)
 

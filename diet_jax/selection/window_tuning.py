@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from diet_jax.checks.values import check_array, check_key, check_number
 from diet_jax.errors import InputError
 from diet_jax.types import AnyArray, PRNGKey
 
@@ -36,11 +37,11 @@ def held_out(key: PRNGKey, labels: Any, fraction: float) -> np.ndarray:
         >>> np.bincount(labels[mask]).tolist()
         [2, 2]
     """
-    labels = np.asarray(labels)
+    check_key(key)
+    labels = np.asarray(check_array(labels, "labels", "...", "anything"))
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"labels must be integers [n], got {labels.dtype} of shape {labels.shape}")
-    if not 0 < fraction < 1:
-        raise InputError(f"held-out fraction must be above 0 and below 1, got {fraction}")
+    check_number(fraction, "held-out fraction", above=0, below=1)
     total = math.floor(len(labels) * fraction + 0.5)
     if total == 0:
         raise InputError(f"held-out fraction {fraction} of {len(labels)} examples holds out none; raise it")
@@ -103,7 +104,7 @@ def best_window(accuracies: Float[AnyArray, "o s"]) -> BestWindow:
         >>> choice.best, choice.within_one_standard_error.tolist()
         (1, [False, True, True])
     """
-    values = np.asarray(accuracies, np.float64)
+    values = np.asarray(check_array(accuracies, "accuracies", "...", "numbers"), np.float64)
     if values.ndim != 2 or 0 in values.shape:
         raise InputError(f"accuracies must have shape [offsets seeds], none of them 0; got {values.shape}")
     if not np.isfinite(values).all():

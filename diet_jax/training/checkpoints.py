@@ -2,25 +2,26 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
 from diet_jax.devices.mesh import fetch
-from diet_jax.devices.processes import from_writer, is_alone
+from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError
-from diet_jax.files.writing import cannot_write, make_folder
+from diet_jax.files.writing import cannot_write
+from diet_jax.options.plain import differences
+from diet_jax.training.checkpoint_files import STAGING, damaged, read_checkpoint, remedy, write_checkpoint
 from diet_jax.training.orbax_words import one_error_only
 from diet_jax.training.step import TrainState
 
 _POSITION = "position in the data"
-# What is written must travel: a file holds up to one chunk, of this size too, more than this.
-FILE_BYTES = 7 * 2**20
+# Of more differences a message names the first ones.
+_NAMED = 3
 
 
 class Checkpoints:
@@ -28,11 +29,18 @@ class Checkpoints:
 
     A checkpoint is written to a temporary folder and renamed when complete, so a killed process leaves
     either all of it or nothing that counts. Its files hold at most 16 MiB each, and the folder can be moved.
+    Whenever one is read, its contents are compared with the digests that it was written with, and what it
+    belongs to with what is asked for.
     Of several processes, which all make the same calls, the first one has the folder and reads for all.
+
+    Args:
+        folder: of this training.
+        facts: what decides the training, JSON values: written along, and compared when a state is read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, facts: Mapping[str, Any] | None = None) -> None:
         self.folder = folder.absolute()
+        self.facts: dict[str, Any] = json.loads(json.dumps(dict(facts or {})))
 
     def steps(self) -> list[int]:
         """Returns the steps that have a complete checkpoint, ascending."""
@@ -56,22 +64,17 @@ class Checkpoints:
     def _steps(self) -> list[int]:
         if not self.folder.is_dir():
             return []
-        return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit() and p.is_dir())
+        names = [p.name for p in self.folder.iterdir() if p.name.isdecimal() and p.is_dir()]
+        return sorted(int(name) for name in names if name == str(int(name)))
 
     def _save(self, step: int, leaves: dict[str, np.ndarray]) -> None:
         try:
-            with one_error_only(), _manager(self.folder, create=True) as manager:
-                content = ocp.args.PyTreeSave(leaves, ocdbt_target_data_file_size=FILE_BYTES)
-                # Without force Orbax leaves out, without a word, a step before the latest one.
-                saved = manager.save(step, args=content, force=True)
-                manager.wait_until_finished()
+            with one_error_only():
+                write_checkpoint(self.folder / str(step), leaves, {**self.facts, "step": step})
         except (OSError, ValueError, RuntimeError) as error:
             # What is half there takes room, and the next start would take it away.
-            for part in self.folder.glob(f"{step}.*"):
-                shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(self.folder / STAGING, ignore_errors=True)
             raise cannot_write(f"the checkpoint of step {step} in {self.folder}", error) from error
-        if not saved:
-            raise InputError(f"the checkpoint of step {step} was not saved in {self.folder}")
 
     def remove(self, which: Callable[[int], bool]) -> None:
         """Removes the checkpoints of the steps for which `which` holds, and the folder if none is left."""
@@ -96,68 +99,48 @@ class Checkpoints:
 
         Raises:
             InputError: there is no such step (the message lists those that exist), the checkpoint is
-                damaged or of another network, or the step stored inside is another one.
+                damaged, or it is of another step, training or network.
         """
         return self.restore_with_position(step, like)[0]
 
     def restore_with_position(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any] | None]:
         """Reads the state of exactly this step as `restore` does, and its position in the data, if any."""
         leaves, structure = _leaves(like)
-        target = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in leaves.items()}
-        stored = from_writer(lambda: self._restore(step, target))
-        state: TrainState = jax.tree.unflatten(structure, [stored[name] for name in leaves])
-        if int(state.step) != step:
-            raise InputError(
-                f"checkpoint {self.folder / str(step)} holds step {int(state.step)}, not {step}; it was "
-                f"moved or renamed: delete it"
-            )
+        wanted = {name: (a.shape, str(a.dtype)) for name, a in leaves.items()}
+        stored = from_writer(lambda: self._restore(step, wanted))
+        # Copies: training overwrites the state in place.
+        plain = jax.tree.unflatten(structure, [jnp.array(stored[name]) for name in leaves])
         position = stored.get(_POSITION)
         return (
-            jax.tree.map(_as_key_again, state, like),
-            None if position is None else json.loads(np.asarray(position).tobytes()),
+            jax.tree.map(_as_key_again, plain, like),
+            None if position is None else json.loads(position.tobytes()),
         )
 
-    def _restore(self, step: int, target: dict[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
+    def _restore(self, step: int, wanted: dict[str, tuple[Any, str]]) -> dict[str, np.ndarray]:
         if step not in self._steps():
             raise InputError(
                 f"no checkpoint of step {step} in {self.folder}; "
                 f"steps there: {', '.join(map(str, self._steps())) or 'none'}"
             )
-        try:
-            with _manager(self.folder, create=False) as manager:
-                metadata = dict(manager.item_metadata(step))
-                if _POSITION in metadata:
-                    target = {**target, _POSITION: jax.ShapeDtypeStruct(metadata[_POSITION].shape, "uint8")}
-                # Orbax would cut or fill up arrays of other shapes without a word.
-                _check_shapes(metadata, target)
-                stored = manager.restore(step, args=ocp.args.StandardRestore(target))
-        except (ValueError, KeyError, TypeError, OSError, AttributeError) as error:
-            reason = str(error).strip().splitlines()
+        path = self.folder / str(step)
+        leaves, belongs_to = read_checkpoint(path)
+        there = {name: (a.shape, str(a.dtype)) for name, a in leaves.items() if name != _POSITION}
+        for name in sorted({*there, *wanted}):
+            if there.get(name) != wanted.get(name):
+                raise InputError(
+                    f"checkpoint {path} belongs to another network ({name}: stored {there.get(name)}, wanted "
+                    f"{wanted.get(name)}); {remedy(path)}"
+                )
+        if int(leaves["step"]) != step:
+            raise damaged(path, f"its state is that of step {int(leaves['step'])}")
+        changed = differences({name: belongs_to.get(name) for name in self.facts}, self.facts)
+        if changed:
+            more = f"; and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
             raise InputError(
-                f"checkpoint {self.folder / str(step)} is damaged or belongs to another network "
-                f"({reason[0][:200] if reason else type(error).__name__}); "
-                f"delete that folder to train from an earlier step"
-            ) from error
-        return stored
-
-
-def _manager(folder: Path, *, create: bool) -> ocp.CheckpointManager:
-    # Of several processes the first one is here alone: Orbax must not wait for the others.
-    one = ocp.options.MultiprocessingOptions(
-        primary_host=0, active_processes=None if is_alone() else {0}, barrier_sync_key_prefix=None
-    )
-    if create:
-        make_folder(folder)
-    options = ocp.CheckpointManagerOptions(
-        create=False, enable_async_checkpointing=False, multiprocessing_options=one
-    )
-    # Only the one limits the size of files, which needs Zarr 3, and only the other checks what it reads.
-    handler = (
-        ocp.PyTreeCheckpointHandler(use_zarr3=True, multiprocessing_options=one)
-        if create
-        else ocp.StandardCheckpointHandler(multiprocessing_options=one)
-    )
-    return ocp.CheckpointManager(folder, options=options, item_handlers=handler)
+                f"checkpoint {path} belongs to another training ({'; '.join(changed[:_NAMED])}{more}); it "
+                f"was moved or copied: {remedy(path)}"
+            )
+        return leaves
 
 
 def _leaves(state: TrainState) -> tuple[dict[str, np.ndarray], Any]:
@@ -175,11 +158,3 @@ def _is_key(leaf: Any) -> bool:
 
 def _as_key_again(stored: Any, like: Any) -> Any:
     return jax.random.wrap_key_data(stored, impl=jax.random.key_impl(like)) if _is_key(like) else stored
-
-
-def _check_shapes(stored: Any, target: dict[str, jax.ShapeDtypeStruct]) -> None:
-    there = {name: (tuple(a.shape), str(np.dtype(a.dtype))) for name, a in dict(stored).items()}
-    wanted = {name: (tuple(a.shape), str(np.dtype(a.dtype))) for name, a in target.items()}
-    for name in sorted({*there, *wanted}):
-        if there.get(name) != wanted.get(name):
-            raise ValueError(f"{name}: stored {there.get(name)}, wanted {wanted.get(name)}")

@@ -1,6 +1,7 @@
 """The host loop of training: compiled calls over many steps, one program however often called."""
 
 import functools
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -9,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from diet_jax.data.dataset import Dataset
-from diet_jax.data.rows import checked_mask
+from diet_jax.checks.calls import calling
+from diet_jax.checks.rows import checked_mask
+from diet_jax.checks.values import check_count, check_key, check_type
+from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.devices.defaults import default_steps_per_call, training_has_convolution
 from diet_jax.devices.mesh import copied, fetch, replicate
 from diet_jax.errors import InputError
@@ -57,12 +60,20 @@ def check_keep(dataset: Dataset, keep: Mask | None, config: TrainConfig) -> np.n
         InputError: the mask has the wrong length or dtype, or keeps fewer examples than a batch. A class
             without examples is none: the network has its logit, which is never the label.
     """
+    check_dataset(dataset)
+    check_type(config, "config", TrainConfig, "a dj.TrainConfig")
     check_augment(config, dataset.kind)
     count = len(dataset)
     mask = np.ones(count, bool) if keep is None else checked_mask(keep, count, of=dataset.name)
     rows = kept_indices(mask, int(np.count_nonzero(mask)))
     steps_per_epoch(len(rows), config.batch_size)
     return rows
+
+
+def check_training(model: Model, dataset: Dataset) -> None:
+    """Raises InputError unless it is a dataset, and a model with a logit for each of its classes."""
+    check_dataset(dataset)
+    check_classes(model, dataset.spec, dataset.num_classes)
 
 
 def check_classes(model: Model, spec: jax.ShapeDtypeStruct, num_classes: int) -> None:
@@ -73,8 +84,9 @@ def check_classes(model: Model, spec: jax.ShapeDtypeStruct, num_classes: int) ->
 
 @functools.lru_cache(maxsize=64)
 def _check_logits(model: Model, spec: jax.ShapeDtypeStruct, num_classes: int) -> None:
-    variables = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), spec))
-    logits = jax.eval_shape(model.predict, variables, jax.ShapeDtypeStruct((1, *spec.shape), spec.dtype))
+    with calling("the model"):
+        variables = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), spec))
+        logits = jax.eval_shape(model.predict, variables, jax.ShapeDtypeStruct((1, *spec.shape), spec.dtype))
     if logits.shape[-1] < num_classes:
         raise InputError(
             f"the model has {logits.shape[-1]} logits but the dataset {num_classes} classes; "
@@ -225,7 +237,8 @@ def train(
         >>> int(state.step), history.loss.shape
         (33, (33,))
     """
-    check_classes(model, dataset.spec, dataset.num_classes)
+    check_key(key)
+    check_training(model, dataset)
     kept = check_keep(dataset, keep, config)
     program = program_of(model, dataset, config, num_kept=len(kept))
     stop = check_updates(num_updates, program.num_steps)
@@ -274,6 +287,8 @@ def train_from(
         >>> int(child.step), history.loss.shape
         (33, (23,))
     """
+    check_type(state, "state", TrainState, "a TrainState, of train or spawn")
+    check_training(model, dataset)
     kept = check_keep(dataset, keep, config)
     program = program_of(model, dataset, config, num_kept=len(kept))
     stop = check_updates(num_updates, program.num_steps)
@@ -294,7 +309,7 @@ def check_updates(num_updates: int | None, num_steps: int, name: str = "num_upda
     """Returns the step to stop at: the end of the schedule unless the argument names an earlier one."""
     if num_updates is None:
         return num_steps
-    if not 0 <= num_updates <= num_steps:
+    if not 0 <= check_count(num_updates, name, least=-math.inf, most=math.inf) <= num_steps:
         raise InputError(
             f"{name} must lie between 0 and the {num_steps} steps of the training, got {num_updates}"
         )

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from diet_jax.checks.values import check_count, check_number
 from diet_jax.data.augment import CropOffsets, normalize, random_crop, random_flip
 from diet_jax.errors import InputError
 from diet_jax.options.typed import check_types
@@ -114,8 +115,8 @@ class TrainConfig:
             raise InputError("budget equal_epochs needs the length in epochs; leave out steps")
         positive = {"batch_size": self.batch_size, "steps": self.steps, "steps_per_call": self.steps_per_call}
         for name, value in positive.items():
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, got {value}")
+            if value is not None:
+                check_count(value, name, most=MOST_STEPS)
         ranges = {
             "epochs": (self.epochs, 0, math.inf),
             "learning_rate": (self.learning_rate, 0, math.inf),
@@ -150,6 +151,8 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
         >>> steps_per_epoch(50_000, 128)
         390
     """
+    check_count(num_examples, "num_examples", least=0)
+    check_count(batch_size, "batch_size")
     if num_examples == 0:
         raise InputError("there is no example to train on; keep at least one batch of them")
     if num_examples < batch_size:
@@ -198,6 +201,8 @@ def epoch_to_step(epoch: float, per_epoch: int) -> int:
         >>> epoch_to_step(20, 390), epoch_to_step(0.5, 33)
         (7800, 17)
     """
+    check_number(epoch, "an epoch", least=0)
+    check_count(per_epoch, "per_epoch", least=0)
     if not 0 <= epoch * per_epoch < math.inf:
         raise InputError(f"an epoch must be a finite number of at least 0, got {epoch}")
     return math.floor(epoch * per_epoch + 0.5)
@@ -253,6 +258,13 @@ def make_optimizer(config: TrainConfig, num_steps: int) -> optax.GradientTransfo
         named = isinstance(chosen, str)
         chosen = OPTIMIZERS[chosen].build(config, rate) if named else call_optimizer(chosen, rate)
     return with_standard_promotion(optax.with_extra_args_support(chosen))
+
+
+def rate_remark(config: TrainConfig) -> str | None:
+    """Returns what is to be said of a learning rate that SGD wants, as the defaults have it, with AdamW."""
+    if config.optimizer != "adamw" or not isinstance(config.schedule, str) or config.learning_rate < 0.02:
+        return None
+    return f"train.learning_rate is {config.learning_rate:g}, which is for SGD; AdamW wants about 0.001"
 
 
 def check_augment(config: TrainConfig, kind: str) -> None:

@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from diet_jax.checks.rows import check_rows_within
+from diet_jax.checks.values import check_array, check_count, check_type
+from diet_jax.data.dataset import check_dataset
 from diet_jax.data.streaming.reading import read_ahead
 from diet_jax.data.streaming.streamed import StreamedDataset
 from diet_jax.devices.mesh import DATA, FSDP, fetch, replicate
@@ -77,10 +80,19 @@ def stream_between(
         >>> int(state.step), history.loss.shape
         (3, (3,))
     """
+    check_type(state, "state", TrainState, "a TrainState, of start")
+    check_dataset(dataset)
+    check_type(program, "program", Program, "a dj.Program")
+    kept = check_array(kept, "kept", "k", "integers")
+    check_rows_within(kept, len(dataset), "kept")
+    check_type(stops, "stops", Iterable, "steps to stop at, ascending")
+    check_type(position, "position", (dict, type(None)), "what reading_position returns")
+    if until is not None:
+        check_count(until, "until", least=0)
     key = _local_key(state.key)
     step = int(fetch(state.step))
     if until is None:
-        stops = list(stops)
+        stops = [check_count(stop, "stops", least=0) for stop in stops]
         until = max(stops, default=step)
     last = min(until, program.num_steps)
     if position is not None:
@@ -92,7 +104,7 @@ def stream_between(
     try:
         batch = next(batches, None)
         for stop in stops:
-            if not step <= stop <= last:
+            if not step <= check_count(stop, "stops", least=0) <= last:
                 raise InputError(f"stops must ascend from step {step} to at most {last}, got {stop}")
             metrics = []
             while step < stop:

@@ -212,7 +212,7 @@ def test_leading_axes_vmap_and_jit():
 def test_heights_refuse_what_they_cannot_take(unchecked_types):
     with pytest.raises(InputError, match="3 points or more"):
         barrier_height(jnp.zeros(2))
-    with pytest.raises(InputError, match="ends must be chord or mean"):
+    with pytest.raises(InputError, match="ends must be one of chord, mean"):
         barrier_height(jnp.zeros(3), ends="max")
 
 
@@ -286,7 +286,9 @@ def test_paths_refuse_what_they_cannot_take(conv_model, ends, train_split, unche
 
     with pytest.raises(InputError, match="num_points must be at least 3"):
         path(num_points=2)
-    with pytest.raises(InputError, match="batch_statistics must be interpolated or reestimated, got 'batch'"):
+    with pytest.raises(
+        InputError, match="batch_statistics must be one of interpolated, reestimated, got 'batch'"
+    ):
         path(batch_statistics="batch")
     for rows in ([0, 50], [-1], [4, 4]):
         with pytest.raises(InputError, match="rows must be distinct, from 0 to 49"):
@@ -365,7 +367,7 @@ def test_statistics_of_a_dataset_sorted_by_class_are_those_of_all_classes(conv_m
     assert (np.abs(found - mean) < 0.3 * np.sqrt(var)).all()
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("elsewhere", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_points_with_statistics_measured_anew(elsewhere, conv_model, ends, train_split, test_split):
     negative = dj.Dataset.from_arrays(
         255 - train_split.images, train_split.labels, normalization=test_split.normalization

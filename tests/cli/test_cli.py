@@ -487,12 +487,12 @@ def test_damaged_and_foreign_score_files(finished, capsys, elsewhere):
 def test_train_with_a_mask_and_score_its_checkpoints(finished, capsys, tmp_path):
     run = tmp_path / "trained"
     options = ["--train.epochs", "2", "--model.widths", "16", "--run-dir", str(run)]
-    options += ["--checkpoint-epochs", "0", "1", "2"]
+    options += ["--checkpoint-epochs", "0", "1", "2", "--score.num-seeds", "2"]
     mask = str(finished / "masks" / "el2n_keep0.5.npz")
     main(["train", *options, "--keep", mask])
     assert "step 66, test accuracy 0." in capsys.readouterr().out
     assert "no checkpoints of scoring seeds" in refused(capsys, "score", "--from-run", run, "--step", "0")
-    main(["train", *options, "--purpose", "score", "--num-seeds", "2"])
+    main(["train", *options, "--purpose", "score"])
     for step in ("0", "33"):
         main(["score", "--from-run", str(run), "--step", step, "--names", "el2n", "forgetting"])
     message = refused(capsys, "score", "--from-run", run, "--step", "34")

@@ -3,9 +3,11 @@
 import pytest
 
 import diet_jax as dj
+from diet_jax.cli import commands
 from diet_jax.cli.main import main
 from diet_jax.cli.option_names import with_options_named
 from diet_jax.cli.options import Run, Select
+from diet_jax.experiments.run_result import RunResult
 
 
 @pytest.mark.parametrize(
@@ -25,6 +27,7 @@ from diet_jax.cli.options import Run, Select
             "--select.fractions 0.2: offset",
             None,
         ),
+        (["--select.method", "window"], "the rule window needs its option offset", None),
         (["--select.min-per-class", "-1"], "--select.min-per-class must be at least 0", None),
         (["--data.num-train", "0"], "--data.num-train must be at least 1", None),
         (["--data.noise-mode", "uniform"], "set --data.label-noise or leave it out", None),
@@ -43,6 +46,17 @@ def test_the_command_names_its_option(arguments, words, in_python, tmp_path, cap
     assert words in said
     assert "╭" not in said
     assert not (tmp_path / "run").exists()
+
+
+def test_notes_below_a_table_name_options_too(tmp_path, monkeypatch, capsys):
+    notes = ("train.learning_rate is 0.1", "keep 0.1 is left out: batch_size is 32")
+    monkeypatch.setattr(commands, "run_prune", lambda *_, **__: RunResult(tmp_path, [], notes=notes))
+    main(["run", "--no-compilation-cache"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        "note: --train.learning-rate is 0.1",
+        "note: keep 0.1 is left out: --train.batch-size is 32",
+    ]
 
 
 def test_python_names_the_argument():

@@ -1,11 +1,14 @@
 """Image folders as people have them: every file is loaded as it should look, or counted and named."""
 
+import csv
 import hashlib
 import io
 import os
 import re
 import shutil
 import socket
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from PIL import Image, ImageOps
 
 import diet_jax as dj
 from diet_jax.data.dataset import fingerprint
+from diet_jax.data.image_files import as_line
 from diet_jax.data.sources import load_dataset, load_streamed
 from diet_jax.experiments.config import DataConfig, RunConfig
 from diet_jax.experiments.setup import load_splits
@@ -158,7 +162,8 @@ def test_a_folder_of_real_photographs(tmp_path, photographs, capsys):
     assert "5 images with transparency: composed on white (or folder:PATH,background=COLOUR)" in said
     assert "3 images with several frames or pages: the first one is read" in said
     assert "2 images with 16 bits per channel: the upper 8 are read" in said
-    assert len(said) == 4
+    assert "3 names were passed over, hidden or left by a system (such as train/china/.DS_Store)" in said
+    assert len(said) == 5
     on_disk = [p for p in root.rglob("*") if p.is_file() and p.name[0] != "." and p.name != "Thumbs.db"]
     assert len(train) + len(test) + 3 == len(on_disk)
 
@@ -348,6 +353,9 @@ def hidden(root, _):
     (root / "__MACOSX/train").mkdir(parents=True)
 
 
+NO_TEXT = r"1 file name has bytes or controls that are no text: ids have \xNN or \uNNNN for them"
+
+
 @pytest.mark.parametrize(
     ("change", "count", "said"),
     [
@@ -361,7 +369,11 @@ def hidden(root, _):
         (another_folder, 6, ["no split and left out: extra/"]),
         (link_to_a_file, 7, []),
         (link_to_a_folder, 7, []),
-        (link_to_a_class, 7, []),
+        (
+            link_to_a_class,
+            7,
+            ["warning: 1 of 5 test images is in the train split too, byte for byte: test/cow/"],
+        ),
         (
             loops,
             6,
@@ -376,12 +388,18 @@ def hidden(root, _):
         ),
         (device, 6, ["1 file was left out: 1 not a regular file (such as train/cat/null.png)"]),
         (socket_file, 6, ["1 file was left out: 1 not a regular file (such as train/cat/s.png)"]),
-        (newline, 7, []),
+        (newline, 7, [NO_TEXT]),
         (newline_left_out, 6, [r"1 file was left out: 1 without a suffix (such as train/cat/two\nlines)"]),
-        (not_utf8, 7, [r"1 file name is not UTF-8: ids have \xNN in place of the other bytes"]),
-        (not_utf8_class, 7, [r"2 file names are not UTF-8: ids have \xNN in place of the other bytes"]),
+        (not_utf8, 7, [NO_TEXT]),
+        (not_utf8_class, 7, [NO_TEXT.replace("1 file name has", "2 file names have")]),
         (many_kinds, 6, ["15 files of 15 kinds were left out: 1 .00, 1 .01, "]),
-        (hidden, 6, []),
+        (
+            hidden,
+            6,
+            [
+                "7 names were passed over, hidden or left by a system (such as __MACOSX)",
+            ],
+        ),
     ],
     ids=lambda value: value.__name__ if callable(value) else None,
 )
@@ -563,7 +581,10 @@ def some_copies(label, number):
             copies,
             "warning: of 16 train images 6 are different, the rest are copies of them; 4 of 4 test images",
         ),
-        (some_copies, None),
+        (
+            some_copies,
+            "warning: 4 of 4 test images are in the train split too, byte for byte: test/a/8.png, ",
+        ),
     ],
 )
 def test_bad_pixels_are_called_out(pixels, said, tmp_path, capsys):
@@ -682,6 +703,14 @@ ROWS = [
         6,
         "0.png is damaged or no image: the file",
     ),
+    (not_utf8, 7, "1 file name has bytes or controls"),
+    (lambda root, p: save(root / "train/Cat/0.png", p[0, 10]), 7, "'Cat' and 'cat'"),
+    (
+        lambda root, _: shutil.copy(root / "train/cat/0.png", root / "test/cat/9.png"),
+        6,
+        "1 of 5 test images is",
+    ),
+    (hidden, 6, "7 names were passed over"),
     (no_splits, 6, "no folder train and no folder test in it; it holds cat/, dog/"),
 ]
 
@@ -710,3 +739,209 @@ def test_two_splits_that_are_one_folder_are_refused(link, to, pets):
     (pets / link).symlink_to(pets / to)
     with pytest.raises(dj.InputError, match="are one and the same by a link"):
         load_dataset(f"folder:{pets}")
+
+
+# Copies, byte for byte
+
+
+def copy_in_another_class(root):
+    shutil.copy(root / "train/cat/1.png", root / "train/dog/again.png")
+
+
+def copy_in_test(root):
+    shutil.copy(root / "train/cat/1.png", root / "test/cat/again.png")
+
+
+def copy_in_another_class_of_test(root):
+    shutil.copy(root / "train/cat/1.png", root / "test/dog/again.png")
+
+
+def same_in_both_classes(root):
+    """Every image in both classes and both splits: noise that a program is tried out with."""
+    shutil.rmtree(root / "train/dog")
+    shutil.rmtree(root / "test")
+    shutil.copytree(root / "train/cat", root / "train/dog")
+    shutil.copytree(root / "train", root / "test")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            copy_in_another_class,
+            "warning: 2 images of the train split are also under another class, byte for byte: "
+            "train/cat/1.png (cat), train/dog/again.png (dog)",
+        ),
+        (
+            copy_in_test,
+            "warning: 1 of 5 test images is in the train split too, byte for byte: test/cat/again.png",
+        ),
+        (
+            copy_in_another_class_of_test,
+            "warning: 1 of 5 test images is in the train split too, byte for byte, 1 under another class: "
+            "test/dog/again.png",
+        ),
+        (same_in_both_classes, None),
+    ],
+)
+def test_copies_that_cannot_be_meant_are_called_out(change, said, pets, capsys):
+    change(pets)
+    assert load_both(f"folder:{pets}", capsys)[1] == ([said] if said else [])
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ["Cat"],
+            "warning: classes that differ in upper case, spaces or the form of their letters only: 'Cat' and",
+        ),
+        (
+            ["cat "],
+            "warning: classes that differ in upper case, spaces or the form of their letters only: 'cat' and",
+        ),
+        (["cafe\u0301", "café"], "warning: classes that differ in upper case, spaces or the form of"),
+        (["cats"], None),
+    ],
+)
+def test_classes_that_look_alike_are_called_out(names, said, pets, photographs, capsys):
+    for number, name in enumerate(names):
+        save(pets / "train" / name / "0.png", photographs[0, 9 + number])
+        save(pets / "test" / name / "0.png", photographs[0, 12 + number])
+    splits, found = load_both(f"folder:{pets}", capsys)
+    assert splits.train.num_classes == 2 + len(names)
+    assert [line[: len(said)] for line in found] == [said] if said else found == []
+
+
+STRANGE = [
+    b"a\xff.png",
+    rb"a\xff.png",
+    rb"a\\xff.png",
+    b"a\n.png",
+    rb"a\u000a.png",
+    b"a\r.png",
+    b"a\xc2\x85.png",
+]
+STRANGE += [
+    b"a,b.png",
+    b'a"b.png',
+    b" .png",
+    b"a\x01.png",
+    b"a\xe2\x80\xa8.png",
+    b"caf\xc3\xa9.png",
+    b"=1+1.png",
+]
+
+
+def test_every_name_has_an_id_of_its_own_that_all_files_hold(pets, photographs, capsys, tmp_path):
+    """Strange names in a strange class: in memory, streamed, as CSV, as scores, as a mask and its list."""
+    folder = os.fsencode(pets / "train") + b"/b\xfe\n"
+    os.makedirs(folder)
+    os.makedirs(os.fsencode(pets / "train") + rb"/b\xfe\u000a")
+    for number, name in enumerate(STRANGE):
+        with open(folder + b"/" + name, "wb") as file:
+            Image.fromarray(photographs[1, 5 + number]).save(file, "PNG")
+    train = load_both(f"folder:{pets}", capsys)[0].train
+    ids = [str(i) for i in train.ids]
+    assert len(set(ids)) == len(ids) == 6 + len(STRANGE)
+    assert train.num_classes == 4
+    assert all(len(i.splitlines()) == 1 and i.encode() for i in [*ids, *train.class_names])
+    assert {r"train/b\xfe\u000a/a\xff.png", r"train/b\xfe\u000a/café.png"} <= set(ids)
+    keep = np.arange(len(ids)) % 2 == 0
+    scores = dj.ScoreFile.from_seeds("mine", np.ones((1, len(ids)), np.float32), train, step=1)
+    for file, kind in ((scores, dj.ScoreFile), (dj.KeepFile.from_mask(keep, train), dj.KeepFile)):
+        file.save(tmp_path / "file.npz")
+        assert kind.load(tmp_path / "file.npz", dataset=train).ids.tolist() == ids
+        rows = list(csv.DictReader(io.StringIO(file.to_csv(), newline="")))
+        assert [row["id"] for row in rows] == ids
+    assert [as_line(i) for i in ids] == ids
+    assert as_line("two\nlines") == r"two\u000alines"
+
+
+# What an image file may hold
+
+
+def deep_png(values, clear):
+    """A PNG of 16 bits with one transparent colour, which Pillow does not write."""
+
+    def chunk(kind, content):
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    height, width = values.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, 16, 0 if values.ndim == 2 else 2, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = chunk(b"IHDR", header) + chunk(b"tRNS", np.asarray(clear, ">u2").tobytes())
+    return b"\x89PNG\r\n\x1a\n" + parts + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_transparent_colour_of_16_bits_is_that_of_all_16(channels, tmp_path, capsys):
+    """Colours that differ in their lower 8 bits only, one of which is transparent."""
+    values = np.random.default_rng(0).integers(0, 2, (6, 5, channels)) * 3 + 256 * 40
+    clear = values[2, 3]
+    values = values if channels == 3 else values[..., 0]
+    for split in ("train", "test"):
+        for number, kind in enumerate("ab"):
+            path = tmp_path / "d" / split / kind / "0.png"
+            path.parent.mkdir(parents=True)
+            path.write_bytes(deep_png(values + (split == "test") * 512 + number * 1024, clear))
+    (train, _), said = load_both(f"folder:{tmp_path / 'd'}", capsys)
+    hidden = (values == clear).reshape(6, 5, channels).all(axis=-1, keepdims=True)
+    assert 0 < hidden.sum() < 30
+    np.testing.assert_array_equal(train.images[0], np.where(hidden, 255, 40).repeat(channels, axis=-1))
+    assert "4 images with transparency: composed on white (or folder:PATH,background=COLOUR)" in said
+
+
+def bomb(path, _):
+    huge = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    content = bytearray(path.read_bytes())
+    content[16:29], content[29:33] = huge, struct.pack(">I", zlib.crc32(b"IHDR" + huge))
+    path.write_bytes(content)
+
+
+def cut(path, place):
+    path.write_bytes(path.read_bytes()[:place])
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "place", "reason"),
+    [
+        (bomb, None, "exceeds limit"),
+        (cut, 0, "the file is empty"),
+        (cut, 20, ""),
+        (cut, 400, ""),
+        (cut, -20, ""),
+        (flip, 300, "the checksum of its part IDAT is wrong"),
+        (flip, -18, "the checksum of its part IDAT is wrong"),
+        (flip, 30, ""),
+    ],
+)
+def test_a_damaged_image_is_named_whatever_lacks(damage, place, reason, pets):
+    damage(pets / "train/cat/1.png", place)
+    for load in (lambda name: load_dataset(name, quiet=True), load_streamed):
+        with pytest.raises(dj.InputError, match=rf"cat/1.png is damaged or no image: .*{reason}") as caught:
+            load(f"folder:{pets}")
+        assert "\n" not in str(caught.value)
+
+
+def test_images_too_large_for_memory_are_told(pets, monkeypatch):
+    empty = np.empty
+
+    def full(shape, *arguments, **options):
+        if np.size(shape) == 4:
+            raise MemoryError
+        return empty(shape, *arguments, **options)
+
+    monkeypatch.setattr(np, "empty", full)
+    with pytest.raises(dj.InputError, match=r"6 images as large as .*0.png, 24x24 .* do not fit in memory"):
+        load_dataset(f"folder:{pets}", quiet=True)

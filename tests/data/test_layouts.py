@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import diet_jax as dj
-from diet_jax.data.arrays import WHITE
+from diet_jax.checks.arrays import WHITE
 from diet_jax.errors import InputError
 
 RNG = np.random.default_rng(0)

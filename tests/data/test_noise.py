@@ -189,7 +189,7 @@ def test_the_lowest_and_highest_draws_are_possible_classes():
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0001, float("nan"), float("inf")])
 def test_a_fraction_is_a_share(clean, fraction):
-    with pytest.raises(InputError, match="fraction must be from 0 to 1"):
+    with pytest.raises(InputError, match="fraction must be at least 0 and at most 1"):
         flip(clean, fraction, "uniform")
 
 

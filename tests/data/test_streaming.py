@@ -220,12 +220,11 @@ def test_labels_out_of_range_are_refused(image_records, monkeypatch):
 def test_an_empty_record_is_refused(image_records, monkeypatch):
     images = load_streamed("mnist", data_dir=image_records).train.images
 
-    class Opened:
-        def __getitems__(self, numbers):
-            return [{"image": None, "label": None} for _ in numbers]
+    def empty(_, numbers):
+        return [{"image": None, "label": None} for _ in numbers]
 
-    monkeypatch.setitem(vars(images.reader), "_opened", Opened())
-    with pytest.raises(dj.InputError, match=r"cannot read .* train .*: a record is empty"):
+    monkeypatch.setattr(type(images.reader._opened), "__getitems__", empty)
+    with pytest.raises(dj.InputError, match=r"train.*00000-of-00001 is damaged: record 0: a record is empty"):
         images[:2]
 
 

@@ -2,11 +2,13 @@
 
 import contextlib
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import diet_jax as dj
 from diet_jax.devices import defaults
@@ -81,7 +83,7 @@ def test_over_seeds_refuses_what_has_no_seed_axis():
 
 
 def test_an_unknown_how_is_refused(conv_model, train_split, test_split, keys, unchecked_types):
-    with pytest.raises(InputError, match="how must be one of vmap, unroll, map, loop, mesh or auto"):
+    with pytest.raises(InputError, match="how must be one of vmap, unroll, map, loop, mesh, auto"):
         dj.over_seeds(lambda x: x, how="pmap")
     with pytest.raises(InputError, match="how must be"):
         dj.score_ensemble(keys, conv_model, train_split, config=CONFIG, step=0, how="pmap")
@@ -275,7 +277,7 @@ def test_score_ensemble_refuses_bad_arguments(conv_model, train_split, keys, unc
             {"step": None, "epoch": 2.1},
             r"epoch=2.1, of 6 steps each: .* the 12 steps of the training, got 13",
         ),
-        ({"step": None, "epoch": -1}, "epoch must be a finite number of at least 0"),
+        ({"step": None, "epoch": -1}, "epoch must be at least 0"),
         ({"step": None, "epoch": (1, 0.5)}, r"ascending order; got \(6, 3\)"),
         ({"step": None, "epoch": (1, 1.01)}, r"ascending order; got \(6, 6\)"),
         ({"step": None, "epoch": ()}, "several in ascending order"),
@@ -288,7 +290,7 @@ def test_score_ensemble_refuses_bad_arguments(conv_model, train_split, keys, unc
         with pytest.raises(InputError, match=message):
             score(keys, **wrong)
     for no_keys in (keys[:0], keys[0]):
-        with pytest.raises(InputError, match="leading seed axis"):
+        with pytest.raises(InputError, match=r"leading seed axis|must be keys"):
             score(no_keys)
 
 
@@ -367,17 +369,18 @@ def test_seed_keys_of_an_unknown_purpose_are_refused(unchecked_types):
 
 
 @pytest.mark.parametrize(
-    ("name", "convolutional", "how", "steps"),
+    ("name", "convolutional", "grouped", "how", "steps"),
     [
-        ("cpu", True, "loop", 1),
-        ("cpu", False, "map", 100),
-        ("gpu", True, "map", 100),
-        ("gpu", False, "vmap", 100),
+        ("cpu", True, True, "loop", 1),
+        ("cpu", False, False, "map", 100),
+        ("gpu", True, True, "map", 100),
+        ("gpu", True, False, "vmap", 100),
+        ("gpu", False, False, "vmap", 100),
     ],
 )
-def test_the_backend_and_the_model_decide_how(name, convolutional, how, steps, monkeypatch):
+def test_the_backend_and_the_model_decide_how(name, convolutional, grouped, how, steps, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: name)
-    assert defaults.default_how(convolutional) == how
+    assert defaults.default_how(convolutional, lambda: grouped) == how
     assert defaults.default_steps_per_call(convolutional) == steps
 
 
@@ -386,5 +389,30 @@ def test_auto_looks_for_convolutions(conv_model, train_split):
     assert defaults.model_has_convolution(conv_model, train_split.spec)
     assert not defaults.model_has_convolution(mlp, train_split.spec)
     for model in (conv_model, mlp):
-        expected = defaults.default_how(defaults.model_has_convolution(model, train_split.spec))
+        expected = defaults.default_how(
+            defaults.model_has_convolution(model, train_split.spec), lambda: False
+        )
         assert ensemble.resolve_how("auto", model, train_split) == expected
+
+
+class _Own(nn.Module):
+    """A network of a user's: a depthwise and a plain convolution, in one of the library's forms or none."""
+
+    form: Callable | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        options = {"conv_general_dilated": self.form} if self.form else {}
+        x = nn.Conv(4, (3, 3), **options)(x)
+        return nn.Dense(3)(nn.Conv(8, (3, 3), feature_group_count=4, **options)(x).mean((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("form", "how"), [(None, "map"), (dj.unrolled_convolution, "vmap"), (dj.matmul_convolution, "map")]
+)
+def test_networks_whose_convolutions_would_be_grouped_run_in_turn(form, how, monkeypatch):
+    images = np.zeros((3, 8, 8, 2), np.float32)
+    data = dj.Dataset.from_arrays(images, np.arange(3), name="own")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert ensemble.resolve_how("auto", dj.from_linen(_Own(form)), data) == how
+    assert ensemble.resolve_how("auto", dj.create_model("small_cnn", num_classes=3), data) == "vmap"

@@ -70,6 +70,10 @@ def test_differences_name_the_options_but_not_the_places():
     changed = differences(to_json(one), to_json(two), leaving_out=LOCATIONS)
     assert changed == ["seed: 3, was 0", "train.epochs: 7.0, was 40"]
     assert differences(to_json(one), to_json(one), leaving_out=LOCATIONS) == []
+    # An option that is None is not one that is not there: to read such a file back is refused as well.
+    old = to_json(one)
+    assert old["train"].pop("steps_per_call") is None
+    assert differences(old, to_json(one)) == ["train.steps_per_call: None, was not there"]
 
 
 @pytest.mark.parametrize(

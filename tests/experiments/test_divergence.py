@@ -23,6 +23,7 @@ from diet_jax.experiments.reproduction.store import open_store
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import prepare
+from diet_jax.experiments.train_one import facts_of
 from diet_jax.training.checkpoints import Checkpoints
 from diet_jax.training.loop import start
 from diet_jax.training.step import run_keys
@@ -309,11 +310,13 @@ def test_checkpoints_and_the_train_command(tmp_path, capsys):
 
 def test_a_checkpoint_that_is_nan_and_a_seed_without_one_are_missing(tmp_path, capsys):
     path, folder = tmp_path / "config.py", tmp_path / "run"
-    path.write_text(CONFIG_FILE.format(rate=0.1, path=str(folder)))
-    main(["train", str(path), "--purpose", "score", "--num-seeds", "4"])
+    path.write_text(CONFIG_FILE.format(rate=0.1, path=str(folder)).replace("num_seeds=2", "num_seeds=4"))
+    main(["train", str(path), "--purpose", "score"])
     setup = prepare(RunFolder(folder).config(), scores=False, prunes=False)
     like = start(dj.seed_keys(0, "score", 1)[0], setup.splits.train, program=setup.program())
-    place = Checkpoints(folder / "checkpoints" / "score" / "seed_01")
+    unit = "score/seed_01"
+    facts = facts_of(setup, unit, dj.seed_keys(0, "score", 2)[1])
+    place = Checkpoints(folder / "checkpoints" / unit, facts)
     state = place.restore(33, like)
     shutil.rmtree(place.folder)
     place.save(state._replace(variables=jax.tree.map(lambda leaf: leaf * np.float32("nan"), state.variables)))
@@ -363,7 +366,9 @@ def test_functions_return_what_they_got_and_name_the_seeds():
     )
     assert list(trained.diverged) == [0]
     values = scored.scores["el2n"]
-    with pytest.warns(UserWarning, match=r"seeds 1 of 3 have no scores but NaN.*missing=\{1: why\}"):
+    with pytest.warns(
+        UserWarning, match=r"NaN for 60 of 60 examples, by 1 of 3 seeds \(1; .*missing=\{1: why\}"
+    ):
         assert np.isnan(dj.ScoreFile.from_seeds("el2n", values, train, step=24).scores).all()
     file = dj.ScoreFile.from_seeds("el2n", values, train, step=24, missing=scored.diverged)
     np.testing.assert_array_equal(file.scores, values[[0, 2]].mean(axis=0, dtype=np.float64))

@@ -1,6 +1,7 @@
 """What run, reproduce and single commands do is one thing each: where two copies had drifted apart."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from diet_jax.analysis import results, statistics
 from diet_jax.cli.main import main
 from diet_jax.ensemble import retraining
 from diet_jax.ensemble import scoring as ensemble_scoring
+from diet_jax.ensemble.over_seeds import joined
 from diet_jax.experiments import prune
 from diet_jax.experiments.config import DataConfig, ModelConfig, RetrainConfig, RunConfig, ScoreConfig
 from diet_jax.experiments.reproduction import outcome
@@ -121,6 +123,47 @@ def test_the_store_takes_the_ensembles_way(tmp_path, monkeypatch):
     np.testing.assert_allclose(
         accuracy["most"], (trained.predicted == test.labels).mean(axis=1), atol=2.1 / 719
     )
+
+
+@pytest.mark.parametrize("how", ["vmap", pytest.param("map", marks=pytest.mark.slow)])
+def test_side_by_side_the_store_retrains_several_selections_in_one_program(how, tmp_path, monkeypatch):
+    """As many as pays, of one size, nothing twice: and each network to the bit what it is by itself."""
+    together, real = [], store_module.train_ensemble
+
+    def watched(keys, *args, **options):
+        together.append(len(keys))
+        return real(keys, *args, **options)
+
+    monkeypatch.setattr(store_module, "train_ensemble", watched)
+    monkeypatch.setattr(store_module.Store, "_how", lambda self, task: how)
+    task = Task(SMALL.data, SMALL.model, CONFIG)
+    train, test = prepare(SMALL).splits
+    scores = [np.random.default_rng(seed).random(400) for seed in range(6)]
+    keep = {"all": None, "none left out": np.ones(400, bool), "few": dj.keep_highest(scores[0], 0.8)}
+    keep |= {seed: dj.keep_highest(scores[seed], 0.9) for seed in range(1, 6)} | {
+        "again": dj.keep_highest(scores[1], 0.9)
+    }
+    with open_store(tmp_path / "store", None) as store:
+        found = store.predictions(task, keep, 2)
+    assert together == ([4, 2, 8, 2] if how == "vmap" else [2] * 8)
+    monkeypatch.undo()
+    keys, model = dj.seed_keys(0, "retrain", 2), dj.create_model("mlp", num_classes=10, widths=(4,))
+    for name, mask in keep.items():
+        alone = dj.train_ensemble(keys, model, train, test, config=CONFIG, keep=mask, how=how)
+        np.testing.assert_array_equal(found[name], alone.predicted)
+
+
+@pytest.mark.parametrize(
+    ("how", "sizes"), [("vmap", [6, 4, 6, 3]), ("map", [3, 3, 4, 3, 3, 3]), ("unroll", [3, 3, 4, 3, 3, 3])]
+)
+def test_groups_are_joined_whole_and_in_order(how, sizes):
+    """Of one size, to at most eight networks: the fourth is of another size than its neighbours."""
+    groups = [[(10, "a")] * 3, [], [(10, "b")] * 3, [(7, "c")] * 4]
+    groups += [[(10, name)] * 3 for name in ("d", "e", "f")]
+    found = joined(groups, how, lambda training: training[0])
+    assert [len(group) for group in found] == sizes
+    assert all(len({size for size, _ in group}) == 1 for group in found)
+    assert sorted(itertools.chain(*found)) == sorted(itertools.chain(*groups))
 
 
 def test_tables_and_figures_compare_with_the_same_statistics():

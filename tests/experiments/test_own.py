@@ -279,7 +279,8 @@ def test_what_fails_before_any_result_leaves_no_folder_that_is_locked(tmp_path, 
         dj.run(in_folder(tmp_path), scores=wrong)
     values = np.ones(len(digits.train))
     values[3] = np.nan
-    hole = dj.ScoreFile.from_seeds("hole", values[None], digits.train, step=0)
+    with pytest.warns(UserWarning, match="hole is NaN for 1 of 1,078 examples"):
+        hole = dj.ScoreFile.from_seeds("hole", values[None], digits.train, step=0)
     with pytest.raises(dj.InputError, match="hole is NaN for 1 of 1,078 examples, first in row 3"):
         dj.run(in_folder(tmp_path), scores=("el2n", hole))
     for name in ("../evil", "a b", ""):

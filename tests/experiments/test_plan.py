@@ -305,13 +305,13 @@ def test_bad_configs_are_refused_as_a_run_refuses_them(options, tmp_path, monkey
     assert messages[0] == messages[1]
 
 
-@pytest.mark.parametrize("name", ["cifar10", "imagenet2012", "cinic10"])
+@pytest.mark.parametrize("name", ["cifar10", "tfds:cifar10", "imagenet2012", "cinic10"])
 def test_data_that_is_not_on_disk_is_planned_by_its_published_sizes(name, tmp_path):
     model = ModelConfig(name="vgg16", width=2)
     config = dataclasses.replace(SMALL, data=DataConfig(name=name, data_dir=str(tmp_path)), model=model)
     setup, notes = setup_to_plan(config)
     train, test = setup.splits
-    sizes = PUBLISHED[name]
+    sizes = PUBLISHED[name.removeprefix("tfds:")]
     assert (len(train), len(test), train.num_classes) == sizes[:3]
     assert train.image_shape == sizes.image_shape
     assert "not on disk; sizes as published" in notes[0]

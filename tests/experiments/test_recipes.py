@@ -119,7 +119,17 @@ def test_a_figure_of_ones_own(recipes):
     assert (recipes / "figures/score-spread_smoke.png").stat().st_size > 5000
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+# The longest of them; what they show is tested in parts elsewhere.
+LONG = ("nnx_transformer", "equinox_table")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in LONG else ())
+        for path in sorted((ROOT / "examples").glob("*.py"))
+    ],
+)
 def test_examples_run_alone_and_are_short(path, tmp_path):
     """Copied into an empty folder: the package is all that they need of the clone."""
     text = path.read_text(encoding="utf-8")

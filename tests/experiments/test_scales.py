@@ -17,6 +17,7 @@ from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, CINIC10_
 from diet_jax.training.recipe import decay_boundaries, make_schedule, total_steps
 
 NAMES = figure_names()
+FURTHER = ("medium", "paper")
 
 
 @pytest.fixture
@@ -44,7 +45,10 @@ def at_scale(name, scale, store, tmp_path):
     return experiment
 
 
-@pytest.mark.parametrize("scale", ["small", "medium", "paper"])
+@pytest.mark.parametrize(
+    "scale",
+    ["small", pytest.param("medium", marks=pytest.mark.slow), pytest.param("paper", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_fit_their_data(name, scale, store, tmp_path):
     """Each training's epochs, fractions, offsets and groups, and what every claim compares."""

@@ -165,7 +165,13 @@ def moved(name, seed=1):
     return variables._replace(params=params)
 
 
-@pytest.fixture(params=MODELS)
+# Linen, and the one that is least like it; the others are further cases.
+QUICK = ("linen", "equinox")
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MODELS]
+)
 def name(request):
     # Equinox's BatchNorm mixes a float with an int32 in train mode.
     with jax.numpy_dtype_promotion("standard" if request.param == "equinox" else "strict"):

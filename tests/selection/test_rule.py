@@ -52,6 +52,9 @@ def test_options_and_fractions_that_do_not_fit():
     window = WINDOW.with_options(WindowOptions(0.8))
     with pytest.raises(dj.InputError, match="their sum must be at most 1"):
         window.check_fraction(0.3)
+    for call in (lambda: WINDOW.check_fraction(0.3), lambda: WINDOW(SCORES, fraction=0.3)):
+        with pytest.raises(dj.InputError, match="the rule window needs its option offset"):
+            call()
     with pytest.raises(dj.InputError, match="options of window must be WindowOptions, got float"):
         WINDOW.with_options(0.8)
     HIGHEST.check_fraction(0.3)

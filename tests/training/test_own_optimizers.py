@@ -15,7 +15,7 @@ from diet_jax.errors import InputError
 from diet_jax.options.plain import from_json, to_json
 from diet_jax.training.checkpoints import Checkpoints
 from diet_jax.training.loop import start, train_between
-from diet_jax.training.recipe import decay_boundaries, make_optimizer, make_schedule
+from diet_jax.training.recipe import decay_boundaries, make_optimizer, make_schedule, rate_remark
 from diet_jax.training.step import Program, init_state, train_step
 
 KEY = jax.random.key(0)
@@ -67,6 +67,22 @@ def plain_arrays(tree):
 def assert_equal(a, b):
     assert jax.tree.structure(a) == jax.tree.structure(b)
     jax.tree.map(np.testing.assert_array_equal, plain_arrays(a), plain_arrays(b))
+
+
+@pytest.mark.parametrize(
+    ("options", "is_said"),
+    [
+        ({"optimizer": "adamw"}, True),
+        ({"optimizer": "adamw", "learning_rate": 1e-3}, False),
+        ({"optimizer": "adamw", "schedule": optax.constant_schedule(1e-3)}, False),
+        ({}, False),
+        ({"optimizer": optax.adam}, False),
+    ],
+)
+def test_the_rate_of_sgd_is_said_where_adamw_keeps_it(options, is_said):
+    remark = rate_remark(dj.TrainConfig(**options))
+    assert (remark is not None) == is_said
+    assert remark is None or "is 0.1, which is for SGD; AdamW wants about 0.001" in remark
 
 
 @pytest.mark.parametrize("decay", [1e-4, 0.3])

@@ -3,24 +3,27 @@
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
 from diet_jax.analysis.connectivity.paths import Ends, barrier_height, interpolate, leaves_of_one_network
+from diet_jax.checks.rows import checked_rows
+from diet_jax.checks.values import check_choice, check_count, check_pytree, check_type
 from diet_jax.data.augment import normalize
-from diet_jax.data.dataset import Dataset
-from diet_jax.data.rows import checked_rows
+from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.devices.mesh import fetch, replicate, split_batch
 from diet_jax.ensemble.passes import BatchSize, map_dataset
-from diet_jax.errors import InputError
+from diet_jax.models.adapters import check_model
 from diet_jax.per_example.losses import predicted_classes
 from diet_jax.training.step import batch_rows
 from diet_jax.types import THREEFRY, Array, Mask, Model, PRNGKey, Rows, Variables, apply_in_training
 
 BatchStatistics = Literal["interpolated", "reestimated"]
+# Of points and of batches; each is a pass.
+MOST_PASSES = 10**5
 
 
 def reestimate_statistics(
@@ -63,10 +66,9 @@ def reestimate_statistics(
         >>> reestimate_statistics(model, variables, train) is variables  # It has no BatchNorm.
         True
     """
-    if min(num_batches, batch_size) < 1:
-        raise InputError(
-            f"num_batches and batch_size must be at least 1, got {num_batches} batches of {batch_size}"
-        )
+    _check_network(model, dataset, variables)
+    check_count(num_batches, "num_batches", most=MOST_PASSES)
+    check_count(batch_size, "batch_size")
     kept = checked_rows(np.arange(len(dataset)) if rows is None else rows, len(dataset))
     if not jax.tree.leaves(variables.model_state):
         return variables
@@ -129,10 +131,11 @@ def path_correct(
         >>> path_correct(model, *ends, test, num_points=3).shape
         (3, 719)
     """
-    if num_points < 3:
-        raise InputError(f"num_points must be at least 3, ends included; got {num_points}")
-    if batch_statistics not in ("interpolated", "reestimated"):
-        raise InputError(f"batch_statistics must be interpolated or reestimated, got {batch_statistics!r}")
+    _check_network(model, dataset, variables, other)
+    check_count(num_points, "num_points", least=3, most=MOST_PASSES)
+    check_choice(batch_statistics, "batch_statistics", get_args(BatchStatistics))
+    if statistics_dataset is not None:
+        check_dataset(statistics_dataset, "statistics_dataset")
     leaves_of_one_network(variables, other)  # Under jit the values of integers cannot be compared.
     measured_on = dataset if statistics_dataset is None else statistics_dataset
     evaluated = dataset if rows is None else dataset.take(rows)
@@ -188,6 +191,7 @@ def error_barrier(
         >>> error_barrier(model, variables, variables, test, num_points=3)
         0.0
     """
+    check_choice(ends, "ends", get_args(Ends))
     correct = path_correct(
         model,
         variables,
@@ -226,10 +230,20 @@ def pairwise_barriers(
         >>> pairwise_barriers(model, networks, test, num_points=3).shape
         (2, 2)
     """
+    check_type(networks, "networks", (list, tuple), "a list of variables")
+    _check_network(model, dataset, *networks)
     heights = np.zeros((len(networks), len(networks)))
     for i, j in itertools.combinations(range(len(networks)), 2):
         heights[i, j] = heights[j, i] = error_barrier(model, networks[i], networks[j], dataset, **options)
     return heights
+
+
+def _check_network(model: Any, dataset: Any, *networks: Any) -> None:
+    check_model(model)
+    check_dataset(dataset)
+    for variables in networks:
+        check_type(variables, "variables", Variables, "dj.Variables, as model.init returns them")
+        check_pytree(variables, "variables")
 
 
 _batches = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))

@@ -6,7 +6,7 @@ step from which on the two stay connected says when the training has settled for
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,14 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Float, Shaped
 
+from diet_jax.checks.values import (
+    check_array,
+    check_choice,
+    check_key,
+    check_number,
+    check_pytree,
+    check_type,
+)
 from diet_jax.devices.mesh import copied
 from diet_jax.errors import InputError
 from diet_jax.training.step import TrainState
@@ -48,7 +56,8 @@ def spawn(state: TrainState, key: PRNGKey) -> TrainState:
         >>> int(spawn(parent, jax.random.key(1)).step)
         1
     """
-    return copied(state._replace(key=key))
+    check_type(state, "state", TrainState, "a TrainState, of train")
+    return copied(state._replace(key=check_key(key)))
 
 
 def interpolate(variables: Variables, other: Variables, weight: Any) -> Variables:
@@ -78,6 +87,7 @@ def interpolate(variables: Variables, other: Variables, weight: Any) -> Variable
         [0.25, 0.25]
     """
     mine, theirs = leaves_of_one_network(variables, other)
+    weight = check_number(weight, "weight", least=0, most=1)
 
     def between(first: Any, last: Any) -> Array:
         first, last = jnp.asarray(first), jnp.asarray(last)
@@ -123,7 +133,8 @@ def barrier_height(
         >>> barrier_height(jnp.array([0.0, 1.0, 1.0])).item()
         0.5
     """
-    errors = jnp.asarray(errors)
+    check_choice(ends, "ends", get_args(Ends))
+    errors = jnp.asarray(check_array(errors, "errors", "...", "numbers"))
     if not jnp.issubdtype(errors.dtype, jnp.floating):
         errors = errors.astype(jnp.float32)
     if errors.ndim < 1 or errors.shape[-1] < 3:
@@ -133,8 +144,6 @@ def barrier_height(
     first, last = errors[..., :1], errors[..., -1:]
     if ends == "mean":
         return jnp.max(errors - (first + last) / 2, axis=-1)
-    if ends != "chord":
-        raise InputError(f"ends must be chord or mean, got {ends!r}")
     weights = jnp.linspace(0, 1, errors.shape[-1], dtype=errors.dtype)
     chord = first + weights.reshape((1,) * (errors.ndim - 1) + (-1,)) * (last - first)
     # At the ends the difference is 0, whatever rounding makes of it.
@@ -163,7 +172,9 @@ def connectivity_onset(
         >>> connectivity_onset([0, 100, 200, 300], [0.4, 0.01, 0.03, 0.0])
         300
     """
-    steps, heights = np.asarray(spawn_steps), np.asarray(barriers)
+    check_number(threshold, "threshold")
+    steps = np.asarray(check_array(spawn_steps, "spawn_steps", "...", "numbers"))
+    heights = np.asarray(check_array(barriers, "barriers", "...", "numbers"))
     if steps.ndim != 1 or steps.shape != heights.shape or np.any(np.diff(steps) <= 0):
         raise InputError(
             f"spawn_steps must ascend and have one barrier each; got shapes {steps.shape} and "
@@ -176,6 +187,8 @@ def connectivity_onset(
 
 def leaves_of_one_network(variables: Variables, other: Variables) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the leaves of both by name, or raises InputError: they must be variables of one network."""
+    check_pytree(variables, "variables")
+    check_pytree(other, "other")
     mine, theirs = _named_leaves(variables), _named_leaves(other)
     for name in {**mine, **theirs}:
         if name not in mine or name not in theirs:
@@ -194,4 +207,9 @@ def leaves_of_one_network(variables: Variables, other: Variables) -> tuple[dict[
 
 def _named_leaves(variables: Variables) -> dict[str, Any]:
     leaves, _ = jax.tree.flatten_with_path(variables)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        if hasattr(leaf, "dtype")
+        else np.asarray(leaf)
+        for path, leaf in leaves
+    }

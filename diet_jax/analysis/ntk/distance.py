@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from diet_jax.checks.values import check_array, check_number
 from diet_jax.errors import InputError
 from diet_jax.types import AnyArray, Array
 
@@ -30,6 +31,8 @@ def kernel_distance(gram: Float[AnyArray, "m m2"], other: Float[AnyArray, "m m2"
         >>> float(kernel_distance(jnp.eye(4), 3 * jnp.eye(4)))
         0.0
     """
+    gram = check_array(gram, "gram", "m m2", "numbers")
+    other = check_array(other, "other", "m m2", "numbers")
     if gram.shape != other.shape:
         raise InputError(
             f"other must be a kernel of the same examples as gram, of shape {gram.shape}; got {other.shape}"
@@ -60,8 +63,7 @@ def kernel_velocity(
         >>> float(kernel_velocity(jnp.eye(4), jnp.diag(jnp.array([1.0, 0, 0, 0])), duration=2))
         0.25
     """
-    if not duration > 0:
-        raise InputError(f"duration must be above 0, got {duration}")
+    duration = check_number(duration, "duration", above=0)
     return kernel_distance(gram, later) / duration
 
 

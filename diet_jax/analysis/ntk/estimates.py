@@ -10,13 +10,16 @@ from jax.core import Tracer
 from jaxtyping import Float
 
 from diet_jax.analysis.ntk.gram import Blocks, checked_num_classes, python_loop
+from diet_jax.checks.calls import check_batch_of
+from diet_jax.checks.values import check_count, check_key
 from diet_jax.devices.mesh import replicate, split_batch
-from diet_jax.errors import InputError
 from diet_jax.per_example.products import contract
 from diet_jax.types import AnyVariables, Array, Inputs, PredictFn, PRNGKey, params_of, with_params
 
 # Of a forward-mode pass.
 MOST_IMAGES_PER_PASS = 128
+# The error falls with the root of the number; each is a pass.
+MOST_PROJECTIONS = 10**6
 
 
 class LogitGramEstimate(NamedTuple):
@@ -138,10 +141,10 @@ def _projections(
     key: PRNGKey, predict_fn: PredictFn, variables: AnyVariables, images: Inputs, count: int, *, least: int
 ) -> Float[Array, "r m"]:
     """Derivatives of all logits in `count` random directions, each from a key of its own."""
-    images = jnp.asarray(images)
+    check_key(key)
+    images = jnp.asarray(check_batch_of(predict_fn, variables, images))
     num_classes = checked_num_classes(predict_fn, variables, images, images)
-    if count < least:
-        raise InputError(f"num_projections must be at least {least}, got {count}")
+    check_count(count, "num_projections", least=least, most=MOST_PROJECTIONS)
     passes = Blocks(len(images), num_classes, min(len(images), MOST_IMAGES_PER_PASS), num_classes)
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((key, variables, images)))
     if not traced:

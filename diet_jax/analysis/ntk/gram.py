@@ -14,6 +14,8 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Float, Shaped
 
+from diet_jax.checks.calls import check_batch_of, num_logits
+from diet_jax.checks.values import check_array, check_count, check_floats
 from diet_jax.devices.mesh import batch_parts, over_parts, replicate
 from diet_jax.errors import InputError
 from diet_jax.per_example.products import contract
@@ -73,8 +75,11 @@ def logit_gram(
         >>> logit_gram(model.predict, variables, images).shape
         (15, 15)
     """
-    images, variables = jnp.asarray(images), jax.tree.map(jnp.asarray, variables)
-    columns = images if other is None else jnp.asarray(other)
+    images = jnp.asarray(check_batch_of(predict_fn, variables, images))
+    check_floats(params_of(variables))
+    variables = jax.tree.map(jnp.asarray, variables)
+    columns = images if other is None else jnp.asarray(check_array(other, "other", "b ...", "anything"))
+    check_count(block_bytes, "block_bytes", most=2**63)
     num_classes = checked_num_classes(predict_fn, variables, images, columns)
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((variables, images, columns)))
     if batch_parts() > 1:
@@ -239,4 +244,7 @@ def checked_num_classes(predict_fn: PredictFn, variables: AnyVariables, images: 
             f"images and other must be at least one image each, of one shape; got {images.shape} and "
             f"{columns.shape}"
         )
-    return jax.eval_shape(predict_fn, variables, images[:1]).shape[1]
+    count = num_logits(predict_fn, variables, images[:1])
+    if not jax.tree.leaves(params_of(variables)):
+        raise InputError("variables has no parameters to differentiate")
+    return count

@@ -1,9 +1,12 @@
 """Regression with a tangent kernel that stays as it is."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from diet_jax.checks.values import check_array, check_number
 from diet_jax.errors import InputError
 from diet_jax.per_example.products import contract
 from diet_jax.types import AnyArray, Array
@@ -46,7 +49,11 @@ def kernel_regression(
         >>> kernel_regression(4 * jnp.eye(2), targets, jnp.eye(2), ridge=0).tolist()
         [[0.25, -0.25]]
     """
-    gram, targets, test_gram = jnp.asarray(gram), jnp.asarray(targets), jnp.asarray(test_gram)
+    gram = jnp.asarray(check_array(gram, "gram", "m m", "numbers"))
+    targets = jnp.asarray(check_array(targets, "targets", "e c", "numbers"))
+    test_gram = jnp.asarray(check_array(test_gram, "test_gram", "t m", "numbers"))
+    if not targets.size:
+        raise InputError(f"targets must not be empty, got shape {targets.shape}")
     num_classes = targets.shape[1]
     size = targets.size
     if gram.shape != (size, size) or test_gram.shape[1] != size or test_gram.shape[0] % num_classes:
@@ -54,18 +61,19 @@ def kernel_regression(
             f"targets {targets.shape} need a gram of shape {(size, size)} and a test_gram of {size} columns "
             f"and {num_classes} rows for each test image; got {gram.shape} and {test_gram.shape}"
         )
-    if not ridge >= 0:
-        raise InputError(f"ridge must be at least 0, got {ridge}")
+    ridge = check_number(ridge, "ridge", least=0)
     start = jnp.zeros((test_gram.shape[0] // num_classes, num_classes), gram.dtype)
     if (logits is None) != (test_logits is None):
         raise InputError("logits and test_logits must be given together, or neither")
     if logits is not None and test_logits is not None:
-        if logits.shape != targets.shape or test_logits.shape != start.shape:
+        own: Any = check_array(logits, "logits", "e c", "numbers")
+        tested: Any = check_array(test_logits, "test_logits", "e2 c", "numbers")
+        if own.shape != targets.shape or tested.shape != start.shape:
             raise InputError(
                 f"logits and test_logits must have shapes {targets.shape} and {start.shape}, got "
-                f"{logits.shape} and {test_logits.shape}"
+                f"{own.shape} and {tested.shape}"
             )
-        start, targets = jnp.asarray(test_logits), targets - jnp.asarray(logits)
+        start, targets = jnp.asarray(tested), targets - jnp.asarray(own)
     shift = ridge * jnp.mean(jnp.diagonal(gram))
     factor = jax.scipy.linalg.cho_factor(gram + shift * jnp.eye(size, dtype=gram.dtype), lower=True)
     weights = jax.scipy.linalg.cho_solve(factor, targets.ravel())

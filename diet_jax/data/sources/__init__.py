@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from diet_jax.checks.values import check_count, check_path
 from diet_jax.data.dataset import Splits
 from diet_jax.data.remarks import empty_classes
-from diet_jax.data.sources.source import find_source
+from diet_jax.data.sources.source import MOST_PIXELS, MOST_WORKERS, find_source
 from diet_jax.data.streaming.reading import check_grain, check_main_guard
 from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
@@ -90,10 +91,10 @@ def load_streamed(
         ((2, 8, 9, 3), (2, 8, 9, 3))
     """
     check_grain()
-    if image_size is not None and image_size < 1:
-        raise InputError(f"image_size must be at least 1, got {image_size}")
-    if workers < 0:
-        raise InputError(f"workers must be at least 0, got {workers}")
+    check_places(data_dir, cache_dir)
+    if image_size is not None:
+        check_count(image_size, "image_size", most=MOST_PIXELS)
+    check_count(workers, "workers", least=0, most=MOST_WORKERS)
     if workers:
         check_main_guard()
     source, arguments = find_source(name)
@@ -107,6 +108,13 @@ def load_streamed(
             *arguments, data_dir=data_dir, cache_dir=cache_dir, image_size=image_size, workers=workers
         )
     )
+
+
+def check_places(*folders: Any) -> None:
+    """Raises InputError for a folder of data or of caches that is no path; None is the usual one."""
+    for name, folder in zip(("data_dir", "cache_dir"), folders, strict=False):
+        if folder is not None:
+            check_path(folder, name)
 
 
 def _told(splits: Splits) -> Splits:

@@ -1,5 +1,6 @@
 """Image folders: train/CLASS and test/CLASS, each with images at any depth."""
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 
 from diet_jax.data.cache import SourceFiles
 from diet_jax.data.dataset import Splits
-from diet_jax.data.image_files import SUFFIXES, FoundFiles, as_text, find_images, named
+from diet_jax.data.image_files import SUFFIXES, FoundFiles, as_text, find_images, named, printable
 from diet_jax.data.kinds import Normalization
 from diet_jax.data.reader import WHITE, Background, Record
 from diet_jax.data.sources.source import SOURCES, Source
@@ -46,8 +47,8 @@ class FolderReader:
                 content = Path(name).read_bytes()
             except OSError as error:
                 raise InputError(
-                    f"cannot read image {name}: {error.strerror or error}; restore it, or load the dataset "
-                    "again without it"
+                    f"cannot read image {printable(name)}: {error.strerror or error}; restore it, or load "
+                    "the dataset again without it"
                 ) from error
             found.append(Record(name, content, int(self.labels[number]), as_text(str(self.paths[number]))))
         return found
@@ -130,11 +131,13 @@ def stored_folder(
             raise _no_images(root, of_split[0], found)
     class_names = sorted({as_text(_class_of(folder)) for folder in found.class_folders})
     _check_common_class(root, paths)
-    notes += found.remarks()
+    notes += found.remarks() + _alike(class_names)
     strange = sum(as_text(path) != path for path in found.images)
     if strange:
-        names = "file name is" if strange == 1 else "file names are"
-        notes.append(f"{strange:,} {names} not UTF-8: ids have \\xNN in place of the other bytes")
+        names = "file name has" if strange == 1 else "file names have"
+        notes.append(
+            f"{strange:,} {names} bytes or controls that are no text: ids have \\xNN or \\uNNNN for them"
+        )
 
     def open_splits() -> StoredSplits:
         label_of = {class_name: label for label, class_name in enumerate(class_names)}
@@ -199,9 +202,24 @@ def _check_common_class(root: Path, paths: list[list[str]]) -> None:
     train, test = ({as_text(_class_of(path)) for path in images} for images in paths)
     if not train & test:
         raise InputError(
-            f"train and test in {root} share no class: train has {named(sorted(train))}, test has "
-            f"{named(sorted(test))}; give each split one folder for each class, with the same names"
+            f"train and test in {printable(str(root))} share no class: train has {named(sorted(train))}, "
+            f"test has {named(sorted(test))}; give each split one folder for each class, with the same names"
         )
+
+
+def _alike(class_names: list[str]) -> list[str]:
+    """What to say of classes whose names differ in case and spaces only."""
+    alike: dict[str, list[str]] = {}
+    for name in class_names:
+        plain = " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
+        alike.setdefault(plain, []).append(repr(name))
+    found = [" and ".join(names) for names in alike.values() if len(names) > 1]
+    if not found:
+        return []
+    return [
+        "warning: classes that differ in upper case, spaces or the form of their letters only: "
+        f"{named(found)}; each is a class of its own"
+    ]
 
 
 def _class_of(path: str) -> str:

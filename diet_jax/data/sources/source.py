@@ -5,12 +5,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from diet_jax.checks.values import check_type
 from diet_jax.data.dataset import Splits
 from diet_jax.errors import InputError
 from diet_jax.options.registry import Registry
 
 ALL_OTHER_NAMES = "tfds"
 """The source that every name goes to which no source answers to."""
+
+# Decoding processes, and pixels along a side.
+MOST_WORKERS, MOST_PIXELS = 1024, 2**16
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ def find_source(name: str) -> tuple[Source, tuple[str, ...]]:
         >>> source.name, arguments
         ('folder', ('~/pets',))
     """
+    check_type(name, "name", str, "the name of a dataset")
     head, colon, argument = name.partition(":")
     if head in SOURCES.names():
         source = SOURCES.find(head)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from diet_jax.data.decode import decode
+from diet_jax.data.image_files import printable
 from diet_jax.data.reader import ImageReader, Record
 from diet_jax.data.streaming.crops import central_crop, random_resized_crop
 from diet_jax.errors import InputError
@@ -83,8 +84,8 @@ class EncodedImages:
         for place, (row, record) in enumerate(zip(rows, records, strict=True)):
             if digest(record.content) != self.digests[row].tobytes():
                 raise InputError(
-                    f"image {record.name} is not the one that was indexed: it has changed since; touch its "
-                    f"file, so that its time of change is new, and load the dataset again"
+                    f"image {printable(record.name)} is not the one that was indexed: it has changed since; "
+                    f"touch its file, so that its time of change is new, and load the dataset again"
                 )
             rng = None if crop_seed is None else np.random.default_rng([*crop_seed, int(row)])
             images[place] = self._decode(record, rng)

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from diet_jax.checks.rows import checked_rows
 from diet_jax.data.classes import checked_labels
 from diet_jax.data.dataset import Dataset, fingerprint
 from diet_jax.data.kinds import Normalization, channel_statistics, statistics_of_counts, value_counts
 from diet_jax.data.reader import WHITE, chunks
-from diet_jax.data.rows import checked_rows
 from diet_jax.data.streaming.encoded import EncodedImages, not_as_a_whole
 from diet_jax.data.streaming.reading import read_ahead
 from diet_jax.types import Examples, Mask, Rows

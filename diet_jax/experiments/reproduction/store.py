@@ -6,7 +6,7 @@ killed process or a deadline left goes on from its last checkpoint.
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from diet_jax.data.dataset import Dataset, fingerprint
 from diet_jax.devices.deadline import NEVER, Deadline, OutOfTime
 from diet_jax.devices.defaults import How
 from diet_jax.devices.progress import Progress, say
-from diet_jax.ensemble.over_seeds import take_seed
+from diet_jax.ensemble.over_seeds import joined, take_seed
 from diet_jax.ensemble.retraining import predict_dataset, train_ensemble
 from diet_jax.ensemble.scoring import score_ensemble, score_state
 from diet_jax.errors import InputError
@@ -169,6 +169,7 @@ class Store:
             "stop": step,
             "save": {step} if save else (),
             "goes_on": goes_on,
+            "facts": facts,
         }
         if training.parent is not None:
             seed, spawned_at = training.parent
@@ -319,14 +320,15 @@ class Store:
         dataset = getattr(self.setup(task).splits, split)
 
         todo = {key: self._lacking(group, dataset) for key, group in groups.items()}
-        steps = {key: sum(map(self._num_steps, group)) for key, group in todo.items()}
+        steps = sum(self._num_steps(training) for group in todo.values() for training in group)
         count = sum(map(len, todo.values()))
         try:
             name = f"training {count} x {task.name}"
-            with Progress(name, sum(steps.values()), quiet=not count) as progress:
-                for key in groups if self._how(task) != "loop" else ():
-                    self._retrain_together(todo[key], dataset)
-                    progress.update(steps[key])
+            with Progress(name, steps, quiet=not count) as progress:
+                how = self._how(task)
+                for together in joined(todo.values(), how, self._num_kept) if how != "loop" else ():
+                    self._retrain_together(together, dataset, how)
+                    progress.update(sum(map(self._num_steps, together)))
                 # Seed by seed, so that what is finished early can be compared.
                 found = {
                     (key, seed): self._predict(group[seed], dataset, progress)
@@ -353,29 +355,32 @@ class Store:
                 lines.append(f"  {name}: {len(there)} of {len(group)} networks, {accuracy}")
         return lines
 
-    def _lacking(self, group: Sequence[Training], dataset: Dataset) -> list[Training]:
+    def _lacking(self, group: Collection[Training], dataset: Dataset) -> list[Training]:
         """The trainings whose predictions are not stored."""
         paths = (self._path(KIND, self._prediction_facts(t, dataset)) for t in group)
         return [training for training, path in zip(group, paths, strict=True) if not path.is_file()]
 
-    def _retrain_together(self, group: Sequence[Training], dataset: Dataset) -> None:
-        """Retrains the networks of one selection in one program and stores what they predict."""
-        # An equal selection may have been trained under another key by now.
-        group = self._lacking(group, dataset)
+    def _retrain_together(self, group: Sequence[Training], dataset: Dataset, how: How) -> None:
+        """Retrains networks on equally many examples in one program and stores what they predict."""
+        # An equal selection may have been trained under another key by now, or be in the group twice.
+        group = self._lacking(
+            {digest(self.facts(training)): training for training in group}.values(), dataset
+        )
         if not group:
             return
         task, setup = group[0].task, self.setup(group[0].task)
         for training in group:
             self._check_known(training, self._num_steps(training))
         keys = seed_keys(task.seed, "retrain", max(t.seed for t in group) + 1)
-        masks = None if group[0].keep is None else np.stack([t.keep for t in group])  # type: ignore[misc]
+        everything = np.ones(len(setup.splits.train), bool)
         trained = train_ensemble(
             keys[np.asarray([t.seed for t in group])],
             setup.model,
             setup.splits.train,
             dataset,
             config=setup.config.train,
-            keep=masks,
+            keep=np.stack([everything if t.keep is None else t.keep for t in group]),
+            how=how,
         )
         for place, training in enumerate(group):
             if place not in trained.diverged:
@@ -388,8 +393,7 @@ class Store:
     def _log_divergence(self, training: Training, history: StepMetrics | None, loss: np.ndarray) -> None:
         """Logs that a network diverged, by its history, or by its losses on what it predicts."""
         setup, folder = self.setup(training.task), self._folder(training)
-        kept = check_keep(setup.splits.train, training.keep, setup.config.train)
-        per_epoch = steps_per_epoch(len(kept), setup.config.train.batch_size)
+        per_epoch = steps_per_epoch(self._num_kept(training), setup.config.train.batch_size)
         known = None if history is None else folder.log_history("", history, 0, per_epoch)
         if known is None:
             broken_predictor(folder, "", self._num_steps(training), per_epoch, loss)
@@ -400,10 +404,13 @@ class Store:
         predicted = self.predictions(task, keep, num_seeds)
         return {key: (values == labels).mean(axis=1) for key, values in predicted.items()}
 
+    def _num_kept(self, training: Training) -> int:
+        setup = self.setup(training.task)
+        return len(check_keep(setup.splits.train, training.keep, setup.config.train))
+
     def _num_steps(self, training: Training) -> int:
         setup = self.setup(training.task)
-        kept = check_keep(setup.splits.train, training.keep, setup.config.train)
-        return total_steps(setup.config.train, len(setup.splits.train), len(kept))
+        return total_steps(setup.config.train, len(setup.splits.train), self._num_kept(training))
 
     def _prediction_facts(self, training: Training, dataset: Dataset) -> dict[str, Any]:
         return {"of": self.facts(training), "dataset": dataset.fingerprint}

@@ -10,11 +10,21 @@ from typing import Any
 import numpy as np
 
 from diet_jax.data.dataset import Splits
-from diet_jax.data.decode import MODES
+from diet_jax.data.decode import GREY, MODES, header
+from diet_jax.data.image_files import as_text
 from diet_jax.data.kinds import Normalization
 from diet_jax.data.published import IMAGENET, PAPER_NORMALIZATIONS
 from diet_jax.data.reader import Record
 from diet_jax.data.sources.source import SOURCES, Source
+from diet_jax.data.sources.tfds.metadata import (
+    FEATURES,
+    INFO,
+    check_records,
+    damaged,
+    labels_file,
+    open_builder,
+    shard_files,
+)
 from diet_jax.data.sources.tfds.names import PREPARABLE
 from diet_jax.data.sources.tfds.prepare import prepare_tfds
 from diet_jax.data.sources.tfds.prepared import prepared_files
@@ -31,8 +41,11 @@ class RecordReader:
 
     background: None = None
 
-    def __init__(self, directory: Path, dataset: str, split: str, keys: tuple[str, str]) -> None:
+    def __init__(
+        self, directory: Path, dataset: str, split: str, keys: tuple[str, str], num_classes: int
+    ) -> None:
         self.directory, self.dataset, self.split, self.keys = directory, dataset, split, keys
+        self.num_classes = num_classes
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_opened"}
@@ -43,7 +56,7 @@ class RecordReader:
 
         # One error line for each file that is not written one record at a time; they are read all the same.
         logging.getLogger("absl").addFilter(_is_not_about_group_size)
-        builder: Any = tfds.builder_from_directory(self.directory)
+        builder = open_builder(self.directory)
         decoders = {self.keys[0]: tfds.decode.SkipDecoding()}
         return builder.as_data_source(split=self.split, decoders=decoders)
 
@@ -56,27 +69,53 @@ class RecordReader:
 
     def records(self, numbers: np.ndarray) -> list[Record]:
         """Reads some records."""
-        image, label = self.keys
         rows = numbers.tolist()
         try:
-            found = self._opened.__getitems__(rows)
-            # What a truncated file lacks comes back empty.
-            if any(record[key] is None for record in found for key in self.keys):
-                raise ValueError("a record is empty")
+            return self._records(rows)
         except Exception as error:  # array_record raises RuntimeError, ValueError, IndexError and more
-            raise InputError(
-                f"cannot read {self.dataset} {self.split} in {self.directory}: {error}; restore its files"
-            ) from error
-        return [
+            if isinstance(error, InputError):
+                raise
+            raise self._damaged(rows, error) from error
+
+    def _records(self, rows: list[int]) -> list[Record]:
+        image, label = self.keys
+        found = self._opened.__getitems__(rows)
+        # What a truncated file lacks comes back empty.
+        if any(record[key] is None for record in found for key in self.keys):
+            raise ValueError("a record is empty")
+        records = [
             Record(self.name(row), record[image], int(record[label]), _plain_id(record.get("id")))
             for row, record in zip(rows, found, strict=True)
         ]
+        for record in records:
+            if record.label >= self.num_classes:
+                what = f"it gives {self.num_classes} classes, the label of {record.name} is {record.label}"
+                names = labels_file(self.directory, label)
+                raise damaged(names if names.exists() else self.directory / FEATURES, what)
+        return records
+
+    def _damaged(self, rows: list[int], error: Exception) -> InputError:
+        """The error for rows that cannot be read: it names the first file that cannot."""
+        opened, start = self._opened, 0
+        info = opened.dataset_info.splits[self.split]
+        for file, length in zip(shard_files(info), info.shard_lengths, strict=True):
+            for row in rows:
+                if start <= row < start + length:
+                    try:
+                        self._records([row])
+                    except InputError as found:
+                        return found
+                    except Exception as found:
+                        return damaged(file, f"record {row - start}: {found}")
+            start += length
+        return damaged(self.directory, error)
 
     def ids(self, given: list[str | int | None]) -> tuple[np.ndarray, str]:
         """Returns the ids that all records came with, or positions where they have none."""
         origin = f"TFDS {self.dataset} {self.directory.name}"
-        if None not in given and len(set(given)) == len(given):
-            return np.asarray(given), f"the id feature of {origin}"
+        # Text ends at its last character that is not NUL in an array.
+        if None not in given and len(np.unique(ids := np.asarray(given))) == len(given):
+            return ids, f"the id feature of {origin}"
         positions = [f"{self.split}_{i:05d}" for i in range(len(given))]
         return np.asarray(positions), f"position in the prepared files of {origin}, which has no ids"
 
@@ -92,17 +131,20 @@ def stored_records(
     files = prepared_files(name, data_dir)
 
     def open_splits() -> StoredSplits:
-        import tensorflow_datasets as tfds
-
-        builder: Any = tfds.builder_from_directory(files.directory)
-        splits = ("train", _test_split(builder, files.name))
-        keys = image_key, label_key = _image_and_label(builder, files.name)
-        train, test = (RecordReader(files.directory, files.name, split, keys) for split in splits)
+        builder, directory = open_builder(files.directory), files.directory
+        splits = ("train", _test_split(builder, files.name, directory / INFO))
+        keys = image_key, label_key = _image_and_label(builder, files.name, directory / FEATURES)
+        check_records(directory, builder, splits)
         features = builder.info.features
+        class_names = features[label_key].names
+        train, test = (RecordReader(directory, files.name, split, keys, len(class_names)) for split in splits)
+        shape = features[image_key].shape
+        for reader in (train, test):
+            _check_channels(reader, shape)
         return StoredSplits(
             (train, test),
-            class_names=features[label_key].names,
-            channels=features[image_key].shape[-1] or 3,
+            class_names=class_names,
+            channels=shape[-1] or 3,
             normalization=normalizations.get(files.name),
         )
 
@@ -139,7 +181,7 @@ SOURCES.register(
 )
 
 
-def _test_split(builder: Any, name: str) -> str:
+def _test_split(builder: Any, name: str, path: Path) -> str:
     """The split to judge on, after checking that there is one to train on."""
     splits = builder.info.splits
     filled = [split for split in splits if splits[split].num_examples]
@@ -147,12 +189,12 @@ def _test_split(builder: Any, name: str) -> str:
     if "train" not in filled or test_split is None:
         raise InputError(
             f"dataset {name!r} needs a split 'train' and a split 'test' or 'validation'; it has "
-            f"{sorted(filled)}. Build the splits yourself with Dataset.from_arrays"
+            f"{sorted(filled)} ({path}). Build the splits yourself with Dataset.from_arrays"
         )
     return test_split
 
 
-def _image_and_label(builder: Any, name: str) -> tuple[str, str]:
+def _image_and_label(builder: Any, name: str, path: Path) -> tuple[str, str]:
     """The names of the image and the label feature of an image classifier."""
     import tensorflow_datasets as tfds
 
@@ -165,23 +207,38 @@ def _image_and_label(builder: Any, name: str) -> tuple[str, str]:
         if not preferred and len(keys) != 1:
             raise InputError(
                 f"dataset {name!r} is no image classifier: expected one {kind.__name__} feature, found "
-                f"{len(keys)} among its features {sorted(top)}. Build a Dataset with Dataset.from_arrays"
+                f"{len(keys)} among its features {sorted(top)} ({path}). Build a Dataset with "
+                "Dataset.from_arrays"
             )
         return (preferred or keys)[0]
 
     image_key, label_key = choose(tfds.features.Image, "image"), choose(tfds.features.ClassLabel, "label")
     image = top[image_key]
-    if image.np_dtype != np.uint8 or (image.shape[-1] or 3) not in MODES:
+    if image.np_dtype != np.uint8 or len(image.shape) != 3 or (image.shape[-1] or 3) not in MODES:
         raise InputError(
-            f"dataset {name!r} has images of dtype {np.dtype(image.np_dtype)} and shape {image.shape}; "
-            "expected 8-bit images with 1, 3 or 4 channels. Build a Dataset with Dataset.from_arrays"
+            f"dataset {name!r} has images of dtype {np.dtype(image.np_dtype)} and shape {image.shape} "
+            f"({path}); expected 8-bit images with 1, 3 or 4 channels. Build a Dataset with "
+            "Dataset.from_arrays"
         )
     return image_key, label_key
+
+
+def _check_channels(reader: RecordReader, shape: tuple[int | None, ...]) -> None:
+    """Raises InputError where the first image has other channels than TFDS gives all of them."""
+    (first,) = reader.records(np.arange(1))
+    mode = header(first, upright=False).mode
+    channels = 1 if mode in GREY[:2] else 4 if mode == "RGBA" else 3
+    # Files that were taken in as they are may be grey or transparent; arrays have what is declared.
+    if channels != (shape[-1] or 3) and not (shape[-1] in (None, 3) and None in shape[:2]):
+        raise damaged(
+            reader.directory / FEATURES,
+            f"it gives images {shape[-1]} channels, {first.name} has {channels} (Pillow mode {mode!r})",
+        )
 
 
 def _plain_id(value: Any) -> str | int | None:
     """An id as a string or integer; bytes, str and 0-d arrays all occur."""
     value = value.item() if isinstance(value, np.ndarray | np.generic) and value.ndim == 0 else value
     if isinstance(value, bytes):
-        return value.decode()
+        return as_text(value.decode("utf-8", "surrogateescape"))
     return value if isinstance(value, str | int) else None

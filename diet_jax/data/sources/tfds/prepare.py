@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diet_jax.data.sources.tfds.archives import RECIPES
+from diet_jax.data.sources.tfds.metadata import check_records, open_builder
 from diet_jax.data.sources.tfds.names import PREPARABLE, parse_name, tensorflow_route, tfds_names, unknown
 from diet_jax.data.sources.tfds.prepared import check_readable, find_prepared
 from diet_jax.data.sources.tfds.write import write_prepared
@@ -60,6 +61,7 @@ def _prepare(
     existing = find_prepared(name, folder)
     if existing is not None:
         check_readable(existing)
+        check_records(existing, open_builder(existing), ("train", "test"))
         say(f"{name} is already prepared in {existing}", quiet=quiet)
         return existing
     recipe = RECIPES[name]

@@ -1,12 +1,12 @@
 """Where TensorFlow Datasets prepared a data set, found without importing it."""
 
 import importlib.util
-import json
 import os
 import re
 from pathlib import Path
 
 from diet_jax.data.cache import SourceFiles
+from diet_jax.data.sources.tfds.metadata import read_info
 from diet_jax.data.sources.tfds.names import PREPARABLE, not_prepared, parse_name, tensorflow_route
 from diet_jax.data.stored import data_folder
 from diet_jax.errors import InputError
@@ -51,7 +51,7 @@ def find_prepared(name: str, folder: Path) -> Path | None:
 
 def check_readable(directory: Path) -> None:
     """Raises InputError unless a prepared data set is in array_record format and that can be read here."""
-    info = json.loads((directory / "dataset_info.json").read_text(encoding="utf-8"))
+    info = read_info(directory)
     file_format = info.get("fileFormat", "tfrecord")
     if file_format != "array_record":
         name, other = info["name"], directory.parent.parent / "array_record"

@@ -3,8 +3,9 @@
 from typing import Any
 
 import numpy as np
+from jax.core import Tracer
 
-from diet_jax.data.arrays import in_code, plain_array
+from diet_jax.checks.arrays import in_code, plain_array
 from diet_jax.errors import InputError
 
 
@@ -43,6 +44,15 @@ def checked_rows(rows: Any, count: int, name: str = "rows") -> np.ndarray:
             f"from {values.min()} to {values.max()}: {remedy}"
         )
     return values.astype(np.int32)
+
+
+def check_rows_within(rows: Any, count: int, name: str = "rows") -> None:
+    """Raises InputError where rows that are not traced are out of range: JAX would take others, or none."""
+    if isinstance(rows, Tracer) or not len(rows):
+        return
+    values = np.asarray(rows)
+    if values.min() < 0 or values.max() >= count:
+        raise InputError(f"{name} must go from 0 to {count - 1}; got {values.min()} to {values.max()}")
 
 
 def checked_mask(keep: Any, count: int | None = None, name: str = "keep", of: str = "") -> np.ndarray:
