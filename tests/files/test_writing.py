@@ -220,7 +220,10 @@ def test_what_is_left_of_a_folder_is_said(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     (folder / "config.json").unlink()
     before = everything(folder)
-    with pytest.raises(dj.InputError, match=r"no config\.json; it has \.lock, checkpoints"), opened(finished, folder):
+    with (
+        pytest.raises(dj.InputError, match=r"no config\.json, but \.lock, checkpoints"),
+        opened(finished, folder),
+    ):
         pass
     assert everything(folder) == before
 
