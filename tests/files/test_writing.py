@@ -191,17 +191,24 @@ USES = {
 
 
 @pytest.mark.parametrize(
-    ("use", "how"), [*((use, "deleted") for use in USES), ("log", "moved"), ("save", "replaced")]
+    ("use", "how"),
+    [*((use, "deleted") for use in USES), ("log", "moved"), ("save", "replaced"), ("log", "emptied")],
 )
 def test_a_run_whose_folder_vanishes_stops_and_leaves_nothing_behind(finished, tmp_path, use, how):
     folder = shutil.copytree(finished, tmp_path / "run")
     with opened(finished, folder) as run:
-        folder.rename(tmp_path / "moved") if how == "moved" else shutil.rmtree(folder)
+        if how == "emptied":
+            for path in folder.iterdir():
+                (shutil.rmtree if path.is_dir() else os.unlink)(path)
+        elif how == "moved":
+            folder.rename(tmp_path / "moved")
+        else:
+            shutil.rmtree(folder)
         if how == "replaced":
             folder.mkdir()
         with pytest.raises(dj.InputError, match="deleted, moved or replaced"):
             USES[use](run)
-    assert folder.exists() == (how == "replaced")
+    assert folder.exists() == (how in ("replaced", "emptied"))
     assert not folder.exists() or not list(folder.iterdir())
     if how == "moved":
         (tmp_path / "moved").rename(folder)
@@ -213,7 +220,10 @@ def test_what_is_left_of_a_folder_is_said(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     (folder / "config.json").unlink()
     before = everything(folder)
-    with pytest.raises(dj.InputError, match=r"no config\.json"), opened(finished, folder):
+    with (
+        pytest.raises(dj.InputError, match=r"no config\.json, but \.lock, checkpoints"),
+        opened(finished, folder),
+    ):
         pass
     assert everything(folder) == before
 
