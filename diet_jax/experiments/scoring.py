@@ -168,7 +168,7 @@ def save_scores(
     missing = {seed: str(divergence) for seed, divergence in diverged.items()}
     with warnings.catch_warnings():
         # It is said below.
-        warnings.filterwarnings("ignore", message=".* is NaN for")
+        warnings.filterwarnings("ignore", message=".*nothing can be selected by such a mean")
         options: Any = {"step": step, "provenance": provenance, "missing": missing}
         file = ScoreFile.from_seeds(score, per_seed, train, **options)
     file.save(folder / f"{score.name}.npz")

@@ -200,7 +200,7 @@ def test_what_was_done_is_kept_and_the_message_comes_at_once(how, tmp_path, trai
 
 def test_rows_with_too_few_networks_are_left_out_and_the_others_stay(tmp_path, trains_nothing):
     data = table(bomb=7)
-    score = dj.ScoreFile.from_seeds("mine", np.arange(60) == 7, data["train"], step=0)
+    score = dj.ScoreFile.from_seeds("mine", np.float32(np.arange(60) == 7), data["train"], step=0)
     config = in_folder(tmp_path, how="loop")
     options = {**data, "model": fragile(), "scores": score, "rules": ("highest", "lowest")}
     result = dj.run(config, **options)
