@@ -8,6 +8,7 @@ from typing import Any
 
 from diet_jax.analysis.results import to_csv, to_markdown, to_rows
 from diet_jax.data.dataset import Dataset
+from diet_jax.data.remarks import empty_classes
 from diet_jax.devices.deadline import NEVER, Deadline, OutOfTime
 from diet_jax.devices.processes import from_writer, together
 from diet_jax.devices.progress import say
@@ -154,7 +155,7 @@ def run_notes(
     setup: Setup, folder: RunFolder, files: Sequence[ScoreFile], selections: Sequence[Selection]
 ) -> list[str]:
     """Says what a reader of the table must know of its scores and selections."""
-    notes = scoring_notes(setup, folder, files)
+    notes = [*empty_classes(setup.splits), *scoring_notes(setup, folder, files)]
     if setup.config.train.augment != "none":
         notes.append(f"trained with random crops and flips: train.augment is {setup.config.train.augment}")
     notes += filter(None, [rate_remark(setup.config.train)])
