@@ -11,6 +11,7 @@ import numpy as np
 from diet_jax.analysis.results import to_rows
 from diet_jax.ensemble.scoring import score_state
 from diet_jax.errors import InputError
+from diet_jax.experiments.choices import chosen
 from diet_jax.experiments.own import NOTHING, Own
 from diet_jax.experiments.provenance import PROVENANCE
 from diet_jax.experiments.prune import run_notes, table_texts
@@ -23,6 +24,7 @@ from diet_jax.experiments.train_one import facts_of
 from diet_jax.experiments.verify_files import Check, Files, noting
 from diet_jax.files.arrays import load_arrays
 from diet_jax.scores.file import ScoreFile
+from diet_jax.scores.score import SCORES
 from diet_jax.training.checkpoints import Checkpoints
 from diet_jax.training.loop import start
 from diet_jax.training.seeds import seed_keys
@@ -70,8 +72,11 @@ def _setup(folder: RunFolder, own: Own, files: Files) -> tuple[Check, Setup | No
         check.skipped = "config.json is not sound"
         return check, None
     try:
-        config = dataclasses.replace(folder.config(own.recipe), run_dir=str(folder.path))
-        setup = prepare(config, own)
+        config = folder.config(own.recipe)
+        scores = dataclasses.replace(config.score, files=())
+        config = dataclasses.replace(config, run_dir=str(folder.path), score=scores)
+        own = dataclasses.replace(own, files=files.brought)
+        setup = prepare(config, own, scores=False, prunes=False)
     except InputError as error:
         check.skipped = f"not there: {error}"
         return check, None
@@ -185,9 +190,9 @@ class _Again:
         rows, absent = np.sort(drawn), 0
         like = functools.cache(lambda: start(keys[0], train, program=setup.program()))
         by_step: dict[int, dict[str, ScoreFile]] = {}
-        known = {score.name for score in setup.scores}
         for name, file in self.files.scores.items():
-            if file.name in known and (name.count("/") > 1 or self.files.is_own(file)):
+            # Those of `score --from-run` may have other names than the config's.
+            if self.files.is_own(file) or (name.count("/") > 1 and file.name in SCORES.names()):
                 by_step.setdefault(file.step, {})[name] = file
         for step, files in by_step.items():
             for number in range(count):
@@ -214,7 +219,9 @@ class _Again:
 
 def _scores_of(setup: Setup, state: Any, rows: np.ndarray, names: Iterable[str]) -> Mapping[str, np.ndarray]:
     """The scores of some examples; those that training counts up come for all."""
-    wanted = [score for score in setup.scores if score.name in names]
+    known = {score.name: score for score in setup.scores}
+    more = setup.config.score.options
+    wanted = [known.get(name) or chosen(SCORES, name, more) for name in sorted(names)]
     options: Any = {"batch_size": setup.config.score.batch_size}
     part = setup.splits.train.take(rows)
     here = [score for score in wanted if score.of_examples]

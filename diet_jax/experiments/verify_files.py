@@ -138,7 +138,14 @@ class Files:
 
     def is_own(self, file: ScoreFile) -> bool:
         """Whether the run computed a score, as against one that was made elsewhere."""
-        return any(file.name in arrays for arrays in self.per_seed.values()) or "config" in file.provenance
+        return f"score {file.name}" in self.resolved.get("code", {})
+
+    @property
+    def brought(self) -> tuple[ScoreFile, ...]:
+        """The folder's copies of score files that were made elsewhere."""
+        names = (name.removeprefix("scores of ") for name in self.resolved["code"] if " of " in name)
+        found = (self.scores.get(f"scores/{name}.npz") for name in names)
+        return tuple(file for file in found if file is not None)
 
     def _mask(self, path: Path, check: Check) -> None:
         file = KeepFile.load(path)
