@@ -164,9 +164,24 @@ def test_bad_input(tmp_path, capsys, finished, options):
 def test_scores_made_elsewhere_and_scores_of_other_steps(finished, tmp_path, capsys):
     run, one = tmp_path / "run", dj.RetrainConfig(num_seeds=1)
     elsewhere = dj.ScoreFile.load(finished / "scores" / "el2n.npz")
-    config = dataclasses.replace(CONFIG, retrain=one, checkpoint_epochs=(0.5,), run_dir=str(run))
-    dj.run(config, scores=("grand", elsewhere))
-    main(["score", "--from-run", str(run), "--step", "2", "--names", "grand_last_layer", "--no-compilation-cache"])
+    elsewhere.save(tmp_path / "el2n.npz")
+    score = dataclasses.replace(CONFIG.score, names=("grand",), files=(str(tmp_path / "el2n.npz"),))
+    config = dataclasses.replace(CONFIG, score=score, retrain=one, checkpoint_epochs=(0.5,), run_dir=str(run))
+    dj.run(config)
+    main(
+        [
+            "score",
+            "--from-run",
+            str(run),
+            "--step",
+            "2",
+            "--names",
+            "grand_last_layer",
+            "--no-compilation-cache",
+        ]
+    )
+    # The folder has a copy.
+    (tmp_path / "el2n.npz").unlink()
     assert verified(run) == 0
     out = " ".join(capsys.readouterr().out.replace("│", " ").split())
     # By both networks; those of step 4 kept no checkpoint.
