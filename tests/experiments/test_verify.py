@@ -159,3 +159,34 @@ def refuse(*_, **__):
 def test_bad_input(tmp_path, capsys, finished, options):
     assert verified(finished if options else tmp_path, *options) == 2
     assert (options or ["is not a run folder"])[0] in capsys.readouterr().err
+
+
+def test_scores_made_elsewhere_and_scores_of_other_steps(finished, tmp_path, capsys):
+    run, one = tmp_path / "run", dj.RetrainConfig(num_seeds=1)
+    elsewhere = dj.ScoreFile.load(finished / "scores" / "el2n.npz")
+    elsewhere.save(tmp_path / "el2n.npz")
+    score = dataclasses.replace(CONFIG.score, names=("grand",), files=(str(tmp_path / "el2n.npz"),))
+    config = dataclasses.replace(CONFIG, score=score, retrain=one, checkpoint_epochs=(0.5,), run_dir=str(run))
+    dj.run(config)
+    main(
+        [
+            "score",
+            "--from-run",
+            str(run),
+            "--step",
+            "2",
+            "--names",
+            "grand_last_layer",
+            "--no-compilation-cache",
+        ]
+    )
+    # The folder has a copy.
+    (tmp_path / "el2n.npz").unlink()
+    assert verified(run) == 0
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    # By both networks; those of step 4 kept no checkpoint.
+    assert "scores, from checkpoints 64 skipped: 2 scoring networks kept no checkpoint of the step" in out
+    changed = dataclasses.replace(elsewhere, per_seed=elsewhere.per_seed + 1, scores=elsewhere.scores + 1)
+    changed.save(run / "scores" / "el2n.npz")
+    assert verified(run, "--examples", "0") == 1
+    assert "scores of el2n" in capsys.readouterr().out
