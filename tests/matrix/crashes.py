@@ -25,12 +25,14 @@ JOB = [
     *("--score.num-seeds", "2", "--score.names", "el2n", "--score.epoch", "1"),
     *("--select.fractions", "0.5", "--retrain.num-seeds", "2"),
 ]
-# Runs in the child before anything of the library: dies, or does something else, at the event that it is told.
-HOOK = '''
+# Runs in the child before the library: at the event that it is told it dies, or does something else.
+HOOK = """
 import os, signal, subprocess, sys
 
 event, number, moment, how, trace = sys.argv.pop(1).split(",")
 seen, started = 0, os.getpid()
+# A shell leaves its background processes deaf to it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def act(name):
@@ -62,7 +64,7 @@ def end():
 
 def around(name, fn, half=None, target=None):
     def call(*args, **kwargs):
-        mine = act(f"{name}:{os.path.basename(args[1])}" if target and str(args[1]).endswith(target) else name)
+        mine = act(f"{name}:{target}" if target and str(args[1]).endswith(target) else name)
         if mine and moment == "before":
             end()
         if mine and moment == "half":
@@ -90,12 +92,19 @@ os.fsync = around("fsync", os.fsync, torn)
 from diet_jax.files import writing
 
 whole = writing.append
-writing.append = around("append", whole, lambda path, content, after=None: whole(path, content[: len(content) // 2], after))
+
+
+
+def begun(path, content, after=None):
+    whole(path, content[: len(content) // 2], after)
+
+
+writing.append = around("append", whole, begun)
 from diet_jax.cli.main import command
 
 sys.argv[0] = "diet-jax"
 command()
-'''
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +185,13 @@ def outcome(stops: list[Point], place: Path, wanted: dict[str, Any]) -> tuple[st
     ends = []
     for point in stops:
         code, said = start(place, point)
+        while code == 0 and point.seconds > 0.1:
+            # It had ended by then.
+            shutil.rmtree(place / "run")
+            point = dataclasses.replace(point, seconds=point.seconds / 2)
+            code, said = start(place, point)
+        if code == 0:
+            return "wrong", f"{point}: nothing was stopped"
         ends.append(code)
         if "Traceback" in said:
             return "wrong", f"{point}: a traceback: {said[-500:]}"

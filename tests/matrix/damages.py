@@ -69,15 +69,14 @@ class Matrix:
         sizes = {"train": 30, "test": 12}
         pixels = {s: rng.integers(0, 256, (n, 28, 28, 1), np.uint8) for s, n in sizes.items()}
         labels = {s: {"label": np.arange(n) % 10} for s, n in sizes.items()}
-        write_prepared(
-            "mnist", Contents(pixels, labels, {}), False, self.prepared, Progress("", quiet=True)
-        )
+        write_prepared("mnist", Contents(pixels, labels, {}), False, self.prepared, Progress("", quiet=True))
         for split, count in sizes.items():
             for number in range(count):
                 place = self.images / split / "abc"[number % 3]
                 place.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(place / f"{number}.png")
-        self.wanted = {kind: self.read(kind, self.copy(kind), None) for kind in KINDS}
+        self.figures = {n: v for n, v in contents(self.run).items() if n.startswith("figures/")}
+        self.wanted: dict[str, Any] = {kind: self.read(kind, self.copy(kind), None) for kind in KINDS}
 
     def copy(self, kind: str) -> Path:
         source = {"caches": self.caches, "prepared": self.prepared}.get(kind, self.run)
@@ -100,9 +99,7 @@ class Matrix:
         """What commands make of a folder in which one file is damaged."""
         if kind == "prepared":
             with tempfile.TemporaryDirectory() as fresh:
-                held = splits_of(
-                    lambda: load_dataset("mnist", data_dir=place, cache_dir=fresh, quiet=True)
-                )
+                held = splits_of(lambda: load_dataset("mnist", data_dir=place, cache_dir=fresh, quiet=True))
                 streamed = splits_of(lambda: load_streamed("mnist", data_dir=place, cache_dir=fresh))
             return held, streamed
         if kind == "caches":
@@ -121,7 +118,9 @@ class Matrix:
             config = dj_config(place)
             prune.run_prune(config)
             found = contents(place)
-        return {name: value for name, value in found.items() if draws or not name.startswith("figures/")}
+        if draws and any(found[name] != value for name, value in self.figures.items()):
+            return "other figures"
+        return {name: value for name, value in found.items() if not name.startswith("figures/")}
 
     def remove_what_came_of(self, place: Path, damaged: Path | None) -> None:
         """Removes the result that a checkpoint belongs to, so that it is needed again."""
@@ -156,8 +155,10 @@ def outcome(matrix: Matrix, kind: str, victim: Path, how: Callable[..., None], s
     """Damages one file and says how that ends: "detected", "same" or "wrong", and what was seen."""
     place, rng = matrix.copy(kind), random.Random(seed)
     how(place / victim, rng)
+    said = io.StringIO()
     try:
-        found = matrix.read(kind, place, victim)
+        with contextlib.redirect_stderr(said):
+            found = matrix.read(kind, place, victim)
     except dj.InputError as error:
         named = victim.name in str(error)
         return ("detected", "") if named else ("wrong", f"{victim} is not named: {error}")
@@ -165,7 +166,8 @@ def outcome(matrix: Matrix, kind: str, victim: Path, how: Callable[..., None], s
         return "wrong", f"{type(error).__name__}: {error}"
     wanted = matrix.wanted[kind]
     if found == wanted:
-        return "same", ""
+        # A decoded copy that is damaged is told and made anew.
+        return ("made anew" if "is damaged" in said.getvalue() else "same"), ""
     if isinstance(found, dict):
         changed = [n for n in {*found, *wanted} if found.get(n) != wanted.get(n)]
         lost = changed == ["metrics.jsonl"] and how is cut
