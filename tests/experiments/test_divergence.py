@@ -361,7 +361,7 @@ def test_functions_return_what_they_got_and_name_the_seeds():
         UserWarning, match=r"1 of 3 networks diverged \(seed 1: .*their scores are NaN: .*\.diverged"
     ):
         scored = dj.score_ensemble(keys, model, train, config=CONFIG.train, step=24, names=("el2n",))
-    with pytest.raises(dj.InputError, match="see .diverged"):
+    with pytest.raises(dj.InputError, match=r"see \.diverged"):
         dj.keep_highest(scored.scores["el2n"].mean(0), 0.5)
     step = first_bad_step(model, data, "score", 1)
     assert scored.diverged == {1: f"loss nan at step {step}"}
