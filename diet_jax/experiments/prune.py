@@ -8,6 +8,7 @@ from typing import Any
 
 from diet_jax.analysis.results import to_csv, to_markdown, to_rows
 from diet_jax.data.dataset import Dataset
+from diet_jax.data.remarks import empty_classes
 from diet_jax.devices.deadline import NEVER, Deadline, OutOfTime
 from diet_jax.devices.processes import from_writer, together
 from diet_jax.devices.progress import say
@@ -157,7 +158,7 @@ def run_notes(
     notes = scoring_notes(setup, folder, files)
     if setup.config.train.augment != "none":
         notes.append(f"trained with random crops and flips: train.augment is {setup.config.train.augment}")
-    notes += filter(None, [rate_remark(setup.config.train)])
+    notes += [*filter(None, [rate_remark(setup.config.train)]), *empty_classes(setup.splits)]
     if minimum := setup.config.select.min_per_class:
         notes.append(f"at least {minimum} of every class are kept, or all that it has: select.min_per_class")
     notes += [f"keep {fraction:g} is left out: {reason}" for fraction, reason in setup.left_out.items()]

@@ -1,8 +1,14 @@
 """Trainings that diverge: the first step whose loss is NaN or infinite."""
 
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+
+# Of more diverged seeds a message names the first ones.
+NAMED = 3
 
 
 class Divergence(NamedTuple):
@@ -42,3 +48,35 @@ def bad_losses(loss: Any) -> dict[int, str]:
         for seed, place in places.items()
         if place is not None
     }
+
+
+def warn_of(diverged: Mapping[int, str], loss: Any, per_epoch: int, so: str) -> None:
+    """Warns once of the seeds of a call that diverged, if any, and where.
+
+    Args:
+        diverged: why, by seed.
+        loss: of every step, `[s t]`.
+        per_epoch: steps.
+        so: what that means for the result.
+    """
+    if not diverged:
+        return
+    texts = []
+    for seed, why in list(diverged.items())[:NAMED]:
+        place = first_bad(loss[seed])
+        at = "" if place is None else f", epoch {(place + 1) / per_epoch:.3g}"
+        texts.append(f"seed {seed}: {why}{at}")
+    more = "; ..." if len(diverged) > NAMED else ""
+    warnings.warn(
+        f"{len(diverged)} of {len(loss)} seeds diverged ({'; '.join(texts)}{more}); {so}; lower the "
+        f"learning rate",
+        stacklevel=3,
+    )
+
+
+@contextlib.contextmanager
+def said_elsewhere() -> Iterator[None]:
+    """Within it `warn_of` is silent, for callers that say themselves who diverged."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\d+ of \d+ seeds diverged")
+        yield
