@@ -31,11 +31,11 @@ def test_cores_and_hash_seeds_change_no_bit(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_without_checkpoints_the_results_have_the_same_bits(tmp_path):
     found = []
-    for number, options in enumerate(((), ("0", "0.5", "2"))):
+    for number, options in enumerate(((), ("0", "1", "2"))):
         place = tmp_path / str(number)
         place.mkdir()
         code, said = crashes.start(place, options=[*LOOP, "--checkpoint-epochs", *options])
         assert code == 0, said
         found.append(contents(place / "run"))
     changed = differences(*found)
-    assert [n for n in changed if not n.startswith("checkpoints/")] == ["config.json"]
+    assert [n for n in changed if not n.startswith("checkpoints/")] == ["config.json"]  # which says them
