@@ -8,7 +8,7 @@ import numpy as np
 
 from diet_jax.analysis.results import FULL, RANDOM
 from diet_jax.data.dataset import Splits, first_examples
-from diet_jax.data.labels import labels_of_file, read_matrix
+from diet_jax.data.labels import labels_of_file, new_labels_remark, read_matrix
 from diet_jax.data.noise import flip_labels
 from diet_jax.data.remarks import empty_classes
 from diet_jax.data.sources import load_dataset, load_streamed
@@ -245,6 +245,10 @@ def load_splits(config: RunConfig, own: Splits | None = None) -> tuple[Splits, n
     else:
         return Splits(train, test), None
     say(f"{noisy.changed.mean():.2%} of the train labels differ from those that came with the data")
+    if data.labels is not None:
+        remark = new_labels_remark(train.labels, noisy.dataset.labels, train.num_classes)
+        if remark:
+            say(f"warning: {data.labels}: {remark}")
     return Splits(noisy.dataset, test), train.labels
 
 

@@ -422,8 +422,8 @@ def test_a_built_in_score_that_is_nan_leaves_its_seed_out(tmp_path, capsys):
     assert file.seed_numbers == [1, 3]
     np.testing.assert_array_equal(file.scores, values[[1, 3]].mean(axis=0, dtype=np.float64))
     assert file.describe_missing() == (
-        "the mean over 2 of 4 seeds, without seed 0: loss nan at step 3, epoch 0.5; seed 2: grand is NaN for 2 "
-        "of 60 examples, its network has nearly diverged (train.learning_rate 0.05)"
+        "the mean over 2 of 4 seeds, without seed 0: loss nan at step 3, epoch 0.5; seed 2: grand is NaN for "
+        "2 of 60 examples, its network has nearly diverged (train.learning_rate 0.05)"
     )
     command = ["select", str(tmp_path / "grand.npz"), "--fraction", "0.5", "--out", str(tmp_path / "m.npz")]
     main(command)
