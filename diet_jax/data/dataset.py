@@ -83,8 +83,9 @@ class Dataset:
         what, how = WORDS[self.kind]
         examples = f"{len(self):,} {what.format('x'.join(map(str, self.shape)))}"
         how = how if self.normalization.mean else "not normalised"
+        classes = f"{self.num_classes} class{'es' * (self.num_classes != 1)}"
         said = "".join(f"; {conversion}" for conversion in self.conversions)
-        return f"<{self.name}/{self.split}: {examples}, {how}; {self.num_classes} classes{said}>"
+        return f"<{self.name}/{self.split}: {examples}, {how}; {classes}{said}>"
 
     @property
     def whole(self) -> Whole:
@@ -339,7 +340,7 @@ def _check_order(**given: Any) -> None:
 def _say_names_of_rows(**given: Any) -> None:
     """Says that a table names its rows and no one asked for these names."""
     for name, table in given.items():
-        index = getattr(table, "index", None)
+        index: Any = getattr(table, "index", None)
         if not hasattr(index, "equals") or not hasattr(index, "to_numpy"):
             continue
         names = index.to_numpy()

@@ -83,7 +83,7 @@ def _is_channels_first(shape: tuple[int, ...]) -> bool:
 
 
 def is_of_tokens(inputs: np.ndarray) -> bool:
-    """Whether inputs `[n t]` are taken for tokens where nobody says what they are: integers, and no pixels."""
+    """Whether inputs `[n t]` are taken for tokens where nobody says so: integers, and no pixels."""
     return inputs.ndim == 2 and np.issubdtype(inputs.dtype, np.integer) and inputs.dtype != np.uint8
 
 

@@ -235,6 +235,11 @@ def load_splits(config: RunConfig, own: Splits | None = None) -> tuple[Splits, n
         train, test = load_dataset(data.name, data_dir=data.data_dir)
     whole = train
     if data.num_train is not None:
+        if data.num_train > len(whole):
+            raise InputError(
+                f"data.num_train is {data.num_train:,}, {whole.name}/{whole.split} has {len(whole):,} examples; "
+                f"lower it"
+            )
         train = first_examples(whole, data.num_train)
     if data.labels is not None:
         noisy = labels_of_file(data.labels, whole, train)

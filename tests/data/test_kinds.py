@@ -92,6 +92,18 @@ def test_a_table_of_integers_is_one_and_an_array_is_said(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_what_is_said_of_columns_of_text():
+    rows = Index(range(12))
+    text = Frame(np.array([["cat"], ["dog"]] * 6, object), rows)
+    with pytest.raises(dj.InputError, match=r"labels is a table of one column; give .*: labels\['c0'\]"):
+        dj.Dataset.from_arrays(TABLE, text)
+    with pytest.raises(dj.InputError, match=r"give the column: labels\['c0'\]"):
+        dj.Dataset.from_arrays(TABLE, Frame(LABELS[:, None], rows))
+    mixed = np.concatenate([np.ones((12, 1), object), text.values], axis=1)
+    with pytest.raises(dj.InputError, match=r"column 'c1' holds str.*pandas.get_dummies\(inputs\)"):
+        dj.Dataset.from_arrays(Frame(mixed, rows), LABELS)
+
+
 def test_no_normalisation_can_be_asked_for():
     dataset = dj.Dataset.from_arrays(TABLE, LABELS, normalization=dj.Normalization((), ()))
     np.testing.assert_array_equal(dj.normalized_inputs(dataset), TABLE.astype(np.float32))
