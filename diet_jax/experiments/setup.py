@@ -237,8 +237,8 @@ def load_splits(config: RunConfig, own: Splits | None = None) -> tuple[Splits, n
     if data.num_train is not None:
         if data.num_train > len(whole):
             raise InputError(
-                f"data.num_train is {data.num_train:,}, {whole.name}/{whole.split} has {len(whole):,} examples; "
-                f"lower it"
+                f"data.num_train is {data.num_train:,}, {whole.name}/{whole.split} has {len(whole):,} "
+                "examples; lower it"
             )
         train = first_examples(whole, data.num_train)
     if data.labels is not None:

@@ -315,7 +315,7 @@ REFUSED = {
                 np.where([True, False, False, False], "x", MIXED[:, [0, 1, 2, 0]]), columns=list("wxyz")
             )
         },
-        r"inputs: column 'w' holds str, such as 'x'; make numbers of it, such as np\.unique",
+        r"inputs: column 'w' holds str, such as 'x'; make a column of 0 and 1 .*get_dummies",
         None,
         None,
     ),
