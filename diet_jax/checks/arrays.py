@@ -153,9 +153,11 @@ def _of_objects(array: np.ndarray, name: str, columns: Any) -> np.ndarray:
         _check_missing(values, f"{name}, column {label},")
         wrong = next((v for v in values if not isinstance(v, int | float | np.number | np.bool_)), None)
         if wrong is not None:
+            if columns is not None and array.shape[1:] == (1,):
+                raise InputError(f"{name} is a table of one column; give the column: {name}[{label}]")
             raise InputError(
-                f"{name}: column {label} holds {type(wrong).__name__}, such as {wrong!r}; make numbers "
-                f"of it, such as np.unique(column, return_inverse=True)[1], or leave it out"
+                f"{name}: column {label} holds {type(wrong).__name__}, such as {wrong!r}; make a "
+                f"column of 0 and 1 for each of its values (pandas.get_dummies({name}) does), or leave it out"
             )
         numbers.append(np.asarray(values).reshape(column.shape))
     return np.stack(numbers, axis=-1)

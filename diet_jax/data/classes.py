@@ -66,7 +66,9 @@ def checked_labels(
             raise InputError(f"num_classes is {num_classes} but class_names has {len(class_names)} names")
     categories = _categories(labels)
     values, code = plain_array(labels, name), in_code(labels, name)
-    _check_shape(values, count, of, name, code)
+    columns = getattr(labels, "columns", None)
+    column = None if columns is None or len(columns) != 1 else next(iter(columns))
+    _check_shape(values, count, of, name, code, column)
     if values.dtype.kind == "S":
         raise InputError(f"{name} must be integers or text, got bytes; np.char.decode({name}) makes text")
     said: tuple[str, ...] = ()
@@ -145,12 +147,14 @@ def _class_count(labels: np.ndarray, num_classes: int | None, name: str, code: s
     return high + 1
 
 
-def _check_shape(labels: np.ndarray, count: int, of: str, name: str, code: str) -> None:
+def _check_shape(labels: np.ndarray, count: int, of: str, name: str, code: str, column: Any = None) -> None:
     if labels.shape == (count,):
         return
     remedy = ""
     if labels.shape == (count, 1):
-        remedy = f"; give the column: {code}[:, 0]"
+        remedy = (
+            f"; give the column: {code}[:, 0]" if column is None else f"; give the column: {name}[{column!r}]"
+        )
     elif labels.ndim == 2 and len(labels) == count and labels.dtype.kind in "biuf":
         remedy = f"; {_of_columns(labels, code)}"
     elif labels.ndim == 2 and labels.shape[1] == count:

@@ -30,6 +30,7 @@ def read_column(
     row_of = {str(name): row for row, name in enumerate(dataset.ids.tolist())}
     elsewhere = {str(name) for name in dataset.whole.ids.tolist()} - row_of.keys()
     left_out = 0
+    bad: list[InputError] = []
     found: dict[int, tuple[int, Value]] = {}
     lines = read_lines(path)
     number, header = next(lines, (1, []))
@@ -46,15 +47,25 @@ def read_column(
             if name in elsewhere:
                 left_out += 1
                 continue
-            if name not in row_of:
-                raise InputError(
-                    f"no example of {dataset.name}/{dataset.split} has the id {name!r}; its ids are like "
-                    f"{str(dataset.ids[0])!r} ({dataset.id_source})"
-                )
-            row = row_of[name]
+            row = row_of.get(name)
             if row in found:
                 raise InputError(f"the id {name!r} was in line {found[row][0]} already; keep one of the two")
-            found[row] = number, parse(cell)
+            try:
+                with at_line(path, number):
+                    if row is None:
+                        raise InputError(
+                            f"no example of {dataset.name}/{dataset.split} has the id {name!r}; its ids are "
+                            f"like {str(dataset.ids[0])!r} ({dataset.id_source})"
+                        )
+                    found[row] = number, parse(cell)
+            except InputError as error:
+                bad.append(error)
+    if len(bad) > 1:
+        raise InputError(
+            f"{bad[0]}; it is the first of {len(bad):,} such lines, of {len(found) + len(bad):,}"
+        )
+    if bad:
+        raise bad[0]
     missing = [row for row in range(len(dataset)) if row not in found]
     if missing:
         raise InputError(

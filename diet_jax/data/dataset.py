@@ -1,6 +1,7 @@
 """Dataset: inputs and labels whose rows keep their identity. Row i is example i, for ever."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,16 @@ from diet_jax.checks.arrays import plain_array
 from diet_jax.checks.rows import checked_rows
 from diet_jax.checks.values import check_type, shown
 from diet_jax.data.classes import checked_labels
-from diet_jax.data.kinds import WORDS, Kind, Normalization, checked_inputs, checked_normalization, statistics
+from diet_jax.data.kinds import (
+    WORDS,
+    Kind,
+    Normalization,
+    checked_inputs,
+    checked_normalization,
+    is_of_tokens,
+    statistics,
+)
+from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
 from diet_jax.types import Examples, Mask, Rows
 
@@ -73,8 +83,9 @@ class Dataset:
         what, how = WORDS[self.kind]
         examples = f"{len(self):,} {what.format('x'.join(map(str, self.shape)))}"
         how = how if self.normalization.mean else "not normalised"
+        classes = f"{self.num_classes} class{'es' * (self.num_classes != 1)}"
         said = "".join(f"; {conversion}" for conversion in self.conversions)
-        return f"<{self.name}/{self.split}: {examples}, {how}; {self.num_classes} classes{said}>"
+        return f"<{self.name}/{self.split}: {examples}, {how}; {classes}{said}>"
 
     @property
     def whole(self) -> Whole:
@@ -175,7 +186,7 @@ class Dataset:
         |---|---|---|
         | uint8 or floating `[n h w ch]` or `[n h w]` | "images" | for each channel |
         | floating `[n f]` | "table" | for each feature |
-        | integers `[n t]` | "tokens" | not at all; models get int32 |
+        | integers `[n t]` | "tokens"; "table" of a data frame | not at all; models get int32 |
         | floating `[n t ch]` or more axes | "signals", which must be said | for each channel |
 
         What could be several of these is refused until `kind` says which. Floats are stored as float32.
@@ -217,7 +228,19 @@ class Dataset:
         _check_order(inputs=inputs, labels=labels, ids=ids)
         dtype = str(getattr(inputs, "dtype", ""))
         halves = (f"inputs were {dtype}, stored as float32",) if "float16" in dtype else ()
-        inputs, kind = checked_inputs(plain_array(inputs, "inputs"), kind)
+        if ids is None:
+            _say_names_of_rows(inputs=inputs, labels=labels)
+        has_columns, inputs = hasattr(inputs, "columns"), plain_array(inputs, "inputs")
+        if kind is None and is_of_tokens(inputs):
+            # What has named columns is a table, whatever its numbers are.
+            kind = "table" if has_columns else None
+            halves += ("inputs were a table of integers, taken for features",) if has_columns else ()
+            if not has_columns:
+                _say_once(
+                    f"inputs are integers {list(inputs.shape)}, taken for tokens; say kind='table' if they "
+                    f"are features, kind='tokens' if not"
+                )
+        inputs, kind = checked_inputs(inputs, kind)
         known = checked_labels(labels, len(inputs), name, class_names=class_names, num_classes=num_classes)
         if ids is None:
             ids, id_source = np.arange(len(inputs)), id_source or "row number in the given arrays"
@@ -312,6 +335,26 @@ def _check_order(**given: Any) -> None:
                 f"{first} and {name} name their rows differently (index); give {name}.loc[{first}.index] to "
                 f"join them by name, or {name}.to_numpy() if row i is row i"
             )
+
+
+def _say_names_of_rows(**given: Any) -> None:
+    """Says that a table names its rows and no one asked for these names."""
+    for name, table in given.items():
+        index: Any = getattr(table, "index", None)
+        if not hasattr(index, "equals") or not hasattr(index, "to_numpy"):
+            continue
+        names = index.to_numpy()
+        if not np.array_equal(names, np.arange(len(names))):
+            _say_once(
+                f"{name} name their rows (index), such as {str(names[0])!r}: these are no ids, row numbers "
+                f"are; give ids={name}.index to keep them"
+            )
+            return
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    say(text)
 
 
 def _checked_ids(ids: np.ndarray, count: int) -> np.ndarray:

@@ -82,12 +82,17 @@ def _is_channels_first(shape: tuple[int, ...]) -> bool:
     return square or (first <= 4 < min(middle, last))
 
 
+def is_of_tokens(inputs: np.ndarray) -> bool:
+    """Whether inputs `[n t]` are taken for tokens where nobody says so: integers, and no pixels."""
+    return inputs.ndim == 2 and np.issubdtype(inputs.dtype, np.integer) and inputs.dtype != np.uint8
+
+
 def _kind_of(inputs: np.ndarray) -> Kind:
     """What inputs are where nobody says so; only what can be nothing else."""
     shape, pixels = inputs.shape, inputs.dtype == np.uint8
+    if is_of_tokens(inputs):
+        return "tokens"
     if np.issubdtype(inputs.dtype, np.integer) and not pixels:
-        if inputs.ndim == 2:
-            return "tokens"
         raise InputError(
             f"images must be uint8 or floating, got {inputs.dtype} {shape}; {_as_pixels(inputs)}, or say "
             'kind="tokens" if these are numbers of tokens'

@@ -7,6 +7,7 @@ import numpy as np
 from diet_jax.checks.values import check_path
 from diet_jax.data.columns import at_line, read_column, read_lines
 from diet_jax.data.dataset import Dataset, check_dataset
+from diet_jax.data.image_files import named
 from diet_jax.data.noise import NoisyLabels, replace_labels
 from diet_jax.errors import InputError
 
@@ -39,15 +40,15 @@ def read_labels(path: str | os.PathLike[str], dataset: Dataset) -> np.ndarray:
     """
     check_path(path, "path")
     check_dataset(dataset)
-    meanings = _meanings(dataset.class_names)
+    meanings, names = _meanings(dataset.class_names), dataset.class_names
+    known = f"give a number from 0 to {dataset.num_classes - 1}"
+    if names != tuple(map(str, range(len(names)))):
+        known += f" or a name such as {named(map(repr, names))}"
 
     def label(cell: str) -> int:
         classes = meanings.get(cell.strip(), [])
         if not classes:
-            raise InputError(
-                f"{cell!r} is no class; give a number from 0 to {dataset.num_classes - 1} or a name such as "
-                f"{dataset.class_names[0]!r}"
-            )
+            raise InputError(f"{_no_class(cell.strip())}; {known}")
         if len(classes) > 1:
             raise InputError(
                 f"{cell!r} could mean the classes number {' and '.join(map(str, classes))}; put the labels "
@@ -56,6 +57,41 @@ def read_labels(path: str | os.PathLike[str], dataset: Dataset) -> np.ndarray:
         return classes[0]
 
     return np.array(read_column(path, "label", dataset, label), np.int32)
+
+
+def _no_class(cell: str) -> str:
+    """Says what a cell is that names no class."""
+    if not cell:
+        return "the cell of the label is empty; every example needs one"
+    whole, point, rest = cell.partition(".")
+    if point and whole.isdigit() and not rest.strip("0"):
+        return (
+            f"{cell!r} is no class but a decimal number, as programs write where a column has gaps: {whole}"
+        )
+    return f"{cell!r} is no class"
+
+
+def new_labels_remark(before: np.ndarray, after: np.ndarray, num_classes: int) -> str:
+    """Says if labels differ from those of the data as only labels do that mean something else; "" if not.
+
+    Args:
+        before: int `[n]`, those of the data.
+        after: int `[n]`, those in their place.
+        num_classes: of both.
+    """
+    shifts = np.unique(after.astype(np.int64) - before)
+    if len(shifts) == 1 and shifts[0]:
+        much = "one" if abs(shifts[0]) == 1 else abs(shifts[0])
+        way = "higher" if shifts[0] > 0 else "lower"
+        return f"every label is {much} {way} than the data's own: class numbers start from 0"
+    same = float((before == after).mean())
+    # Half of what labels drawn at random would have in common.
+    if same < 0.5 / num_classes:
+        return (
+            f"{same:.2%} of the labels are the data's own, and would be about {1 / num_classes:.0%} by "
+            f"chance: do they number the classes in another order, or belong to other examples?"
+        )
+    return ""
 
 
 def labels_of_file(path: str | os.PathLike[str], whole: Dataset, part: Dataset) -> NoisyLabels:

@@ -25,7 +25,17 @@ def rows_in_file(path: Any, facts: dict[str, Any], ids: np.ndarray, dataset: Dat
         if len(rows) < len(ids):
             say(f"{path}: {len(rows):,} of its {len(ids):,} examples are those of this part of the data")
         return rows
+    here = f"{dataset.name}/{dataset.split}"
+    if facts["dataset"] == here:
+        here = "what is called so now"
+    cause = ""
+    if np.array_equal(ids, dataset.ids):
+        cause = ": the ids are the same, so labels or inputs are others"
+    elif len(ids) < len(dataset) and np.isin(ids, dataset.ids).all():
+        cause = f": it holds {len(ids):,} of the {len(dataset):,} examples"
+    elif len(ids) > len(dataset) and np.isin(dataset.ids, ids).all():
+        cause = f": it holds {len(ids):,} examples, all of these {len(dataset):,} among them"
     raise InputError(
         f"{path} belongs to {facts['dataset']} (fingerprint {str(facts['fingerprint'])[:12]}), not to "
-        f"{dataset.name}/{dataset.split} (fingerprint {dataset.fingerprint[:12]})"
+        f"{here} (fingerprint {dataset.fingerprint[:12]}){cause}"
     )

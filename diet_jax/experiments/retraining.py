@@ -44,7 +44,7 @@ def retrain_stage(setup: Setup, folder: RunFolder, selections: Sequence[Selectio
     if len(missing) < networks:
         say(f"{networks - len(missing)} of {networks} networks are retrained already and are used again")
     if missing:
-        say(f"retraining {count} networks on each of {len(selections)} selections ({how})")
+        say(f"retraining {count} network{'s' * (count != 1)} on each of {len(selections)} selections ({how})")
     with Progress("retraining", total=work, quiet=not work) as progress:
         if how == "loop":
             known = folder.diverged()

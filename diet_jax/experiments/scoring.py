@@ -74,7 +74,8 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
     if done := count - len(missing) - len(enough_scorers(setup, folder)):
         say(f"scores of {done} of {count} networks are there already and are used again")
     if missing:
-        say(f"scoring {len(train):,} examples with {count} networks at step {setup.score_step:,} ({how})")
+        networks = f"{count} network{'s' * (count != 1)}"
+        say(f"scoring {len(train):,} examples with {networks} at step {setup.score_step:,} ({how})")
         _say_batch_sizes(setup)
     if missing and how != "loop":
         for seeds, filled in seed_groups(missing, count, how):

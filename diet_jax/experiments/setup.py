@@ -8,7 +8,7 @@ import numpy as np
 
 from diet_jax.analysis.results import FULL, RANDOM
 from diet_jax.data.dataset import Splits, first_examples
-from diet_jax.data.labels import labels_of_file, read_matrix
+from diet_jax.data.labels import labels_of_file, new_labels_remark, read_matrix
 from diet_jax.data.noise import flip_labels
 from diet_jax.data.remarks import empty_classes
 from diet_jax.data.sources import load_dataset, load_streamed
@@ -235,6 +235,11 @@ def load_splits(config: RunConfig, own: Splits | None = None) -> tuple[Splits, n
         train, test = load_dataset(data.name, data_dir=data.data_dir)
     whole = train
     if data.num_train is not None:
+        if data.num_train > len(whole):
+            raise InputError(
+                f"data.num_train is {data.num_train:,}, {whole.name}/{whole.split} has {len(whole):,} "
+                "examples; lower it"
+            )
         train = first_examples(whole, data.num_train)
     if data.labels is not None:
         noisy = labels_of_file(data.labels, whole, train)
@@ -245,6 +250,10 @@ def load_splits(config: RunConfig, own: Splits | None = None) -> tuple[Splits, n
     else:
         return Splits(train, test), None
     say(f"{noisy.changed.mean():.2%} of the train labels differ from those that came with the data")
+    if data.labels is not None:
+        remark = new_labels_remark(train.labels, noisy.dataset.labels, train.num_classes)
+        if remark:
+            say(f"warning: {data.labels}: {remark}")
     return Splits(noisy.dataset, test), train.labels
 
 

@@ -55,6 +55,55 @@ def test_tokens_are_left_alone(dtype):
     assert "tokens, not normalised" in repr(dataset)
 
 
+class Frame:
+    """As a table of pandas, with the names of its rows."""
+
+    def __init__(self, values, index):
+        self.values, self.columns, self.index = values, [f"c{i}" for i in range(values.shape[1])], index
+
+    def to_numpy(self):
+        return self.values
+
+
+class Index(list):
+    """As its row names."""
+
+    def equals(self, other):
+        return self == other
+
+    def to_numpy(self):
+        return np.asarray(self)
+
+
+def test_a_table_of_integers_is_one_and_an_array_is_said(capsys):
+    numbers = np.arange(12 * 29).reshape(12, 29) % 7
+    dataset = dj.Dataset.from_arrays(Frame(numbers, Index(range(12))), LABELS)
+    assert (dataset.kind, dataset.inputs.dtype) == ("table", np.float32)
+    assert "a table of integers, taken for features" in repr(dataset)
+    assert capsys.readouterr().err == ""
+    names = Index(f"p{i}" for i in range(12))
+    for _ in range(2):
+        assert dj.Dataset.from_arrays(Frame(numbers, names), LABELS).ids[0] == 0
+        assert dj.Dataset.from_arrays(numbers, LABELS).kind == "tokens"
+    said = capsys.readouterr().err
+    assert said.count("inputs name their rows (index), such as") == said.count("taken for tokens; say") == 1
+    assert dj.Dataset.from_arrays(Frame(numbers, names), LABELS, names).ids[3] == "p3"
+    assert dj.Dataset.from_arrays(numbers, LABELS, kind="tokens").kind == "tokens"
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_said_of_columns_of_text():
+    rows = Index(range(12))
+    text = Frame(np.array([["cat"], ["dog"]] * 6, object), rows)
+    with pytest.raises(dj.InputError, match=r"labels is a table of one column; give .*: labels\['c0'\]"):
+        dj.Dataset.from_arrays(TABLE, text)
+    with pytest.raises(dj.InputError, match=r"give the column: labels\['c0'\]"):
+        dj.Dataset.from_arrays(TABLE, Frame(LABELS[:, None], rows))
+    mixed = np.concatenate([np.ones((12, 1), object), text.values], axis=1)
+    with pytest.raises(dj.InputError, match=r"column 'c1' holds str.*pandas.get_dummies\(inputs\)"):
+        dj.Dataset.from_arrays(Frame(mixed, rows), LABELS)
+
+
 def test_no_normalisation_can_be_asked_for():
     dataset = dj.Dataset.from_arrays(TABLE, LABELS, normalization=dj.Normalization((), ()))
     np.testing.assert_array_equal(dj.normalized_inputs(dataset), TABLE.astype(np.float32))

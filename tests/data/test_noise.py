@@ -1,15 +1,24 @@
 """Label noise: how many labels change, where, and to what; files of labels."""
 
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from diet_jax.data.dataset import Dataset, fingerprint
-from diet_jax.data.labels import read_labels, read_matrix
+from diet_jax.data.labels import new_labels_remark, read_labels, read_matrix
 from diet_jax.data.noise import NOISE_MODES, _classes_at, flip_labels, replace_labels
 from diet_jax.errors import InputError
 
+PAGE = (Path(__file__).parents[2] / "docs/own-data.md").read_text(encoding="utf-8")
+PAGE_ROWS = [
+    line.strip("| ").split(" | ")
+    for line in PAGE.split("### Labels from a CSV file")[1].split("\n## ")[0].splitlines()
+    if line.startswith("| ")
+][2:]
 COUNT, CLASSES = 6000, 5
 KEY = jax.random.key(7)
 CYCLE = np.roll(np.eye(CLASSES), 1, axis=1)
@@ -309,9 +318,10 @@ def test_ids_that_are_text(tmp_path):
         ("id,label\n10,2\n5,0\n10,2\n", "line 4: the id '10' was in line 2 already; keep one"),
         ("id,label\n10,3\n", "line 2: '3' is no class; give a number from 0 to 2 or a name such as 'cat'"),
         ("id,label\n10,-1\n", "line 2: '-1' is no class"),
-        ("id,label\n10,1.0\n", "line 2: '1.0' is no class"),
-        ("id,label\n10,Cat\n", "line 2: 'Cat' is no class"),
-        ("id,label\n10,\n", "line 2: '' is no class"),
+        ("id,label\n10,1.0\n", "line 2: '1.0' is no class but a decimal number.*: 1; give"),
+        ("id,label\n10,Cat\n", "'Cat' is no class; give a number from 0 to 2 or a name such as 'cat', 'dog'"),
+        ("id,label\n10,Cat\n5,0\n7,x\n", "line 2: 'Cat' .*; it is the first of 2 such lines, of 3"),
+        ("id,label\n10,\n", "line 2: the cell of the label is empty"),
         ("id,label\n10,0\n1,0\n", "2 of 4 examples have no line, the first has the id '5'; add a line"),
         ('id,label\n10,"0\n', "not a CSV file in UTF-8"),
     ],
@@ -321,6 +331,35 @@ def test_label_files_that_do_not_fit(tmp_path, pets, text, message):
     with pytest.raises(InputError, match=message) as raised:
         read_labels(path, pets)
     assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        ([1, 2, 3, 1, 2], "every label is one higher than the data's own: class numbers start from 0"),
+        ([2, 3, 0, 3, 2], "0.00% of the labels are the data's own, and would be about 25% by chance"),
+        ([0, 2, 3, 1, 2], ""),
+        ([0, 1, 2, 0, 1], ""),
+    ],
+)
+def test_labels_that_mean_something_else_are_said(after, said):
+    remark = new_labels_remark(np.array([0, 1, 2, 0, 1], np.int32), np.array(after, np.int32), 4)
+    assert remark[: len(said)] == said
+    assert bool(remark) == bool(said)
+
+
+@pytest.mark.parametrize("row", PAGE_ROWS, ids=lambda row: row[0])
+def test_the_rows_of_the_page_on_label_files(tmp_path, pets, row):
+    """What a row has is taken, or is refused in the words that the row names."""
+    _, lines, remedy = row
+    (text,) = re.findall(r"`(.*?)`", lines)
+    path = write(tmp_path, text.replace("/", "\n"))
+    if remedy.startswith("nothing"):
+        assert len(read_labels(path, pets)) == len(pets)
+    else:
+        (said,) = re.findall(r'"(.*?)"', remedy)
+        with pytest.raises(InputError, match=re.escape(said)):
+            read_labels(path, pets)
 
 
 def test_label_files_that_are_none(tmp_path, pets):

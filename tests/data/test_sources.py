@@ -203,3 +203,8 @@ def test_splits_that_do_not_fit_each_other_are_refused_before_anything_runs(
         main(["run", "--data.name", "odd", "--run-dir", str(tmp_path / "run")])
     assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_given_as_a_name_is_told_from_an_unknown_name(tmp_path):
+    with pytest.raises(dj.InputError, match=f"is no dataset but a folder: give folder:{tmp_path} if"):
+        dj.load_dataset(str(tmp_path))

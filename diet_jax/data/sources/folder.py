@@ -14,6 +14,7 @@ from diet_jax.data.kinds import Normalization
 from diet_jax.data.reader import WHITE, Background, Record
 from diet_jax.data.sources.source import SOURCES, Source
 from diet_jax.data.stored import StoredDataset, StoredSplits
+from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
 
 _VALIDATION = ("valid", "validation", "val")
@@ -75,12 +76,19 @@ def load_folder(path: str, *, data_dir: Any = None, **options: Any) -> Splits:
         InputError: a folder is missing or without images, the splits share no class, images are damaged or
             differ in size, or a link leads nowhere.
     """
+    _say_unused(data_dir)
     return _stored(path).load(**options)
 
 
 def stream_folder(path: str, *, data_dir: Any = None, **options: Any) -> Splits:
     """Loads the same with its images on disk."""
+    _say_unused(data_dir)
     return _stored(path).stream(**options)
+
+
+def _say_unused(data_dir: Any) -> None:
+    if data_dir is not None:
+        say(f"data_dir {printable(str(data_dir))} is not used: folder:PATH says itself where the images are")
 
 
 SOURCES.register(

@@ -99,6 +99,11 @@ def describe_sources(sources: Iterable[Source]) -> str:
 
 def unknown_name(name: str, known: Iterable[str]) -> InputError:
     """The error for a name that nothing answers to, with the nearest of the known ones and the sources'."""
+    if Path(name).expanduser().is_dir():
+        return InputError(
+            f"name {name!r} is no dataset but a folder: give folder:{name} if it holds train/CLASS and "
+            "test/CLASS with images"
+        )
     near = difflib.get_close_matches(name.lower(), sorted({*known, *SOURCES.names()}), n=3)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return InputError(
