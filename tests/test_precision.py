@@ -21,6 +21,7 @@ from built_in import SCORE_NAMES
 from flax import nnx
 
 import diet_jax as dj
+from diet_jax.selection.ranks import WINDOW, WindowOptions
 from diet_jax.training.loop import start
 
 eqx = pytest.importorskip("equinox")
@@ -274,7 +275,11 @@ def norms(g, **options):
 
 
 BATCH_NORM = dj.from_linen(LinenNet())
-ONE_SCORE = [rule for rule in dj.RULES if rule.num_scores == 1]
+ONE_SCORE = [
+    WINDOW.with_options(WindowOptions(0.1)) if rule is WINDOW else rule
+    for rule in dj.RULES
+    if rule.num_scores == 1
+]
 
 CALLS: dict[str, Callable[[Given], Any]] = {
     "Dataset": lambda g: dj.Dataset.from_arrays(INPUTS.astype(g.mode.dtype), LABELS).examples(),

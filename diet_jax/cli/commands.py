@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from diet_jax.analysis.results import FULL, headings, to_columns
@@ -47,7 +48,7 @@ from diet_jax.selection.masks import num_kept
 from diet_jax.selection.per_class import balance_notes, check_minimum
 from diet_jax.training.loop import check_keep
 from diet_jax.training.recipe import steps_per_epoch
-from diet_jax.training.seeds import MOST_SEEDS, seed_keys
+from diet_jax.training.seeds import MOST_SEEDS, check_seed, seed_keys
 
 if TYPE_CHECKING:
     from diet_jax.cli import options
@@ -259,6 +260,27 @@ def train(command: "options.Train") -> None:
             say(f"no accuracy: {error}")
         if len(diverged) == num_seeds:
             raise diverged[0]
+
+
+def verify(command: "options.Verify") -> None:
+    """Verifies a run folder and prints what was checked; ends with exit code 1 where something is wrong."""
+    from diet_jax.experiments.verify import verify_run
+
+    check_count(command.examples, "--examples", least=0)
+    check_seed(command.seed)
+    table = Table("verified", "how many", "result", title=f"verification of {command.run}")
+    wrong: list[str] = []
+    for check in verify_run(command.run, command.own, examples=command.examples, seed=command.seed):
+        results = [f"{len(check.wrong)} not as written"] if check.wrong else []
+        results += [escape(f"skipped: {check.skipped}")] if check.skipped else []
+        if check.count or results:
+            table.add_row(check.name, f"{check.count:,}", "; ".join(results) or "matches")
+        wrong += [f"{name}: {what}" for name, what in check.wrong.items()]
+    _console().print(table)
+    for line in dict.fromkeys(wrong):
+        print(as_line(line))
+    if wrong:
+        raise SystemExit(1)
 
 
 def prepare(command: "options.Prepare") -> None:

@@ -26,6 +26,7 @@ from diet_jax.cli.options import (
     Score,
     Select,
     Train,
+    Verify,
 )
 from diet_jax.data.sources.source import SOURCES, Source, describe_sources
 from diet_jax.errors import InputError
@@ -76,6 +77,7 @@ def _act(command: Any, arguments: list[str]) -> None:
             Score: commands.score,
             Select: commands.select,
             Train: commands.train,
+            Verify: commands.verify,
             Prepare: commands.prepare,
             Reproduce: commands.reproduce,
         }
@@ -182,8 +184,13 @@ def _parse(arguments: list[str]) -> Any:
         default = {"default": command(config=config, own=own), "description": _with_sources(command, SOURCES)}
     elif command is Prepare:
         default = {"description": _with_sources(command, [s for s in SOURCES if s.prepare is not None])}
-    elif command is Select and rest and rest[0].endswith(".py"):
-        run_file(rest.pop(0))
+    elif command in (Select, Verify) and rest and rest[0].endswith(".py"):
+        path = rest.pop(0)
+        module = run_file(path)
+        if command is Verify:
+            own = own_of(module, path)
+            recipe = getattr(getattr(module, "CONFIG", None), "train", None)
+            default = {"default": Verify(tyro.MISSING, own=dataclasses.replace(own, recipe=recipe))}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return tyro.cli(command, args=rest, prog=f"diet-jax {name}", registry=REGISTRY, **default)

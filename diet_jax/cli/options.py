@@ -155,6 +155,23 @@ class Select:
 
 
 @dataclass(frozen=True)
+class Verify(Compiling):
+    """Verify all files of a run folder, and make masks, table and some scores again to compare them.
+
+    Nothing is changed. A config file (.py) comes first where the run had data, a model, scores or rules of
+    one's own. Exit code 1 where anything does not match.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+    examples: int = 32
+    """How many examples are scored again by each scoring network whose checkpoint is kept."""
+    seed: int = 0
+    """Draws these examples."""
+    own: Annotated[Any, tyro.conf.Fixed, tyro.conf.Suppress] = NOTHING
+
+
+@dataclass(frozen=True)
 class Prepare:
     """Do what a dataset needs once before it can be loaded: download it, write it as TFDS would."""
 
@@ -192,6 +209,7 @@ COMMANDS: dict[str, type] = {
     "score": Score,
     "select": Select,
     "train": Train,
+    "verify": Verify,
     "prepare": Prepare,
     "reproduce": Reproduce,
 }

@@ -20,7 +20,7 @@ from diet_jax.ensemble.passes import map_dataset, map_examples_of, model_batch_s
 from diet_jax.ensemble.shards import JUDGED, score_streamed
 from diet_jax.errors import InputError
 from diet_jax.training.compiled import CompiledProgram
-from diet_jax.training.divergence import bad_losses
+from diet_jax.training.divergence import bad_losses, warn_of_divergence
 from diet_jax.training.loop import check_keep, check_training, program_of, put_examples, start, train_between
 from diet_jax.training.recipe import TrainConfig
 from diet_jax.training.step import Program, StepMetrics, advance_in_one_program, init_state, predictions
@@ -132,7 +132,9 @@ def train_ensemble(
         batch_size=size,
     )
     predicted, loss, history = fetch((predicted, loss, history))
-    return EnsembleTraining(predicted, loss, replicate(variables), history)
+    result = EnsembleTraining(predicted, loss, replicate(variables), history)
+    warn_of_divergence(result.diverged, len(keys), "what they predict means nothing")
+    return result
 
 
 def train_one_seed(

@@ -33,7 +33,7 @@ from diet_jax.errors import InputError
 from diet_jax.scores.dynamics import FORGETTING
 from diet_jax.scores.score import Score, checked_values, folds_of, resolve_scores
 from diet_jax.training.compiled import CompiledProgram
-from diet_jax.training.divergence import bad_losses
+from diet_jax.training.divergence import bad_losses, warn_of_divergence
 from diet_jax.training.loop import (
     check_keep,
     check_training,
@@ -171,7 +171,9 @@ def score_ensemble(
     by_step = {score.name: np.swapaxes(found[score.name], 0, 1) for score in scores}
     if not isinstance(step, tuple) and not isinstance(epoch, tuple):
         by_step = {name: values[0] for name, values in by_step.items()}
-    return EnsembleScores(by_step, replicate(variables), history)
+    result = EnsembleScores(by_step, replicate(variables), history)
+    warn_of_divergence(result.diverged, len(keys), "their scores are NaN")
+    return result
 
 
 def all_folds(scores: Sequence[Score]) -> tuple[Any, ...]:

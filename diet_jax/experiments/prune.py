@@ -8,6 +8,7 @@ from typing import Any
 
 from diet_jax.analysis.results import to_csv, to_markdown, to_rows
 from diet_jax.data.dataset import Dataset
+from diet_jax.data.remarks import empty_classes
 from diet_jax.devices.deadline import NEVER, Deadline, OutOfTime
 from diet_jax.devices.processes import from_writer, together
 from diet_jax.devices.progress import say
@@ -16,6 +17,7 @@ from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.own import NOTHING, Own, with_choices
 from diet_jax.experiments.plan import trainings
+from diet_jax.experiments.provenance import PROVENANCE, save_provenance
 from diet_jax.experiments.retraining import (
     judge,
     missing_networks,
@@ -29,7 +31,7 @@ from diet_jax.experiments.scoring import per_seed_paths, score_stage, unscored
 from diet_jax.experiments.scoring_notes import detection_stage, scoring_notes
 from diet_jax.experiments.selecting import Selection, select_stage
 from diet_jax.experiments.setup import Setup, prepare, save_noise
-from diet_jax.files.writing import write_atomically
+from diet_jax.files.writing import write_together
 from diet_jax.scores.file import ScoreFile
 from diet_jax.selection.detection import DetectionQuality, detection_table
 from diet_jax.training.recipe import rate_remark
@@ -137,7 +139,7 @@ def run_prune(config: RunConfig, own: Own = NOTHING, *, deadline: Deadline = NEV
             rows = to_rows(judge(setup, folder, selections), of_seeds=config.retrain.num_seeds)
             if rows:
                 note = f"**Unfinished**: {unfinished}. The same command goes on."
-                from_writer(lambda: _write_table(folder, setup, rows, note))
+                from_writer(lambda: _write_table(folder, setup, rows, note=note))
             return RunResult(folder.path.absolute(), rows, unfinished)
         notes = run_notes(setup, folder, files, selections)
         results, count = judge(setup, folder, selections), config.retrain.num_seeds
@@ -145,6 +147,7 @@ def run_prune(config: RunConfig, own: Own = NOTHING, *, deadline: Deadline = NEV
         rows = to_rows(results, of_seeds=None if complete else count)
         from_writer(lambda: _write_table(folder, setup, rows, notes=notes, found=found))
         from_writer(lambda: draw(folder.path / "figures", setup, files, rows))
+        from_writer(lambda: save_provenance(setup, folder))
     return RunResult(folder.path.absolute(), rows, notes=tuple(notes))
 
 
@@ -152,7 +155,7 @@ def run_notes(
     setup: Setup, folder: RunFolder, files: Sequence[ScoreFile], selections: Sequence[Selection]
 ) -> list[str]:
     """Says what a reader of the table must know of its scores and selections."""
-    notes = scoring_notes(setup, folder, files)
+    notes = [*empty_classes(setup.splits), *scoring_notes(setup, folder, files)]
     if setup.config.train.augment != "none":
         notes.append(f"trained with random crops and flips: train.augment is {setup.config.train.augment}")
     notes += filter(None, [rate_remark(setup.config.train)])
@@ -184,18 +187,36 @@ def what_is_left(setup: Setup, folder: RunFolder, selections: Sequence[Selection
 
 
 def _write_table(
-    folder: RunFolder,
+    folder: RunFolder, setup: Setup, rows: list[dict[str, Any]], *, note: str = "", **more: Any
+) -> None:
+    # What it says of the table before does not hold for the next.
+    (folder.path / PROVENANCE).unlink(missing_ok=True)
+    texts = table_texts(setup, rows, note=note, **more)
+    write_together({folder.path / name: text for name, text in texts.items()})
+
+
+def table_texts(
     setup: Setup,
     rows: list[dict[str, Any]],
+    *,
     note: str = "",
     notes: Sequence[str] = (),
     found: dict[str, DetectionQuality] | None = None,
-) -> None:
-    write_atomically(folder.path / "table.csv", to_csv(rows))
+) -> dict[str, str]:
+    """Returns the contents of table.csv and table.md, by these names.
+
+    Args:
+        setup: of the run.
+        rows: of the table.
+        note: stands above it.
+        notes: stand below it.
+        found: how well each score finds changed labels, below these.
+    """
     about = "".join(f"{fact}\n" for fact in (*([note] if note else []), *_unusual(setup)))
     below = "".join(f"\n- {line}" for line in notes) + "\n" if notes else ""
     below += f"\n{detection_table(found)}" if found else ""
-    write_atomically(folder.path / "table.md", about + ("\n" if about else "") + to_markdown(rows) + below)
+    text = about + ("\n" if about else "") + to_markdown(rows) + below
+    return {"table.csv": to_csv(rows), "table.md": text}
 
 
 def draw(folder: Path, setup: Setup, files: list[ScoreFile], rows: list[dict[str, Any]]) -> None:

@@ -62,7 +62,13 @@ class RunFolder:
         """
         file = self.path / "config.json"
         if not file.is_file():
-            raise InputError(f"{self.path} is not a run folder: it has no config.json")
+            names = sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
+            left = (
+                f", but {', '.join(names[:5])}; choose another folder, or delete what a run left"
+                if names
+                else ""
+            )
+            raise InputError(f"{self.path} is not a run folder: it has no config.json{left}")
         try:
             text = file.read_bytes()
             if json.loads(text)["format"] in EARLIER:

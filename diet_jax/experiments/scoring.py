@@ -29,7 +29,7 @@ from diet_jax.experiments.setup import Setup
 from diet_jax.experiments.train_one import trained_network
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import Score
-from diet_jax.training.divergence import Divergence
+from diet_jax.training.divergence import Divergence, divergence_told_elsewhere
 from diet_jax.training.seeds import seed_keys
 
 KIND = "scores of one seed"
@@ -74,7 +74,7 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
         _say_batch_sizes(setup)
     if missing and how != "loop":
         for seeds, filled in seed_groups(missing, count, how):
-            with setup.deadline.whole("scoring seeds together"):
+            with divergence_told_elsewhere(), setup.deadline.whole("scoring seeds together"):
                 result = score_ensemble(
                     keys[filled],
                     setup.model,
@@ -168,7 +168,7 @@ def save_scores(
     missing = {seed: str(divergence) for seed, divergence in diverged.items()}
     with warnings.catch_warnings():
         # It is said below.
-        warnings.filterwarnings("ignore", message=".* is NaN for")
+        warnings.filterwarnings("ignore", message=".*nothing can be selected by such a mean")
         options: Any = {"step": step, "provenance": provenance, "missing": missing}
         file = ScoreFile.from_seeds(score, per_seed, train, **options)
     file.save(folder / f"{score.name}.npz")

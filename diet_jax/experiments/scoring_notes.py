@@ -27,16 +27,22 @@ def detection_stage(
     Returns:
         The quality by score name; empty where no label was changed, or all were.
     """
-    found = {}
-    if 0 < setup.changed.sum() < len(setup.changed):
-        for file in (file for file in files if not np.isnan(file.scores).any()):
-            found[file.name] = quality = detection_quality(file.scores, setup.changed)
-            say(
-                f"{file.name} finds the changed labels with ROC AUC {quality.roc_auc:.3f}, precision "
-                f"{quality.precision_at_share:.3f} among as many examples as were changed"
-            )
-            folder.log(f"changed_labels/{file.name}", **quality._asdict())
+    found = detections(setup, files)
+    for name, quality in found.items():
+        say(
+            f"{name} finds the changed labels with ROC AUC {quality.roc_auc:.3f}, precision "
+            f"{quality.precision_at_share:.3f} among as many examples as were changed"
+        )
+        folder.log(f"changed_labels/{name}", **quality._asdict())
     return found
+
+
+def detections(setup: Setup, files: Sequence[ScoreFile]) -> dict[str, DetectionQuality]:
+    """Returns how well each score finds the labels that were changed, as `detection_stage` does."""
+    if not 0 < setup.changed.sum() < len(setup.changed):
+        return {}
+    defined = (file for file in files if not np.isnan(file.scores).any())
+    return {file.name: detection_quality(file.scores, setup.changed) for file in defined}
 
 
 def scorer_accuracy(setup: Setup, folder: RunFolder) -> float | None:

@@ -1,6 +1,6 @@
 """The selection stage: masks from scores, and the random masks they are compared with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,12 +106,33 @@ def mask_of(
 def select_stage(setup: Setup, folder: RunFolder, files: list[ScoreFile]) -> list[Selection]:
     """Makes the masks of every score and of the random baselines, masks/NAME_keepFRACTION.npz."""
     config, train = setup.config, setup.splits.train
+    selections = [Selection(FULL, 1.0, None)]
+    for selection, provenance in selections_of(setup, files):
+        keep, notes = selection.keep, selection.notes
+        remedy = (
+            " (--select.min-per-class keeps some of each)"
+            if notes and not config.select.min_per_class
+            else ""
+        )
+        for note in notes:
+            say(f"{selection.kept_by}, keep {selection.fraction:g}: {note}{remedy}")
+        assert keep is not None
+        for each in np.atleast_2d(keep):
+            check_keep(train, each, config.train)
+        mask = KeepFile.from_mask(keep, train, provenance=provenance)
+        mask.save(folder.path / "masks" / f"{selection.name}.npz")
+        selections.append(selection)
+    return selections
+
+
+def selections_of(setup: Setup, files: Sequence[ScoreFile]) -> Iterator[tuple[Selection, dict[str, Any]]]:
+    """Yields what is selected by every score and at random at each fraction, and how it came about."""
+    config, train = setup.config, setup.splits.train
     tie_key = seed_keys(config.seed, "tie_break", 1)[0]
     random_keys = seed_keys(config.seed, "random_subset", config.retrain.num_seeds)
     by_name = {file.name: file for file in files}
     # One rule goes without saying.
     several = len(config.select.rules) > 1
-    selections = [Selection(FULL, 1.0, None)]
     minimum = config.select.min_per_class
     for fraction in sorted(setup.fractions):
         masks = {
@@ -125,16 +146,7 @@ def select_stage(setup: Setup, folder: RunFolder, files: list[ScoreFile]) -> lis
         masks[RANDOM] = (random, {**facts, "seeds": "one mask per retraining seed"})
         for name, (keep, provenance) in masks.items():
             notes = balance_notes(keep, train.labels, train.class_names)
-            remedy = " (--select.min-per-class keeps some of each)" if notes and not minimum else ""
-            selection = Selection(name, fraction, keep, tuple(notes))
-            for note in notes:
-                say(f"{name}, keep {fraction:g}: {note}{remedy}")
-            for each in np.atleast_2d(keep):
-                check_keep(train, each, config.train)
-            mask = KeepFile.from_mask(keep, train, provenance=provenance)
-            mask.save(folder.path / "masks" / f"{selection.name}.npz")
-            selections.append(selection)
-    return selections
+            yield Selection(name, fraction, keep, tuple(notes)), provenance
 
 
 def _random(key: PRNGKey, train: Dataset, fraction: float, minimum: int) -> np.ndarray:

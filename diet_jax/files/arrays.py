@@ -30,7 +30,9 @@ DAMAGE = (
 def packed(kind: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> bytes:
     """Returns arrays and JSON facts as the contents of one .npz."""
     buffer = io.BytesIO()
-    header = json.dumps({"format": f"diet_jax {kind} 1", **facts}, sort_keys=True)
+    # Their names too: a damaged directory of a zip file may lack one.
+    about = {"format": f"diet_jax {kind} 1", "arrays": sorted(arrays), **facts}
+    header = json.dumps(about, sort_keys=True)
     np.savez_compressed(buffer, header=np.array(header), **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
 
@@ -69,6 +71,8 @@ def load_arrays(
             facts = dict(json.loads(str(archive["header"])))
             # Also those that are not asked for: a damaged file is damaged whoever reads it.
             arrays = {name: archive[name] for name in archive if name != "header"}
+            if sorted(arrays) != facts.pop("arrays"):
+                raise KeyError("an array is missing")
             is_kind = facts["format"] == f"diet_jax {kind} 1"
             if is_kind and names is not None:
                 arrays = {name: arrays[name] for name in names}

@@ -22,7 +22,8 @@ PART = ".diet-jax-{}.part"
 LEFTOVERS = re.compile(r"\.diet-jax-[0-9a-f]{16}\.part|.+\.orbax-checkpoint-tmp|removing-\d+|saving")
 SECONDS_OF_A_WRITE = 3600.0
 """In folders that many processes may write to, an older part is nobody's."""
-# The folders that this process holds, by their absolute paths: a handle on each, by which it is known again.
+# The folders that this process holds, by their absolute paths: a handle on the lock in each, by which it is
+# known again, also where all that was in it was deleted.
 _held: dict[Path, int] = {}
 
 
@@ -122,13 +123,13 @@ def check_still_there(path: Path) -> None:
         if not path.is_relative_to(root):
             continue
         try:
-            same = os.path.samestat(os.stat(root), os.fstat(handle))
+            same = os.path.samestat(os.stat(root / ".lock"), os.fstat(handle))
         except OSError:
             same = False
         if not same:
             raise InputError(
-                f"{root} was deleted, moved or replaced while this command worked in it, and it stops here; "
-                f"put the folder back and the same command goes on, or it begins anew"
+                f"{root}, or what was in it, was deleted, moved or replaced while this command worked there, "
+                f"and it stops; put the folder back and the same command goes on, or it begins anew"
             )
         for parent in path.parents[: len(path.parts) - len(root.parts) - 1]:
             if parent.is_symlink():
@@ -183,7 +184,7 @@ def hold(path: Path, name: str) -> Iterator[None]:
             f"cannot write to {name} {path}: {error.strerror or error}; choose another"
         ) from error
     try:
-        _held[root] = os.open(root, os.O_RDONLY)
+        _held[root] = os.open(root / ".lock", os.O_RDONLY)
         yield
     finally:
         if root in _held:

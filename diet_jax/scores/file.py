@@ -134,12 +134,9 @@ class ScoreFile:
             },
         )
         if undefined := file.describe_nan():
-            bad = left[int(np.isnan(per_seed).any(axis=1).argmax())]
-            warnings.warn(
-                f"{undefined}, and so is their mean, by which nothing can be selected: leave out seeds that "
-                f"diverged by missing={{{bad}: why}}, or score_ensemble(...).diverged",
-                stacklevel=2,
-            )
+            seeds = [seed for seed in left if np.isnan(given.reshape(-1, len(dataset))[seed]).any()]
+            by = f": leave seeds that diverged out by missing={{{seeds[0]}: why}}" if seeds else ""
+            warnings.warn(f"{undefined}; nothing can be selected by such a mean{by}", stacklevel=2)
         return file
 
     def save(self, path: str | os.PathLike[str]) -> None:

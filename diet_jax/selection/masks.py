@@ -110,5 +110,10 @@ def checked_scores(scores: Any) -> np.ndarray:
         raise InputError(
             f"scores must not be NaN: {int(np.isnan(values).sum())} of {len(values)} are, first row "
             f"{int(np.flatnonzero(np.isnan(values))[0])}; score them or select among the others"
+            + (
+                " (all are: a network that diverged is in their mean, see .diverged)"
+                if np.isnan(values).all()
+                else ""
+            )
         )
     return values

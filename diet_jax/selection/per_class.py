@@ -131,7 +131,7 @@ def balance_notes(keep: Any, labels: Any, class_names: Sequence[str]) -> list[st
     notes = []
     if lost.any():
         names = [class_names[c] for c in np.flatnonzero(lost.any(axis=0)).tolist()]
-        notes.append(f"no example of {_some(names, len(class_names))} is kept{seeds}: {_list(names)}")
+        notes.append(f"no example of {_some(names, there)} is kept{seeds}: {_list(names)}")
     if few.any():
         classes = np.flatnonzero(few.any(axis=0)).tolist()
         seed = int(few.any(axis=1).argmax())
@@ -140,8 +140,10 @@ def balance_notes(keep: Any, labels: Any, class_names: Sequence[str]) -> list[st
     return notes
 
 
-def _some(names: Sequence[str], count: int) -> str:
-    return f"{len(names)} of {count} classes"
+def _some(names: Sequence[str], there: np.ndarray) -> str:
+    """Such as "1 of 7 classes that have any", of more classes of which some have no example."""
+    count = int(np.count_nonzero(there))
+    return f"{len(names)} of {count} classes" + (" that have any" if count < len(there) else "")
 
 
 def _list(names: Sequence[str]) -> str:

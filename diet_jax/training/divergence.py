@@ -1,8 +1,36 @@
 """Trainings that diverge: the first step whose loss is NaN or infinite."""
 
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+
+
+class DivergenceWarning(UserWarning):
+    """Networks diverged in a function that returns them all the same."""
+
+
+def warn_of_divergence(diverged: Mapping[int, str], count: int, means_nothing: str) -> None:
+    """Warns of the seeds that diverged, if any, of an ensemble of `count`."""
+    if diverged:
+        named = "; ".join(f"seed {seed}: {what}" for seed, what in list(diverged.items())[:3])
+        more = ", ..." if len(diverged) > 3 else ""
+        warnings.warn(
+            f"{len(diverged)} of {count} networks diverged ({named}{more}), {means_nothing}: leave out the "
+            f"seeds of `.diverged`, or lower the learning rate",
+            DivergenceWarning,
+            stacklevel=3,
+        )
+
+
+@contextlib.contextmanager
+def divergence_told_elsewhere() -> Iterator[None]:
+    """Keeps `warn_of_divergence` silent, for callers that say more of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DivergenceWarning)
+        yield
 
 
 class Divergence(NamedTuple):

@@ -51,7 +51,9 @@ def test_arrays_come_back(array):
     assert found["a"].flags.writeable
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, np.array([None]), print, Path("x")], ids=str)
+@pytest.mark.parametrize(
+    "value", [object(), {1, 2}, np.array([None]), print, Path("x")], ids=lambda value: type(value).__name__
+)
 def test_anything_else_is_refused(value):
     with pytest.raises(TypeError, match="from process to process"):
         packed_message({"a": [value]})

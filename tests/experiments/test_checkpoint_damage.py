@@ -183,7 +183,7 @@ SEEDS = {
     "power of two": (lambda place: (place / "seed_01").rename(place / "seed_²"), "seed_01;.*: seed_²"),
     "no step": (lambda place: shutil.rmtree(place / "seed_01/4"), "no checkpoint of step 4 .*steps there: 2"),
     "step ²": (lambda place: (place / "seed_01/4").rename(place / "seed_01/²"), "steps there: 2$"),
-    "link": (lambda place: link_first(place.parents[1]), "to another training .*unit: score/seed_01, was"),
+    "link": (lambda place: link_first(place.parents[1]), r"seed_01 .*seed_00, .*delete the link"),
 }
 
 
@@ -192,6 +192,12 @@ def test_seeds_are_those_of_the_config_each_once(name, run, capsys):
     change, words = SEEDS[name]
     change(run / SEED.parent)
     assert re.search(words, from_run(capsys, run))
+
+
+def test_a_link_to_another_seed_is_that_other_seed(run):
+    link_first(run)
+    with pytest.raises(dj.InputError, match=r"to another training .*unit: score/seed_01, was score/seed_00"):
+        dj.load_checkpoint(run, seed=1, step=4)
 
 
 def test_a_score_is_named_once(run, capsys):

@@ -71,7 +71,7 @@ def test_more_classes_than_occur_are_usual():
 def test_a_lost_class_has_its_row_its_mask_and_its_words(tmp_path, capsys):
     data = splits()
     result = dj.run(in_folder(tmp_path), **data, scores=by_class(data["train"], (2, 1, 0)))
-    note = "mine, keep 0.3: no example of 2 of 4 classes is kept: b, c"
+    note = "mine, keep 0.3: no example of 2 of 3 classes that have any is kept: b, c"
     assert f"{note} (--select.min-per-class keeps some of each)" in capsys.readouterr().err
     assert note in result.notes
     assert f"- {note}" in (result.path / "table.md").read_text()
@@ -138,7 +138,10 @@ def test_select_says_what_is_lost_and_guards(tmp_path, capsys):
     command = ["select", str(tmp_path / "mine.npz"), "--fraction", "0.3", "--out"]
     main([*command, str(tmp_path / "bare.npz")])
     said = capsys.readouterr()
-    assert "no example of 2 of 4 classes is kept: b, c (--min-per-class keeps some of each)" in said.err
+    assert (
+        "no example of 2 of 3 classes that have any is kept: b, c (--min-per-class keeps some of each)"
+        in said.err
+    )
     main([*command, str(tmp_path / "some.npz"), "--min-per-class", "3"])
     assert "no example" not in capsys.readouterr().err
     keep = dj.KeepFile.load(tmp_path / "some.npz").keep

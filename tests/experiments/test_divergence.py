@@ -200,7 +200,7 @@ def test_what_was_done_is_kept_and_the_message_comes_at_once(how, tmp_path, trai
 
 def test_rows_with_too_few_networks_are_left_out_and_the_others_stay(tmp_path, trains_nothing):
     data = table(bomb=7)
-    score = dj.ScoreFile.from_seeds("mine", np.arange(60) == 7, data["train"], step=0)
+    score = dj.ScoreFile.from_seeds("mine", np.float32(np.arange(60) == 7), data["train"], step=0)
     config = in_folder(tmp_path, how="loop")
     options = {**data, "model": fragile(), "scores": score, "rules": ("highest", "lowest")}
     result = dj.run(config, **options)
@@ -357,13 +357,19 @@ def test_figures_end_with_the_network_and_go_no_further(how, tmp_path):
 def test_functions_return_what_they_got_and_name_the_seeds():
     data, model = table(), fragile(("score", 1), ("retrain", 0))
     keys, train = dj.seed_keys(0, "score", 3), data["train"]
-    scored = dj.score_ensemble(keys, model, train, config=CONFIG.train, step=24, names=("el2n",))
+    with pytest.warns(
+        UserWarning, match=r"1 of 3 networks diverged \(seed 1: .*their scores are NaN: .*\.diverged"
+    ):
+        scored = dj.score_ensemble(keys, model, train, config=CONFIG.train, step=24, names=("el2n",))
+    with pytest.raises(dj.InputError, match="see .diverged"):
+        dj.keep_highest(scored.scores["el2n"].mean(0), 0.5)
     step = first_bad_step(model, data, "score", 1)
     assert scored.diverged == {1: f"loss nan at step {step}"}
     assert np.isnan(scored.scores["el2n"]).all(axis=1).tolist() == [False, True, False]
-    trained = dj.train_ensemble(
-        dj.seed_keys(0, "retrain", 2), model, train, data["test"], config=CONFIG.train
-    )
+    with pytest.warns(UserWarning, match="1 of 2 networks diverged .* what they predict means nothing"):
+        trained = dj.train_ensemble(
+            dj.seed_keys(0, "retrain", 2), model, train, data["test"], config=CONFIG.train
+        )
     assert list(trained.diverged) == [0]
     values = scored.scores["el2n"]
     with pytest.warns(

@@ -29,6 +29,7 @@ from diet_jax.experiments.reproduction.outcome import Outcome, level, series
 from diet_jax.experiments.reproduction.recipes import DIGITS
 from diet_jax.experiments.reproduction.store import Store, Training, open_store, tie_key
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
+from diet_jax.files.records import from_record, with_checksum
 from diet_jax.scores.score import SCORES, Score
 from diet_jax.training.recipe import TrainConfig
 
@@ -263,12 +264,14 @@ def test_other_data_under_the_same_name_is_refused(store):
     parent = Training(TINY, "score", 0)
     store.state(parent, 6)
     (header,) = store.path.glob("trainings/*/*/training.json")
-    header.write_text(header.read_text().replace('"seed": 0', '"seed": 1'))
+    described = from_record(header.read_bytes())
+    header.write_text(json.dumps(with_checksum({**described, "seed": 1})))
     with pytest.raises(dj.InputError, match="describes another training"):
         store.state(parent, 6)
-    header.write_bytes(b"\xff\xfe")
-    with pytest.raises(dj.InputError, match="describes another training"):
-        store.state(parent, 6)
+    for damage in (json.dumps({**described, "seed": 1}).encode(), b"\xff\xfe"):
+        header.write_bytes(damage)
+        with pytest.raises(dj.InputError, match=r"training\.json is damaged .*delete that file"):
+            store.state(parent, 6)
 
 
 def test_a_store_is_for_one_process_at_a_time(store):

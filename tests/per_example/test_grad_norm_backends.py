@@ -155,7 +155,7 @@ def test_the_scores_option_is_the_norms(options, expected, on_gpu, conv_model, c
 
 
 def test_another_precision_is_refused(unchecked_types):
-    with pytest.raises(dj.InputError, match="precision must be one of auto, network, highest; got 'half'"):
+    with pytest.raises(dj.InputError, match="precision must be one of auto, network, highest, got 'half'"):
         dj.per_example_grad_norms(network, precision="half")(PARAMS, IMAGES)  # type: ignore[arg-type]
 
 

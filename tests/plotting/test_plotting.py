@@ -283,7 +283,8 @@ class TestHistogram:
         dataset = make_dataset()
         scores = np.ones((2, len(dataset)))
         scores[0, 4] = np.nan
-        file = ScoreFile.from_seeds("grand", scores, dataset, step=0)
+        with pytest.warns(UserWarning, match="grand is NaN for 1 of 36 examples"):
+            file = ScoreFile.from_seeds("grand", scores, dataset, step=0)
         assert "not finite: 1" in legend_texts(draw_histogram(file, dataset.class_names))
 
     def test_classes_by_median(self):

@@ -86,7 +86,15 @@ def strange():
     """A file of ids that CSV must quote and of scores that are hard to write."""
     names = ("cat, big", 'dog "x"')
     dataset = dj.Dataset.from_arrays(np.ones((8, 2)), [0, 1] * 4, IDS, class_names=names)
-    return dj.ScoreFile.from_seeds("mine", VALUES, dataset, step=3)
+    with pytest.warns(UserWarning, match="mine is NaN for 1 of 8 examples, by 1 of 1 seeds"):
+        return dj.ScoreFile.from_seeds("mine", VALUES, dataset, step=3)
+
+
+def test_infinite_scores_of_both_signs_have_no_mean(train_split):
+    values = np.zeros((2, len(train_split)))
+    values[:, 0] = np.inf, -np.inf
+    with pytest.warns(UserWarning, match="1 means are NaN"), np.errstate(invalid="ignore"):
+        dj.ScoreFile.from_seeds("mine", values, train_split, step=3)
 
 
 def test_columns_are_plain_values_that_json_takes(strange):

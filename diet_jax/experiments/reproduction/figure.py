@@ -11,14 +11,15 @@ from typing import Any, Literal, get_args
 
 import diet_jax
 from diet_jax.errors import InputError
-from diet_jax.experiments.environment import environment
+from diet_jax.experiments.config import LOCATIONS
+from diet_jax.experiments.environment import environment, versions_of_code
 from diet_jax.experiments.reproduction.experiment import Experiment
 from diet_jax.experiments.reproduction.outcome import Published
 from diet_jax.experiments.reproduction.store import Store
 from diet_jax.experiments.reproduction.task import Task
 from diet_jax.files.records import with_checksum
 from diet_jax.files.writing import write_atomically
-from diet_jax.options.plain import plain
+from diet_jax.options.plain import plain, without
 from diet_jax.plotting import save_figure
 
 Scale = Literal["smoke", "small", "medium", "paper"]
@@ -115,6 +116,7 @@ def make_figure(
         "made": {
             "seconds_this_time": round(time.monotonic() - start, 1),
             **{key: started[key] for key in ("time", "python", "versions", "machine", "devices")},
+            "code": versions_of_code(),
         },
     }
     result = with_checksum(plain(result))
@@ -144,6 +146,8 @@ def _trained(store: Store, task: Task) -> dict[str, Any]:
         "train_examples": len(setup.splits.train),
         "test_examples": len(setup.splits.test),
         "wrong_labels": int(setup.changed.sum()),
+        # Its seed decides all keys.
+        "config": without(setup.config.facts(), LOCATIONS),
         "fingerprints": [split.fingerprint for split in setup.splits],
         "stored_as": setup.splits.train.encoding or None,
     }

@@ -33,6 +33,7 @@ from diet_jax.files.arrays import load_checked, save_arrays
 from diet_jax.files.records import from_record, with_checksum
 from diet_jax.files.writing import hold, remove_leftovers, write_atomically
 from diet_jax.selection.ranks import keep_random
+from diet_jax.training.divergence import divergence_told_elsewhere
 from diet_jax.training.loop import check_keep
 from diet_jax.training.recipe import epoch_to_step, steps_per_epoch, total_steps
 from diet_jax.training.seeds import seed_keys
@@ -242,9 +243,10 @@ class Store:
         scores = tuple({at.name: at.score for _, at in missing}.values())
         keys = seed_keys(task.seed, "score", seeds[-1] + 1)[np.asarray(seeds)]
         say(f"scoring {task.name} with {len(seeds)} networks at steps {', '.join(map(str, steps))}")
-        result = score_ensemble(
-            keys, setup.model, setup.splits.train, config=setup.config.train, step=steps, names=scores
-        )
+        with divergence_told_elsewhere():
+            result = score_ensemble(
+                keys, setup.model, setup.splits.train, config=setup.config.train, step=steps, names=scores
+            )
         for seed, at in missing:
             values = result.scores[at.name][steps.index(self.step(task, at.epoch)), seeds.index(seed)]
             # Those that are NaN are looked at one by one, where the network is at hand.
@@ -373,15 +375,16 @@ class Store:
             self._check_known(training, self._num_steps(training))
         keys = seed_keys(task.seed, "retrain", max(t.seed for t in group) + 1)
         everything = np.ones(len(setup.splits.train), bool)
-        trained = train_ensemble(
-            keys[np.asarray([t.seed for t in group])],
-            setup.model,
-            setup.splits.train,
-            dataset,
-            config=setup.config.train,
-            keep=np.stack([everything if t.keep is None else t.keep for t in group]),
-            how=how,
-        )
+        with divergence_told_elsewhere():
+            trained = train_ensemble(
+                keys[np.asarray([t.seed for t in group])],
+                setup.model,
+                setup.splits.train,
+                dataset,
+                config=setup.config.train,
+                keep=np.stack([everything if t.keep is None else t.keep for t in group]),
+                how=how,
+            )
         for place, training in enumerate(group):
             if place not in trained.diverged:
                 found = {"predicted": trained.predicted[place]}

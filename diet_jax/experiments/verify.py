@@ -1,0 +1,246 @@
+"""Whether a run folder is what its run wrote: checksums, what belongs together, and numbers made again."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diet_jax.analysis.results import to_rows
+from diet_jax.ensemble.scoring import score_state
+from diet_jax.errors import InputError
+from diet_jax.experiments.choices import chosen
+from diet_jax.experiments.own import NOTHING, Own
+from diet_jax.experiments.provenance import PROVENANCE
+from diet_jax.experiments.prune import run_notes, table_texts
+from diet_jax.experiments.retraining import judge, missing_networks
+from diet_jax.experiments.run_folder import RunFolder, check_same
+from diet_jax.experiments.scoring_notes import detections
+from diet_jax.experiments.selecting import Selection, selections_of
+from diet_jax.experiments.setup import Setup, prepare
+from diet_jax.experiments.train_one import facts_of
+from diet_jax.experiments.verify_files import Check, Files, noting
+from diet_jax.files.arrays import load_arrays
+from diet_jax.scores.file import ScoreFile
+from diet_jax.scores.score import SCORES
+from diet_jax.training.checkpoints import Checkpoints
+from diet_jax.training.loop import start
+from diet_jax.training.seeds import seed_keys
+
+# By compute dtype: other chunks of examples, and other processors, round scores differently.
+ROUNDING = {"float32": 1e-3, "bfloat16": 3e-2}
+
+
+def verify_run(run: Path, own: Own = NOTHING, *, examples: int = 32, seed: int = 0) -> Iterator[Check]:
+    """Verifies a run folder and changes nothing in it.
+
+    First every file by its checksums and by what it says that it belongs to, then, where the data is there,
+    masks, the table and a random sample of scores are made again and compared.
+
+    Args:
+        run: the run folder.
+        own: what the run had in place of what its config names.
+        examples: how many are scored again by each scoring network whose checkpoint is kept.
+        seed: draws these.
+
+    Yields:
+        Each kind as soon as it is done.
+
+    Raises:
+        InputError: there is no run folder.
+    """
+    folder = RunFolder(run)
+    if not (run / "config.json").is_file():
+        folder.header()
+    files = Files(folder)
+    yield from files.checks()
+    sound = not any(check.wrong for check in files.done)
+    data, setup = _setup(folder, own, files)
+    yield data
+    again = _Again(folder, setup, files, sound)
+    yield again.masks()
+    yield again.table()
+    yield again.scores(examples, seed)
+
+
+def _setup(folder: RunFolder, own: Own, files: Files) -> tuple[Check, Setup | None]:
+    """The data and network of the run, if they are there and are those that it had."""
+    check = Check("data and options as they are now")
+    if not files.resolved:
+        check.skipped = "config.json is not sound"
+        return check, None
+    try:
+        config = folder.config(own.recipe)
+        scores = dataclasses.replace(config.score, files=())
+        config = dataclasses.replace(config, run_dir=str(folder.path), score=scores)
+        own = dataclasses.replace(own, files=files.brought)
+        setup = prepare(config, own, scores=False, prunes=False)
+    except InputError as error:
+        check.skipped = f"not there: {error}"
+        return check, None
+    check.count = 1
+    with noting(check, "config.json"):
+        check_same(folder, setup.config, setup.resolved())
+        for name, file in files.scores.items():
+            with noting(check, name):
+                if not np.array_equal(file.labels, setup.splits.train.labels):
+                    raise InputError("its labels are not those of the data")
+                if not np.array_equal(file.ids, setup.splits.train.ids):
+                    raise InputError("its ids are not those of the data")
+        if setup.clean_labels is not None:
+            with noting(check, "noise.npz"):
+                stored = load_arrays(folder.path / "noise.npz", "label noise", None)[0]
+                wanted = {"ids": setup.splits.train.ids, "labels": setup.splits.train.labels}
+                wanted |= {"clean_labels": setup.clean_labels, "changed": setup.changed}
+                for name, values in wanted.items():
+                    if not np.array_equal(stored[name], values):
+                        raise InputError(f"its {name} are not those of the data")
+    return check, None if check.wrong else setup
+
+
+class _Again:
+    """What can be made again from other files of the folder, and the data."""
+
+    def __init__(self, folder: RunFolder, setup: Setup | None, files: Files, sound: bool) -> None:
+        self.folder, self.setup, self.files = folder, setup, files
+        self.sound, self.selections = sound, [Selection("everything", 1.0, None)]
+
+    def _without(self, check: Check, whole: bool = True) -> bool:
+        """Whether what the check needs is not there; it then says so."""
+        if self.setup is None:
+            check.skipped = "it needs data and options of the run"
+        elif whole and not self.sound:
+            check.skipped = "it is made from files some of which do not match"
+        return bool(check.skipped)
+
+    def _score_files(self) -> list[ScoreFile]:
+        """The score files that the run selects by, in its order."""
+        assert self.setup is not None
+        names = [*self.setup.config.score.names, *(file.name for file in self.setup.files)]
+        found = (self.files.scores.get(f"scores/{name}.npz") for name in names)
+        return [file for file in found if file is not None]
+
+    def masks(self) -> Check:
+        """Selects again by the scores in the folder."""
+        check = Check("masks, selected again")
+        if self._without(check):
+            return check
+        assert self.setup is not None
+        if not self.files.masks:
+            check.skipped = "the run has selected nothing"
+            return check
+        with noting(check, "scores"):
+            for selection, _ in selections_of(self.setup, self._score_files()):
+                self.selections.append(selection)
+                check.count += 1
+                with noting(check, f"masks/{selection.name}.npz"):
+                    stored = self.files.masks.get(selection.name)
+                    if stored is None:
+                        raise InputError("it is missing")
+                    if selection.keep is None or not np.array_equal(stored.keep, selection.keep):
+                        raise InputError("it is not what the scores select")
+        return check
+
+    def table(self) -> Check:
+        """Judges the predictions again and writes the table anew."""
+        check = Check("table, from predictions")
+        if self._without(check):
+            return check
+        assert self.setup is not None
+        if not (self.folder.path / "table.csv").is_file():
+            check.skipped = "the run has no table yet"
+            if (self.folder.path / PROVENANCE).is_file():
+                check.wrong["table.csv"] = "it is missing"
+            return check
+        setup, folder, selections = self.setup, self.folder, self.selections
+        with noting(check, "retrain"):
+            results, count = judge(setup, folder, selections), setup.config.retrain.num_seeds
+            complete = all(len(result.seeds) == count for result in results)
+            rows = to_rows(results, of_seeds=None if complete else count)
+            files = self._score_files()
+            finished = not missing_networks(setup, folder, selections)
+            more: dict[str, Any] = {}
+            if finished:
+                more = {"notes": run_notes(setup, folder, files, selections)}
+                more |= {"found": detections(setup, files)}
+            texts = table_texts(setup, rows, **more)
+            # What an unfinished one says above and below its rows was true at its time.
+            for name in texts if finished else ("table.csv",):
+                check.count += 1
+                with noting(check, name):
+                    if (folder.path / name).read_bytes() != texts[name].encode():
+                        raise InputError("it is not what the predictions give")
+        return check
+
+    def scores(self, examples: int, seed: int) -> Check:
+        """Scores some examples again, by the networks whose checkpoints are there."""
+        check = Check("scores, from checkpoints")
+        if self._without(check, whole=False):
+            return check
+        assert self.setup is not None
+        if not examples:
+            check.skipped = "no examples asked for"
+            return check
+        setup, config = self.setup, self.setup.config
+        count = config.score.num_seeds
+        keys, train = seed_keys(config.seed, "score", count), setup.splits.train
+        drawn = np.random.default_rng(seed).choice(len(train), min(examples, len(train)), replace=False)
+        rows, absent = np.sort(drawn), 0
+        like = functools.cache(lambda: start(keys[0], train, program=setup.program()))
+        by_step: dict[int, dict[str, ScoreFile]] = {}
+        for name, file in self.files.scores.items():
+            # Those of `score --from-run` may have other names than the config's.
+            if self.files.is_own(file) or (name.count("/") > 1 and file.name in SCORES.names()):
+                by_step.setdefault(file.step, {})[name] = file
+        for step, files in by_step.items():
+            for number in range(count):
+                unit = f"score/seed_{number:02d}"
+                wanted = {name: file for name, file in files.items() if number in file.seed_numbers}
+                if not (self.folder.path / "checkpoints" / unit / str(step)).is_dir():
+                    absent += bool(wanted)
+                    continue
+                with noting(check, f"checkpoints/{unit}/{step}"):
+                    facts = facts_of(setup, unit, keys[number])
+                    state = Checkpoints(self.folder.path / "checkpoints" / unit, facts).restore(step, like())
+                    found = _scores_of(setup, state, rows, {file.name for file in wanted.values()})
+                    for name, file in wanted.items():
+                        check.count += len(rows)
+                        stored = file.per_seed[file.seed_numbers.index(number)][rows]
+                        with noting(check, name):
+                            _check_close(stored, found[file.name], rows, file, number, config.model.dtype)
+        if absent:
+            check.skipped = f"{absent} scoring networks kept no checkpoint of the step of their scores"
+        elif not check.count and not check.wrong:
+            check.skipped = "the run has no scores of its own"
+        return check
+
+
+def _scores_of(setup: Setup, state: Any, rows: np.ndarray, names: Iterable[str]) -> Mapping[str, np.ndarray]:
+    """The scores of some examples; those that training counts up come for all."""
+    known = {score.name: score for score in setup.scores}
+    more = setup.config.score.options
+    wanted = [known.get(name) or chosen(SCORES, name, more) for name in sorted(names)]
+    options: Any = {"batch_size": setup.config.score.batch_size}
+    part = setup.splits.train.take(rows)
+    here = [score for score in wanted if score.of_examples]
+    found = score_state(state, setup.model, part, scores=here, **options)
+    counted = [score for score in wanted if not score.of_examples]
+    of_all = score_state(state, setup.model, setup.splits.train, scores=counted, **options)
+    return {**found, **{name: values[rows] for name, values in of_all.items()}}
+
+
+def _check_close(
+    stored: np.ndarray, found: np.ndarray, rows: np.ndarray, file: ScoreFile, seed: int, dtype: str
+) -> None:
+    finite = np.abs(file.per_seed[np.isfinite(file.per_seed)])
+    rounding = ROUNDING[dtype]
+    least = 0.01 * rounding * float(finite.max(initial=0.0))
+    wrong = ~np.isclose(stored, found, rtol=rounding, atol=least, equal_nan=True)
+    if wrong.any():
+        first = int(wrong.argmax())
+        raise InputError(
+            f"by seed {seed} {int(wrong.sum())} of {len(rows)} scores are others: {file.ids[rows[first]]!s} "
+            f"has {stored[first]:.6g}, its network gives {found[first]:.6g}"
+        )
