@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from diet_jax.experiments.provenance import read_provenance
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.training.checkpoint_files import RECORD, read_checkpoint
 
 # One that is started twice has more starts, and may be told more often how long a stage took.
-LEFT_OUT = ("config.json", "metrics.jsonl", "starts.jsonl", ".lock")
+LEFT_OUT = ("config.json", "metrics.jsonl", "starts.jsonl", "provenance.json", ".lock")
 
 
 def _bits(array: np.ndarray) -> tuple[str, tuple[int, ...], bytes]:
@@ -49,6 +50,11 @@ def contents(folder: Path) -> dict[str, Any]:
             found[str(path.relative_to(folder))] = (
                 _archive(path) if path.suffix == ".npz" else path.read_bytes()
             )
+    made = read_provenance(RunFolder(folder))
+    made["config"].pop("run_dir")
+    # The commit may change between two starts, as the tests themselves are edited.
+    made.pop("code")
+    found["provenance.json"] = made
     header = RunFolder(folder).header()
     header["config"].pop("run_dir", None)
     found["config.json"] = header["config"], header["resolved"].get("fingerprint")

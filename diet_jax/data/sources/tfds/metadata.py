@@ -113,7 +113,7 @@ def check_records(directory: Path, builder: Any, used: tuple[str, ...]) -> None:
         listed |= set(shards)
         for shard, length in zip(shards, lengths, strict=True):
             if not shard.is_file() and (name in used or shard.exists()):
-                raise damaged(shard, "it is missing, or no regular file")
+                raise damaged(shard, f"{INFO} lists it, and it is missing, or no regular file")
             if shard.is_file():
                 _check_shard(directory, shard, length, set(builder.info.features or ()))
     if unlisted := sorted(set(_record_files(directory)) - listed):
