@@ -448,6 +448,7 @@ def parent(conv_model, train_split):
     return run(state, 4, conv_model, train_split)
 
 
+@pytest.mark.slow
 def test_a_child_with_the_key_of_its_parent_is_its_parent(parent, conv_model, train_split):
     child = spawn(parent, parent.key)
     assert_same_bits(child, parent)

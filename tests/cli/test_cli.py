@@ -356,6 +356,7 @@ def test_a_run_folder_in_use_is_refused(finished, capsys):
         assert "another process" in refused(capsys, "run", *FORGETTING, "--run-dir", finished)
 
 
+@pytest.mark.slow
 def test_infinite_forgetting_means_are_reported(finished, capsys):
     file = dj.ScoreFile.load(finished / "scores" / "forgetting.npz")
     assert file.num_infinite > 0

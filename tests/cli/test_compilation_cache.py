@@ -127,6 +127,7 @@ def test_the_first_start_keeps_every_program_and_says_where(first):
     assert line.startswith(f"compiled programs are kept in {cache / 'programs' / machine_name()}; --no-comp")
 
 
+@pytest.mark.slow
 def test_the_second_start_compiles_nothing_and_finds_the_same(first, tmp_path):
     cache, child, found = first
     again = Child(cache, *RUN, tmp_path / "run").done()

@@ -180,6 +180,7 @@ def test_the_compiler_knows_how_many_updates_lie_between_scorings(steps, length,
     assert length in known_trip_counts(scoring(train_split, conv_model, steps).compile())
 
 
+@pytest.mark.slow
 def test_a_training_of_ones_own_is_batched_and_differentiated_as_any_function(conv_model, train_split):
     """A hyperparameter that a model closes over, batched; and a gradient through an update."""
 

@@ -466,6 +466,7 @@ def test_a_config_file_brings_its_own_and_every_command_takes_it(tmp_path, monke
     assert "model: Net" in refused(["run", "mine.py", "--checkpoint-epochs", "1"])
 
 
+@pytest.mark.slow
 def test_a_script_and_the_command_go_on_with_each_others_runs(tmp_path):
     (tmp_path / "mine.py").write_text(FILE.format(width=8))
     command = functools.partial(subprocess.run, cwd=tmp_path, check=True, capture_output=True, text=True)

@@ -61,6 +61,7 @@ class Stopped(Exception):
 
 
 @pytest.mark.parametrize("where", ["training", "scoring", "retraining"])
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_results(whole, image_folder, tmp_path, monkeypatch, where):
     def fail(*_, **__):
         raise Stopped

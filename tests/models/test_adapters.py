@@ -242,6 +242,7 @@ def test_ensembles_are_those_of_the_network_by_hand(name, train_split, test_spli
     np.testing.assert_array_equal(trained.predicted, expected.predicted)
 
 
+@pytest.mark.slow
 def test_each_step_draws_by_a_key_of_its_own(train_split):
     """Two steps of the training by hand: the streams of the run, and no other."""
     config = dj.TrainConfig(steps=2, batch_size=8, learning_rate=0.1, momentum=0.0, weight_decay=0.0,

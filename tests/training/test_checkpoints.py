@@ -133,6 +133,7 @@ def cli(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "diet_jax", *arguments]
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_numbers(tmp_path):
     options = ["train", "--model.name", "small_cnn", "--model.widths", "4", "8", "--train.epochs", "12"]
     options += ["--checkpoint-epochs", "0", "1", "4", "12"]

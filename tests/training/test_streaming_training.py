@@ -286,6 +286,7 @@ print("same")
 """
 
 
+@pytest.mark.slow
 def test_a_mesh_splits_every_batch(image_folder):
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     environment = {**os.environ, "XLA_FLAGS": flags}
