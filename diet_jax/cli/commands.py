@@ -33,7 +33,7 @@ from diet_jax.experiments.retraining import PREDICTIONS
 from diet_jax.experiments.run_folder import RunFolder, open_run
 from diet_jax.experiments.run_result import shown
 from diet_jax.experiments.scoring import score_stage, shards_beside
-from diet_jax.experiments.scoring_notes import detection_stage
+from diet_jax.experiments.scoring_notes import detection_stage, missing_notes
 from diet_jax.experiments.scoring_saved import score_checkpoints
 from diet_jax.experiments.selecting import mask_of
 from diet_jax.experiments.setup import prepare as prepare_setup
@@ -123,6 +123,8 @@ def score(command: "options.Score") -> None:
         save_noise(setup, folder)
         files = score_stage(setup, folder)
         detection_stage(setup, folder, files)
+        for note in missing_notes(files):
+            say(note)
         for file in files:
             _print(folder.path / "scores" / f"{file.name}.npz")
 
@@ -153,7 +155,10 @@ def score_from_run(command: "options.Score") -> None:
     scores = [chosen(SCORES, name, config.score.options) for name in command.names or config.score.names]
     setup = prepare_setup(config, command.own, scores=False, prunes=False)
     with open_run(config, setup.resolved()) as folder:
-        for path in score_checkpoints(setup, folder, command.step, scores):
+        paths = score_checkpoints(setup, folder, command.step, scores)
+        for note in missing_notes([ScoreFile.load(path) for path in paths]):
+            say(note)
+        for path in paths:
             print(path)
 
 
@@ -189,6 +194,8 @@ def select(command: "options.Select") -> None:
         contents[csv_path] = csv_text(score_columns(files) | {"kept": keep.tolist()})
     write_together(contents)
     names = file.provenance.get("class_names") or [str(c) for c in range(int(file.labels.max()) + 1)]
+    for note in missing_notes(files):
+        say(note)
     for note in balance_notes(keep, file.labels, names):
         say(f"{note} (--min-per-class keeps some of each)")
     written = ", ".join(map(str, contents))

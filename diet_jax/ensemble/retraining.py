@@ -20,9 +20,9 @@ from diet_jax.ensemble.passes import map_dataset, map_examples_of, model_batch_s
 from diet_jax.ensemble.shards import JUDGED, score_streamed
 from diet_jax.errors import InputError
 from diet_jax.training.compiled import CompiledProgram
-from diet_jax.training.divergence import bad_losses, warn_of_divergence
+from diet_jax.training.divergence import bad_losses, warn_of
 from diet_jax.training.loop import check_keep, check_training, program_of, put_examples, start, train_between
-from diet_jax.training.recipe import TrainConfig
+from diet_jax.training.recipe import TrainConfig, steps_per_epoch
 from diet_jax.training.step import Program, StepMetrics, advance_in_one_program, init_state, predictions
 from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, PRNGKeys, Variables
 
@@ -77,8 +77,8 @@ def train_ensemble(
 
     Returns:
         Predicted classes and losses `[s m]` on the test split, stacked variables, history `[s t]`. Seeds that
-        diverge train on to the end, their losses are NaN and their classes mean nothing: `.diverged` names
-        them.
+        diverge train on to the end, their losses are NaN and their classes mean nothing: a warning says so,
+        `.diverged` names them.
 
     Raises:
         InputError: a mask that does not fit, masks that keep different numbers, or a test split that is
@@ -133,7 +133,8 @@ def train_ensemble(
     )
     predicted, loss, history = fetch((predicted, loss, history))
     result = EnsembleTraining(predicted, loss, replicate(variables), history)
-    warn_of_divergence(result.diverged, len(keys), "what they predict means nothing")
+    so = "what they predict means nothing: result.diverged names them, leave them out of means"
+    warn_of(result.diverged, history.loss, steps_per_epoch(len(kept[0]), config.batch_size), so)
     return result
 
 

@@ -33,7 +33,7 @@ from diet_jax.errors import InputError
 from diet_jax.scores.dynamics import FORGETTING
 from diet_jax.scores.score import Score, checked_values, folds_of, resolve_scores
 from diet_jax.training.compiled import CompiledProgram
-from diet_jax.training.divergence import bad_losses, warn_of_divergence
+from diet_jax.training.divergence import bad_losses, warn_of
 from diet_jax.training.loop import (
     check_keep,
     check_training,
@@ -114,8 +114,8 @@ def score_ensemble(
 
     Returns:
         Scores float32 `[s n]` by name, or `[p s n]` for a tuple of `p` steps; stacked variables at the last
-        step; history `[s t]` up to it. Seeds that diverge train on to the end, and their scores are NaN:
-        `.diverged` names them.
+        step; history `[s t]` up to it. Seeds that diverge train on to the end, and their scores are NaN: a
+        warning says so, `.diverged` names them.
 
     Raises:
         InputError: an unknown score, both step and epoch or none, a step beyond the training, steps that do
@@ -172,7 +172,8 @@ def score_ensemble(
     if not isinstance(step, tuple) and not isinstance(epoch, tuple):
         by_step = {name: values[0] for name, values in by_step.items()}
     result = EnsembleScores(by_step, replicate(variables), history)
-    warn_of_divergence(result.diverged, len(keys), "their scores are NaN")
+    so = "their scores are NaN from there on: result.diverged names them, leave them out of means"
+    warn_of(result.diverged, history.loss, steps_per_epoch(len(dataset), config.batch_size), so)
     return result
 
 

@@ -8,13 +8,11 @@ import numpy as np
 from diet_jax.ensemble.retraining import predict_dataset
 from diet_jax.ensemble.shards import remove_shards
 from diet_jax.errors import InputError
+from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup
-from diet_jax.training.divergence import Divergence
+from diet_jax.training.divergence import NAMED, Divergence
 from diet_jax.types import Variables
-
-# Of more diverged seeds a message names the first ones.
-NAMED = 3
 
 
 class Diverged(InputError):
@@ -49,6 +47,11 @@ def at_least(count: int) -> int:
     return -(-count // 2)
 
 
+def least_seeds(config: RunConfig) -> int:
+    """How many scoring seeds must remain."""
+    return config.score.min_seeds or at_least(config.score.num_seeds)
+
+
 def check_enough(diverged: Mapping[int, Divergence], count: int, least: int, folder: RunFolder) -> None:
     """Raises InputError where, of `count` scoring seeds, too many diverged for `least` to be left."""
     if count - len(diverged) < least:
@@ -73,8 +76,7 @@ def diverged_scorers(setup: Setup, folder: RunFolder) -> dict[int, Divergence]:
 def enough_scorers(setup: Setup, folder: RunFolder) -> dict[int, Divergence]:
     """Returns `diverged_scorers`; raises InputError where too few others are left."""
     config, diverged = setup.config.score, diverged_scorers(setup, folder)
-    least = config.min_seeds or at_least(config.num_seeds)
-    check_enough(diverged, config.num_seeds, least, folder)
+    check_enough(diverged, config.num_seeds, least_seeds(setup.config), folder)
     return diverged
 
 

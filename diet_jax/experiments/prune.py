@@ -155,10 +155,10 @@ def run_notes(
     setup: Setup, folder: RunFolder, files: Sequence[ScoreFile], selections: Sequence[Selection]
 ) -> list[str]:
     """Says what a reader of the table must know of its scores and selections."""
-    notes = [*empty_classes(setup.splits), *scoring_notes(setup, folder, files)]
+    notes = scoring_notes(setup, folder, files)
     if setup.config.train.augment != "none":
         notes.append(f"trained with random crops and flips: train.augment is {setup.config.train.augment}")
-    notes += filter(None, [rate_remark(setup.config.train)])
+    notes += [*filter(None, [rate_remark(setup.config.train)]), *empty_classes(setup.splits)]
     if minimum := setup.config.select.min_per_class:
         notes.append(f"at least {minimum} of every class are kept, or all that it has: select.min_per_class")
     notes += [f"keep {fraction:g} is left out: {reason}" for fraction, reason in setup.left_out.items()]

@@ -23,7 +23,7 @@ from diet_jax.experiments.scoring import seed_groups, shards_beside
 from diet_jax.experiments.selecting import Selection
 from diet_jax.experiments.setup import Setup
 from diet_jax.experiments.train_one import trained_network
-from diet_jax.training.divergence import Divergence, divergence_told_elsewhere
+from diet_jax.training.divergence import Divergence, said_elsewhere
 from diet_jax.training.recipe import steps_per_epoch
 from diet_jax.training.seeds import seed_keys
 from diet_jax.training.step import Program
@@ -172,7 +172,7 @@ def _retrain_together(
     per_epoch = steps_per_epoch(selection.size(len(train)), config.train.batch_size)
     for group, filled in seed_groups(missing, len(keys), how):
         keep = selection.masks(filled)
-        with divergence_told_elsewhere(), setup.deadline.whole("retraining seeds together"):
+        with setup.deadline.whole("retraining seeds together"), said_elsewhere():
             trained = train_ensemble(
                 keys[filled], setup.model, train, test, config=config.train, keep=keep, how=how
             )

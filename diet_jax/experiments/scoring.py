@@ -16,20 +16,24 @@ from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.over_seeds import take_seed
 from diet_jax.ensemble.scoring import score_batch_sizes, score_ensemble, score_state
 from diet_jax.ensemble.shards import remove_shards
+from diet_jax.errors import InputError
+from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.divergence import (
     Diverged,
     broken_by,
     diverged_scorers,
     enough_scorers,
+    least_seeds,
 )
 from diet_jax.experiments.environment import environment
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.scoring_notes import scorer_accuracy
 from diet_jax.experiments.setup import Setup
 from diet_jax.experiments.train_one import trained_network
+from diet_jax.options.identity import is_of_package
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import Score
-from diet_jax.training.divergence import Divergence, divergence_told_elsewhere
+from diet_jax.training.divergence import Divergence, said_elsewhere
 from diet_jax.training.seeds import seed_keys
 
 KIND = "scores of one seed"
@@ -74,7 +78,7 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
         _say_batch_sizes(setup)
     if missing and how != "loop":
         for seeds, filled in seed_groups(missing, count, how):
-            with divergence_told_elsewhere(), setup.deadline.whole("scoring seeds together"):
+            with setup.deadline.whole("scoring seeds together"), said_elsewhere():
                 result = score_ensemble(
                     keys[filled],
                     setup.model,
@@ -134,7 +138,7 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
             "versions": environment()["versions"],
         }
         at = setup.score_step
-        file = save_scores(folder.path / "scores", score, per_seed, train, at, provenance, diverged)
+        file = save_scores(folder.path / "scores", score, per_seed, train, at, provenance, diverged, config)
         files.append(file)
     return files
 
@@ -163,9 +167,28 @@ def save_scores(
     step: int,
     provenance: dict[str, Any],
     diverged: Mapping[int, Divergence],
+    config: RunConfig,
 ) -> ScoreFile:
-    """Writes the score file of all seeds but those that diverged."""
+    """Writes the score file of all seeds but those that diverged, or for which the score is not defined.
+
+    Raises:
+        InputError: too few seeds are left.
+    """
     missing = {seed: str(divergence) for seed, divergence in diverged.items()}
+    if is_of_package(score.build):
+        # Networks on the brink of diverging: the losses are finite still, and what is made of them is not.
+        brink = {seed: int(np.isnan(row).sum()) for seed, row in enumerate(per_seed) if seed not in missing}
+        brink = {seed: count for seed, count in brink.items() if count}
+        nearly = f"its network has nearly diverged (train.learning_rate {config.train.learning_rate:g})"
+        for seed, count in brink.items():
+            missing[seed] = f"{score.name} is NaN for {count:,} of {len(train):,} examples, {nearly}"
+        least = least_seeds(config)
+        if brink and len(per_seed) - len(missing) < least:
+            raise InputError(
+                f"{score.name} is defined by {len(per_seed) - len(missing)} of {len(per_seed)} seeds, at "
+                f"least {least} must be (score.min_seeds); seed {min(brink)}: {missing[min(brink)]}; lower "
+                f"the learning rate in another folder, or leave {score.name} out (score.names)"
+            )
     with warnings.catch_warnings():
         # It is said below.
         warnings.filterwarnings("ignore", message=".*nothing can be selected by such a mean")

@@ -73,9 +73,8 @@ def scoring_notes(setup: Setup, folder: RunFolder, files: Sequence[ScoreFile]) -
             f"the networks that scored had {100 * accuracy:.1f} % accuracy on their batches of that epoch"
             + early * hardly
         )
+    notes += missing_notes(files)
     for file in files:
-        for seed, why in file.provenance.get("missing_seeds", {}).items():
-            notes.append(f"{file.name} is the mean over {file.num_seeds} seeds, without seed {seed}: {why}")
         agreement = seed_agreement(file.per_seed)
         if agreement is not None and agreement < DISAGREEING:
             notes.append(
@@ -83,3 +82,13 @@ def scoring_notes(setup: Setup, folder: RunFolder, files: Sequence[ScoreFile]) -
                 f"average over more of them, or score later"
             )
     return notes
+
+
+def missing_notes(files: Sequence[ScoreFile]) -> list[str]:
+    """Says of which scores seeds are missing, and why; scores that miss the same ones share a note."""
+    names: dict[str, list[str]] = {}
+    for file in files:
+        names.setdefault(file.describe_missing(), []).append(file.name)
+    return [
+        f"{', '.join(of)} {'is' if len(of) == 1 else 'are each'} {text}" for text, of in names.items() if text
+    ]

@@ -10,7 +10,7 @@ import numpy as np
 from diet_jax.ensemble.scoring import score_state
 from diet_jax.ensemble.shards import remove_shards
 from diet_jax.errors import InputError
-from diet_jax.experiments.divergence import at_least, broken_by, check_enough, diverged_seeds, scorers
+from diet_jax.experiments.divergence import broken_by, check_enough, diverged_seeds, least_seeds, scorers
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.scoring import save_scores, shards_beside
 from diet_jax.experiments.setup import Setup
@@ -78,10 +78,10 @@ def score_checkpoints(setup: Setup, folder: RunFolder, step: int, scores: Sequen
             diverged[seed] = why
         for name, values in found.items():
             per_seed[name][seed] = values
-    check_enough(diverged, len(units), config.score.min_seeds or at_least(len(units)), folder)
+    check_enough(diverged, len(units), least_seeds(config), folder)
     provenance = {"checkpoints_of": str(folder.path), "seeds": len(units)}
     for score in scores:
-        save_scores(target, score, per_seed[score.name], train, step, provenance, diverged)
+        save_scores(target, score, per_seed[score.name], train, step, provenance, diverged, config)
     for unit in units:
         remove_shards(shards_beside(target / Path(unit).name, train))
     return [target / f"{score.name}.npz" for score in scores]

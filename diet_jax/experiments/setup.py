@@ -314,9 +314,9 @@ def prepare(
         _ = setup.score_step
     if remark := rate_remark(config.train):
         say(f"warning: {remark}")
-    if prunes and config.select.fractions and len(setup.left_out) == len(set(config.select.fractions)):
-        reasons = "; ".join(f"{fraction:g}: {reason}" for fraction, reason in setup.left_out.items())
-        raise InputError(f"none of select.fractions can be trained with: {reasons}")
+    if prunes and not setup.fractions:
+        reasons = "; ".join(f"keep {fraction:g}: {reason}" for fraction, reason in setup.left_out.items())
+        raise InputError(f"no keep fraction can be trained on (select.fractions): {reasons}")
     for fraction, reason in setup.left_out.items() if prunes else ():
         say(f"keep {fraction:g} is left out: {reason}")
     # Of what was loaded by its name, and is whole, this was said when it was loaded.

@@ -235,6 +235,16 @@ class ScoreFile:
         missing = len(self.provenance.get("missing_seeds", {}))
         return f"{len(self.per_seed)}" + (f" of {len(self.per_seed) + missing}" if missing else "")
 
+    def describe_missing(self) -> str:
+        """Says over which seeds the mean is, and why without the others; "" where none is missing."""
+        seeds: dict[str, list[str]] = {}
+        for seed, why in self.provenance.get("missing_seeds", {}).items():
+            seeds.setdefault(why, []).append(seed)
+        if not seeds:
+            return ""
+        without = (f"seed{'s' * (len(of) > 1)} {', '.join(of)}: {why}" for why, of in seeds.items())
+        return f"the mean over {self.num_seeds} seeds, without {'; '.join(without)}"
+
     def describe_nan(self) -> str:
         """Says how many scores are NaN, and by which seeds; "" without any."""
         bad = np.isnan(self.per_seed)

@@ -7,6 +7,7 @@ import numpy as np
 
 from diet_jax.checks.values import check_array
 from diet_jax.errors import InputError
+from diet_jax.selection.masks import check_defined
 from diet_jax.types import Mask
 
 
@@ -72,11 +73,7 @@ def detection_quality(scores: Any, changed: Mask) -> DetectionQuality:
             f"scores and changed must be vectors of one length, changed boolean; got scores of shape "
             f"{values.shape} and changed {found.dtype} of shape {found.shape}"
         )
-    if np.isnan(values).any():
-        raise InputError(
-            f"scores must not be NaN: {int(np.isnan(values).sum())} of {len(values)} are, first row "
-            f"{int(np.flatnonzero(np.isnan(values))[0])}; score them or leave them out of both arrays"
-        )
+    check_defined(values, "score them or leave them out of both arrays")
     count = int(found.sum())
     if count in (0, len(found)):
         raise InputError(

@@ -95,6 +95,21 @@ def tie_mass(scores: Any, keep: Mask) -> Ties:
     return Ties(tied=int(tied.sum()), kept=int((tied & keep).sum()))
 
 
+def check_defined(values: np.ndarray, remedy: str) -> None:
+    """Raises InputError where a score is NaN."""
+    undefined = np.isnan(values)
+    if undefined.any():
+        if undefined.all():
+            remedy = (
+                "a whole seed is NaN where its training diverged: leave out of means what result.diverged of "
+                "score_ensemble names"
+            )
+        raise InputError(
+            f"scores must not be NaN: {int(undefined.sum())} of {len(values)} are, first row "
+            f"{int(undefined.argmax())}; {remedy}"
+        )
+
+
 def checked_scores(scores: Any) -> np.ndarray:
     """Returns scores as one vector float64 `[n]`; InputError if they are none, or any is NaN."""
     given = plain_array(scores, "scores")
@@ -106,14 +121,5 @@ def checked_scores(scores: Any) -> np.ndarray:
     values = given.astype(np.float64)
     if values.ndim != 1 or not len(values):
         raise InputError(f"scores must be one vector [n] with n of at least 1, got shape {values.shape}")
-    if np.isnan(values).any():
-        raise InputError(
-            f"scores must not be NaN: {int(np.isnan(values).sum())} of {len(values)} are, first row "
-            f"{int(np.flatnonzero(np.isnan(values))[0])}; score them or select among the others"
-            + (
-                " (all are: a network that diverged is in their mean, see .diverged)"
-                if np.isnan(values).all()
-                else ""
-            )
-        )
+    check_defined(values, "score them or select among the others")
     return values

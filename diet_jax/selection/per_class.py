@@ -131,19 +131,15 @@ def balance_notes(keep: Any, labels: Any, class_names: Sequence[str]) -> list[st
     notes = []
     if lost.any():
         names = [class_names[c] for c in np.flatnonzero(lost.any(axis=0)).tolist()]
-        notes.append(f"no example of {_some(names, there)} is kept{seeds}: {_list(names)}")
+        number = int((there > 0).sum())
+        classes = f"{number} classes" if number == len(class_names) else f"the {number} classes that have any"
+        notes.append(f"no example of {len(names)} of {classes} is kept{seeds}: {_list(names)}")
     if few.any():
         classes = np.flatnonzero(few.any(axis=0)).tolist()
         seed = int(few.any(axis=1).argmax())
         names = [f"{class_names[c]} ({counts[seed, c]} instead of {due[seed, c]:.0f})" for c in classes]
         notes.append(f"kept far below their share: {_list(names)}")
     return notes
-
-
-def _some(names: Sequence[str], there: np.ndarray) -> str:
-    """Such as "1 of 7 classes that have any", of more classes of which some have no example."""
-    count = int(np.count_nonzero(there))
-    return f"{len(names)} of {count} classes" + (" that have any" if count < len(there) else "")
 
 
 def _list(names: Sequence[str]) -> str:

@@ -7,30 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-
-class DivergenceWarning(UserWarning):
-    """Networks diverged in a function that returns them all the same."""
-
-
-def warn_of_divergence(diverged: Mapping[int, str], count: int, means_nothing: str) -> None:
-    """Warns of the seeds that diverged, if any, of an ensemble of `count`."""
-    if diverged:
-        named = "; ".join(f"seed {seed}: {what}" for seed, what in list(diverged.items())[:3])
-        more = ", ..." if len(diverged) > 3 else ""
-        warnings.warn(
-            f"{len(diverged)} of {count} networks diverged ({named}{more}), {means_nothing}: leave out the "
-            f"seeds of `.diverged`, or lower the learning rate",
-            DivergenceWarning,
-            stacklevel=3,
-        )
-
-
-@contextlib.contextmanager
-def divergence_told_elsewhere() -> Iterator[None]:
-    """Keeps `warn_of_divergence` silent, for callers that say more of it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DivergenceWarning)
-        yield
+# Of more diverged seeds a message names the first ones.
+NAMED = 3
 
 
 class Divergence(NamedTuple):
@@ -70,3 +48,35 @@ def bad_losses(loss: Any) -> dict[int, str]:
         for seed, place in places.items()
         if place is not None
     }
+
+
+def warn_of(diverged: Mapping[int, str], loss: Any, per_epoch: int, so: str) -> None:
+    """Warns once of the seeds of a call that diverged, if any, and where.
+
+    Args:
+        diverged: why, by seed.
+        loss: of every step, `[s t]`.
+        per_epoch: steps.
+        so: what that means for the result.
+    """
+    if not diverged:
+        return
+    texts = []
+    for seed, why in list(diverged.items())[:NAMED]:
+        place = first_bad(loss[seed])
+        at = "" if place is None else f", epoch {(place + 1) / per_epoch:.3g}"
+        texts.append(f"seed {seed}: {why}{at}")
+    more = "; ..." if len(diverged) > NAMED else ""
+    warnings.warn(
+        f"{len(diverged)} of {len(loss)} seeds diverged ({'; '.join(texts)}{more}); {so}; lower the "
+        f"learning rate",
+        stacklevel=3,
+    )
+
+
+@contextlib.contextmanager
+def said_elsewhere() -> Iterator[None]:
+    """Within it `warn_of` is silent, for callers that say themselves who diverged."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\d+ of \d+ seeds diverged")
+        yield

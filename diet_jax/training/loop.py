@@ -2,6 +2,7 @@
 
 import functools
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ from diet_jax.scores.dynamics import FORGETTING_FOLD
 from diet_jax.scores.score import Fold
 from diet_jax.selection.masks import kept_indices
 from diet_jax.training.compiled import CompiledProgram
+from diet_jax.training.divergence import Divergence, first_bad
 from diet_jax.training.recipe import TrainConfig, check_augment, steps_per_epoch, total_steps
 from diet_jax.training.step import (
     Program,
@@ -220,7 +222,8 @@ def train(
         num_updates: stop early, after so many updates of the schedule; by default at its end.
 
     Returns:
-        The state, and the loss and accuracy of each step's batch before its update, float32 `[t]`.
+        The state, and the loss and accuracy of each step's batch before its update, float32 `[t]`. A training
+        that diverges is warned of.
 
     Raises:
         InputError: the mask has the wrong length or keeps fewer examples than a batch, or
@@ -246,7 +249,9 @@ def train(
         state = init_state(key, dataset.spec, len(dataset), program=program)
         return advance_in_one_program(state, dataset.examples(), kept, num_updates=stop, program=program)
     state = start(key, dataset, program=program)
-    return next(train_between(state, put_examples(dataset), kept, [stop], program=program))
+    return _warned(
+        *next(train_between(state, put_examples(dataset), kept, [stop], program=program)), program, len(kept)
+    )
 
 
 def train_from(
@@ -294,7 +299,23 @@ def train_from(
     stop = check_updates(num_updates, program.num_steps)
     # Training uses up the buffers of the state that it goes on from.
     own = replicate(copied(state))
-    return next(train_between(own, put_examples(dataset), kept, [stop], program=program))
+    return _warned(
+        *next(train_between(own, put_examples(dataset), kept, [stop], program=program)), program, len(kept)
+    )
+
+
+def _warned(
+    state: TrainState, history: StepMetrics, program: Program, num_kept: int
+) -> tuple[TrainState, StepMetrics]:
+    """Warns where the training diverged; returns the first two as they are."""
+    first = first_bad(history.loss)
+    if first is not None:
+        step = int(state.step) - len(history.loss) + first + 1
+        where = Divergence(
+            step, step / steps_per_epoch(num_kept, program.config.batch_size), f"loss {history.loss[first]}"
+        )
+        warnings.warn(f"the training diverged: {where}; lower the learning rate", stacklevel=3)
+    return state, history
 
 
 def steps_per_call(program: Program, spec: jax.ShapeDtypeStruct) -> int:

@@ -52,6 +52,7 @@ def test_classes_without_examples_are_said_once_and_run(tmp_path, capsys, train,
     told = capsys.readouterr().err
     for words in said:
         assert told.count(words) == 1
+        assert words in (result.path / "table.md").read_text()
     assert [row["kept_by"] for row in result.rows] == ["everything", "el2n", "random"]
     assert all(np.isfinite(row["worst_class_accuracy"]) for row in result.rows)
     assert result.rows[0]["least_kept_of_a_class"] == min(count for count in train if count)
@@ -71,7 +72,7 @@ def test_more_classes_than_occur_are_usual():
 def test_a_lost_class_has_its_row_its_mask_and_its_words(tmp_path, capsys):
     data = splits()
     result = dj.run(in_folder(tmp_path), **data, scores=by_class(data["train"], (2, 1, 0)))
-    note = "mine, keep 0.3: no example of 2 of 3 classes that have any is kept: b, c"
+    note = "mine, keep 0.3: no example of 2 of the 3 classes that have any is kept: b, c"
     assert f"{note} (--select.min-per-class keeps some of each)" in capsys.readouterr().err
     assert note in result.notes
     assert f"- {note}" in (result.path / "table.md").read_text()
@@ -103,6 +104,10 @@ def test_rows_that_cannot_be_trained_are_left_out_with_the_reason(tmp_path, caps
     assert "keep 0.05 is left out: batch_size is 10 but only 5 examples" in told
     assert "keep 0.001 is left out" in told
     assert sum("left out" in note for note in result.notes) == 2
+    nothing = in_folder(tmp_path / "nothing", select=dataclasses.replace(select, fractions=(0.001, 0.05)))
+    with pytest.raises(dj.InputError, match=r"no keep fraction can be .*keep 0.001: .*; keep 0.05: batch_"):
+        dj.run(nothing, **splits())
+    assert not (tmp_path / "nothing").exists()
     guarded = dataclasses.replace(select, min_per_class=9, fractions=(0.2, 0.5))
     other = dataclasses.replace(in_folder(tmp_path / "other"), select=guarded)
     result = dj.run(other, **splits())
@@ -139,7 +144,7 @@ def test_select_says_what_is_lost_and_guards(tmp_path, capsys):
     main([*command, str(tmp_path / "bare.npz")])
     said = capsys.readouterr()
     assert (
-        "no example of 2 of 3 classes that have any is kept: b, c (--min-per-class keeps some of each)"
+        "no example of 2 of the 3 classes that have any is kept: b, c (--min-per-class keeps some of each)"
         in said.err
     )
     main([*command, str(tmp_path / "some.npz"), "--min-per-class", "3"])

@@ -22,9 +22,13 @@ from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.reproduction.store import open_store
 from diet_jax.experiments.reproduction.task import ScoreAt, Task
 from diet_jax.experiments.run_folder import RunFolder
+from diet_jax.experiments.scoring import save_scores
+from diet_jax.experiments.scoring_notes import missing_notes
 from diet_jax.experiments.setup import prepare
 from diet_jax.experiments.train_one import facts_of
+from diet_jax.scores.score import SCORES
 from diet_jax.training.checkpoints import Checkpoints
+from diet_jax.training.divergence import Divergence
 from diet_jax.training.loop import start
 from diet_jax.training.step import run_keys
 
@@ -89,7 +93,8 @@ def in_folder(folder, *, how="auto", **changes):
 def first_bad_step(model, data, purpose, seed):
     """By a training of its own."""
     key = dj.seed_keys(0, purpose, seed + 1)[seed]
-    loss = np.asarray(dj.train(key, model, data["train"], config=CONFIG.train)[1].loss)
+    with pytest.warns(UserWarning, match="the training diverged"):
+        loss = np.asarray(dj.train(key, model, data["train"], config=CONFIG.train)[1].loss)
     assert np.isfinite(loss).any()
     assert not np.isfinite(loss[-1])
     return int(np.argmin(np.isfinite(loss))) + 1
@@ -357,19 +362,22 @@ def test_figures_end_with_the_network_and_go_no_further(how, tmp_path):
 def test_functions_return_what_they_got_and_name_the_seeds():
     data, model = table(), fragile(("score", 1), ("retrain", 0))
     keys, train = dj.seed_keys(0, "score", 3), data["train"]
+    step = first_bad_step(model, data, "score", 1)
     with pytest.warns(
-        UserWarning, match=r"1 of 3 networks diverged \(seed 1: .*their scores are NaN: .*\.diverged"
+        UserWarning,
+        match=rf"1 of 3 seeds diverged \(seed 1: loss nan at step {step}, epoch \d.*result.diverged",
     ):
         scored = dj.score_ensemble(keys, model, train, config=CONFIG.train, step=24, names=("el2n",))
-    with pytest.raises(dj.InputError, match="see .diverged"):
-        dj.keep_highest(scored.scores["el2n"].mean(0), 0.5)
-    step = first_bad_step(model, data, "score", 1)
     assert scored.diverged == {1: f"loss nan at step {step}"}
     assert np.isnan(scored.scores["el2n"]).all(axis=1).tolist() == [False, True, False]
-    with pytest.warns(UserWarning, match="1 of 2 networks diverged .* what they predict means nothing"):
+    with pytest.warns(UserWarning, match=r"1 of 2 seeds diverged \(seed 0: .*result.diverged"):
         trained = dj.train_ensemble(
             dj.seed_keys(0, "retrain", 2), model, train, data["test"], config=CONFIG.train
         )
+    with pytest.warns(UserWarning, match=rf"the training diverged: loss nan at step {step}, epoch"):
+        dj.train(keys[1], model, train, config=CONFIG.train)
+    with pytest.raises(dj.InputError, match=r"60 of 60 are.* a whole seed is NaN .* result\.diverged"):
+        dj.keep_highest(scored.scores["el2n"][1], 0.5)
     assert list(trained.diverged) == [0]
     values = scored.scores["el2n"]
     with pytest.warns(
@@ -404,6 +412,27 @@ def test_scores_that_are_nan_of_a_sound_network_are_refused_by_name(tmp_path, ca
     told = capsys.readouterr().err
     assert "warning: half is NaN for 20 of 60" in told
     assert "diverged" not in told
+
+
+def test_a_built_in_score_that_is_nan_leaves_its_seed_out(tmp_path, capsys):
+    values, train = np.random.default_rng(0).uniform(size=(4, 60)).astype(np.float32), table()["train"]
+    grand, config = SCORES.find("grand"), in_folder(tmp_path)
+    values[2, [3, 5]] = np.nan
+    file = save_scores(tmp_path, grand, values, train, 12, {}, {0: Divergence(3, 0.5, "loss nan")}, config)
+    assert file.seed_numbers == [1, 3]
+    np.testing.assert_array_equal(file.scores, values[[1, 3]].mean(axis=0, dtype=np.float64))
+    assert file.describe_missing() == (
+        "the mean over 2 of 4 seeds, without seed 0: loss nan at step 3, epoch 0.5; seed 2: grand is NaN for "
+        "2 of 60 examples, its network has nearly diverged (train.learning_rate 0.05)"
+    )
+    command = ["select", str(tmp_path / "grand.npz"), "--fraction", "0.5", "--out", str(tmp_path / "m.npz")]
+    main(command)
+    assert f"grand is {file.describe_missing()}\n" in capsys.readouterr().err
+    values[1, 3] = values[3, 3] = np.nan
+    with pytest.raises(dj.InputError, match=r"grand is defined by 1 of 4 seeds, at least 2 .*0.05\); lower"):
+        save_scores(tmp_path, grand, values, train, 12, {}, {}, config)
+    several = [dataclasses.replace(file, name=name) for name in ("grand", "el2n")]
+    assert [note[:34] for note in missing_notes(several)] == ["grand, el2n are each the mean over"]
 
 
 @pytest.mark.parametrize("min_seeds", [0, 5])

@@ -70,12 +70,12 @@ def test_counts_are_those_of_a_loop():
     [
         ((40, 40, 40), []),
         ((40, 40, 12), []),
-        ((90, 30, 0), ["no example of 1 of 3 classes that have any is kept: c"]),
+        ((90, 30, 0), ["no example of 1 of the 3 classes that have any is kept: c"]),
         ((60, 55, 5), ["kept far below their share: c (5 instead of 40)"]),
         (
             (115, 5, 0),
             [
-                "no example of 1 of 3 classes that have any is kept: c",
+                "no example of 1 of the 3 classes that have any is kept: c",
                 "kept far below their share: b \\(5 instead of 40\\)",
             ],
         ),

@@ -33,7 +33,7 @@ from diet_jax.files.arrays import load_checked, save_arrays
 from diet_jax.files.records import from_record, with_checksum
 from diet_jax.files.writing import hold, remove_leftovers, write_atomically
 from diet_jax.selection.ranks import keep_random
-from diet_jax.training.divergence import divergence_told_elsewhere
+from diet_jax.training.divergence import said_elsewhere
 from diet_jax.training.loop import check_keep
 from diet_jax.training.recipe import epoch_to_step, steps_per_epoch, total_steps
 from diet_jax.training.seeds import seed_keys
@@ -243,10 +243,9 @@ class Store:
         scores = tuple({at.name: at.score for _, at in missing}.values())
         keys = seed_keys(task.seed, "score", seeds[-1] + 1)[np.asarray(seeds)]
         say(f"scoring {task.name} with {len(seeds)} networks at steps {', '.join(map(str, steps))}")
-        with divergence_told_elsewhere():
-            result = score_ensemble(
-                keys, setup.model, setup.splits.train, config=setup.config.train, step=steps, names=scores
-            )
+        options: Any = {"config": setup.config.train, "step": steps, "names": scores}
+        with said_elsewhere():
+            result = score_ensemble(keys, setup.model, setup.splits.train, **options)
         for seed, at in missing:
             values = result.scores[at.name][steps.index(self.step(task, at.epoch)), seeds.index(seed)]
             # Those that are NaN are looked at one by one, where the network is at hand.
@@ -375,7 +374,7 @@ class Store:
             self._check_known(training, self._num_steps(training))
         keys = seed_keys(task.seed, "retrain", max(t.seed for t in group) + 1)
         everything = np.ones(len(setup.splits.train), bool)
-        with divergence_told_elsewhere():
+        with said_elsewhere():
             trained = train_ensemble(
                 keys[np.asarray([t.seed for t in group])],
                 setup.model,
