@@ -129,7 +129,7 @@ def test_more_examples_than_there_are_is_one_message(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["run", "--data.num-train", "1079", "--run-dir", str(tmp_path / "run")])
     assert stopped.value.code == 2
-    assert "1 and the 1078 examples" in capsys.readouterr().err
+    assert "--data.num-train is 1,079, digits/train has 1,078 examples" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
