@@ -41,7 +41,9 @@ def write_checkpoint(path: Path, leaves: dict[str, np.ndarray], belongs_to: dict
     make_folder(beside)
     staged = beside / path.name
     with _checkpointer() as checkpointer:
-        checkpointer.save(staged.absolute(), args=ocp.args.PyTreeSave(leaves, ocdbt_target_data_file_size=FILE_BYTES))
+        checkpointer.save(
+            staged.absolute(), args=ocp.args.PyTreeSave(leaves, ocdbt_target_data_file_size=FILE_BYTES)
+        )
     record = {
         "format": FORMAT,
         "belongs_to": belongs_to,
