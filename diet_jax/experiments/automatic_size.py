@@ -1,4 +1,4 @@
-"""A run that chooses how much to keep: it retrains on growing fractions until a loss is no longer exceeded."""
+"""A run that chooses how much to keep: it retrains on growing fractions until little enough is lost."""
 
 from collections.abc import Sequence
 
@@ -28,9 +28,7 @@ def retrain_growing(setup: Setup, folder: RunFolder, selections: Sequence[Select
         retrain_stage(setup, folder, done)
         chosen = _chosen(setup, folder, done)
         if all(found < 1 for found in chosen.values()):
-            say(
-                f"keep {fraction:g} loses at most {setup.config.select.max_loss:g}: larger fractions are left"
-            )
+            say(f"keep {fraction:g} is enough by select.max_loss: no larger fraction is retrained on")
             break
     return done
 
@@ -40,7 +38,11 @@ def size_notes(setup: Setup, folder: RunFolder, selections: Sequence[Selection])
     max_loss = setup.config.select.max_loss
     if max_loss is None:
         return []
-    notes = []
+    tried = {selection.fraction for selection in selections}
+    left = ", ".join(f"{fraction:g}" for fraction in sorted(set(setup.fractions) - tried))
+    notes = (
+        [f"keep {left}: not retrained on, for less suffices: select.max_loss {max_loss:g}"] if left else []
+    )
     judged = {(r.kept_by, r.fraction): r for r in judge(setup, folder, selections, rows=_halves(setup)[1])}
     for kept_by, fraction in _chosen(setup, folder, selections).items():
         result = judged.get((kept_by, fraction))

@@ -24,14 +24,14 @@ class SmallestFraction(NamedTuple):
 def smallest_fraction(fractions: Any, accuracies: Any, full: Any, *, max_loss: float) -> SmallestFraction:
     """Returns the smallest keep fraction that loses at most so much accuracy, with a standard error to spare.
 
-    The loss of a seed is its accuracy with everything minus that with the fraction. Its mean over seeds is made
-    to fall with the fraction by monotone regression (least squares), for more examples do not do harm but by
-    chance. A fraction is allowed if that plus the standard error of its mean is at most `max_loss`, and so for
-    all larger ones that were measured. Nothing is interpolated: only what was measured is returned.
+    The loss of a seed is its accuracy with everything minus that with the fraction. Its mean over seeds is
+    made to fall with the fraction by monotone regression (least squares): that more examples do harm is taken
+    for chance. A fraction is allowed if that plus the standard error of its mean is at most `max_loss`, and
+    the same holds for all larger ones that were measured. Nothing is interpolated.
 
     Args:
         fractions: float `[f]`, distinct, above 0 and at most 1.
-        accuracies: float `[f s]`, by held-out examples on which the choice is made and nothing else is judged.
+        accuracies: float `[f s]`, by held-out examples that nothing else is judged by.
         full: float `[s]`, of the same seeds with everything kept.
         max_loss: in the unit of the accuracies, at least 0; 0.01 is a point where they are shares.
 
@@ -54,8 +54,8 @@ def smallest_fraction(fractions: Any, accuracies: Any, full: Any, *, max_loss: f
     max_loss = check_number(max_loss, "max_loss", least=0)
     if values.shape != (len(shares), len(whole)) or len(whole) < 2 or not len(shares):
         raise InputError(
-            f"accuracies must have shape [{len(shares)} fractions, {len(whole)} seeds], at least two seeds; got "
-            f"{values.shape}"
+            f"accuracies must have shape [fractions, seeds] = [{len(shares)}, {len(whole)}], of at least two "
+            f"seeds; got {values.shape}"
         )
     if not (np.isfinite(values).all() and np.isfinite(whole).all()):
         raise InputError("accuracies and full must be finite: leave out seeds that diverged")
