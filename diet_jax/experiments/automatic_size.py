@@ -27,7 +27,7 @@ def retrain_growing(setup: Setup, folder: RunFolder, selections: Sequence[Select
         done += [s for s in selections if s.keep is not None and s.fraction == fraction]
         retrain_stage(setup, folder, done)
         chosen = _chosen(setup, folder, done)
-        if all(found < 1 for found in chosen.values()):
+        if fraction < max(setup.fractions) and all(found < 1 for found in chosen.values()):
             say(f"keep {fraction:g} is enough by select.max_loss: no larger fraction is retrained on")
             break
     return done
