@@ -28,6 +28,7 @@ from diet_jax.experiments.choices import chosen
 from diet_jax.experiments.config import DataConfig, RunConfig
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.divergence import Diverged, broken_predictor
+from diet_jax.experiments.features import read_beside
 from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.retraining import PREDICTIONS
 from diet_jax.experiments.run_folder import RunFolder, open_run
@@ -45,7 +46,8 @@ from diet_jax.scores.file import ScoreFile, score_columns
 from diet_jax.scores.score import SCORES
 from diet_jax.selection.file import KeepFile
 from diet_jax.selection.masks import num_kept
-from diet_jax.selection.per_class import balance_notes, check_minimum
+from diet_jax.selection.per_class import balance_notes, check_by_class, check_minimum
+from diet_jax.selection.risk import risk_note
 from diet_jax.training.loop import check_keep
 from diet_jax.training.recipe import steps_per_epoch
 from diet_jax.training.seeds import MOST_SEEDS, check_seed, seed_keys
@@ -180,13 +182,26 @@ def select(command: "options.Select") -> None:
             raise InputError(
                 f"{path} is of {other.dataset}, {command.scores[0]} of {file.dataset}; score one"
             )
-    if len(files) != rule.num_scores:
+    # Of a rule without scores one file says which examples there are.
+    if len(files) != max(1, rule.num_scores):
         raise InputError(f"the rule {rule.name} reads {rule.num_scores} score files, got {len(files)}")
+    check_by_class([rule], command.min_per_class, command.balanced)
+    beside = {} if command.features is None else read_beside(command.features, file.ids)
+    if missing := [name for name in rule.reads if name not in ("labels", *beside)]:
+        raise InputError(
+            f"the rule {rule.name} reads {' and '.join(missing)}: give a file that holds them, such as the "
+            f"features.npz of a run, by --features"
+        )
+    if beside and not set(rule.reads) & set(beside):
+        raise InputError(f"the rule {rule.name} reads no features; leave out --features")
     key = seed_keys(command.seed, "tie_break", 1)[0]
     check_count(command.min_per_class, "min_per_class", least=0)
     check_minimum(file.labels, num_kept(len(file.ids), command.fraction), command.min_per_class)
-    minimum = command.min_per_class
-    keep, facts = mask_of(files, rule, command.fraction, key=key, min_per_class=minimum)
+    options: Any = {"min_per_class": command.min_per_class, "balanced": command.balanced}
+    options["beside"] = beside
+    keep, facts = mask_of(files, rule, command.fraction, key=key, **options)
+    if command.features is not None:
+        facts["features_file"] = command.features.name
     facts |= {"score_files": [path.name for path in command.scores], "tie_break_seed": command.seed}
     mask = KeepFile(keep, file.ids, file.dataset, file.fingerprint, facts)
     contents = {command.out: mask.packed(), ids_path: "".join(f"{as_line(str(i))}\n" for i in mask.kept_ids)}
@@ -196,8 +211,11 @@ def select(command: "options.Select") -> None:
     names = file.provenance.get("class_names") or [str(c) for c in range(int(file.labels.max()) + 1)]
     for note in missing_notes(files):
         say(note)
+    guarded = bool(command.min_per_class or command.balanced)
+    if risk := risk_note([rule], [command.fraction], guarded=guarded):
+        say(f"warning: {risk}")
     for note in balance_notes(keep, file.labels, names):
-        say(f"{note} (--min-per-class keeps some of each)")
+        say(note + " (--min-per-class keeps some of each)" * (not guarded))
     written = ", ".join(map(str, contents))
     print(f"kept {int(keep.sum()):,} of {len(keep):,} examples of {file.dataset}: {written}")
 

@@ -142,6 +142,11 @@ class Select:
     """Options that single rules have, by rule name."""
     min_per_class: int = 0
     """Keep at least so many examples of every class, or all that it has, by the same rule within it."""
+    balanced: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Keep as many examples of every class, or all that a smaller one has, by the same rule within it."""
+    features: Path | None = None
+    """For rules that read features: the features.npz of a run, or a file (.npz) of your own with features
+    [n d] and ids [n] of the same examples in any order."""
     seed: int = 0
     """Decides between equal scores."""
 

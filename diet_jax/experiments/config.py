@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from diet_jax.checks.values import MOST, check_count, check_path
+from diet_jax.checks.values import MOST, check_count, check_number, check_path
 from diet_jax.data.sources.source import MOST_PIXELS, MOST_WORKERS
 from diet_jax.ensemble.over_seeds import AnyHow
 from diet_jax.errors import InputError
@@ -15,6 +15,7 @@ from diet_jax.options.plain import to_json
 from diet_jax.options.typed import check_types
 from diet_jax.scores.score import SCORES, Score, resolve_scores
 from diet_jax.selection.masks import num_kept
+from diet_jax.selection.per_class import check_by_class
 from diet_jax.selection.rule import RULES, Rule
 from diet_jax.training.passes import BatchSize
 from diet_jax.training.recipe import TrainConfig
@@ -118,6 +119,12 @@ class SelectConfig:
     """Keep fractions."""
     min_per_class: int = 0
     """Keep at least so many examples of every class, or all that it has, by the same rule within it."""
+    balanced: bool = False
+    """Keep as many examples of every class, or all that a smaller one has, by the same rule within it;
+    the random baseline does so too."""
+    max_loss: float | None = None
+    """Retrain on growing fractions, and stop once every score has one that loses at most so much accuracy
+    (0.01 is one point) on half of the test examples; the other half judges that choice."""
     options: Annotated[dict[str, Any], tyro.conf.arg(name="")] = field(default_factory=dict)
     """Options that single rules have, by rule name: an object like `Rule.options`, or a dict."""
 
@@ -188,6 +195,13 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_count(self.select.min_per_class, "select.min_per_class", least=0)
+        if (max_loss := self.select.max_loss) is not None:
+            check_number(max_loss, "select.max_loss", least=0, below=1)
+            if self.retrain.num_seeds < 2:
+                raise InputError(
+                    "select.max_loss compares seeds: retrain.num_seeds must be at least 2, got 1"
+                )
+        check_by_class(self.select.rules, self.select.min_per_class, self.select.balanced)
         for name, value, most in (
             ("score.num_seeds", self.score.num_seeds, MOST_SEEDS),
             ("retrain.num_seeds", self.retrain.num_seeds, MOST_SEEDS),

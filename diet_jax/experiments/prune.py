@@ -13,6 +13,7 @@ from diet_jax.devices.deadline import NEVER, Deadline, OutOfTime
 from diet_jax.devices.processes import from_writer, together
 from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
+from diet_jax.experiments.automatic_size import retrain_growing, size_notes
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.own import NOTHING, Own, with_choices
@@ -133,7 +134,10 @@ def run_prune(config: RunConfig, own: Own = NOTHING, *, deadline: Deadline = NEV
             found = detection_stage(setup, folder, files)
             selections = select_stage(setup, folder, files)
             with _timed(folder, "retraining"):
-                retrain_stage(setup, folder, selections)
+                if config.select.max_loss is None:
+                    retrain_stage(setup, folder, selections)
+                else:
+                    selections = retrain_growing(setup, folder, selections)
         except OutOfTime:
             unfinished = what_is_left(setup, folder, selections)
             rows = to_rows(judge(setup, folder, selections), of_seeds=config.retrain.num_seeds)
@@ -159,11 +163,17 @@ def run_notes(
     if setup.config.train.augment != "none":
         notes.append(f"trained with random crops and flips: train.augment is {setup.config.train.augment}")
     notes += [*filter(None, [rate_remark(setup.config.train)]), *empty_classes(setup.splits)]
+    if setup.config.select.balanced:
+        notes.append("as many of every class are kept, or all that a smaller one has: select.balanced")
     if minimum := setup.config.select.min_per_class:
         notes.append(f"at least {minimum} of every class are kept, or all that it has: select.min_per_class")
     notes += [f"keep {fraction:g} is left out: {reason}" for fraction, reason in setup.left_out.items()]
     notes += [f"{s.kept_by}, keep {s.fraction:g}: {note}" for s in selections for note in s.notes]
-    return notes + retraining_notes(setup, folder, selections)
+    return [
+        *notes,
+        *size_notes(setup, folder, selections),
+        *retraining_notes(setup, folder, selections),
+    ]
 
 
 def what_is_left(setup: Setup, folder: RunFolder, selections: Sequence[Selection]) -> str:

@@ -221,8 +221,17 @@ def _facts(setup: Setup, selection: Selection, seed: int) -> dict[str, Any]:
     }
 
 
-def judge(setup: Setup, folder: RunFolder, selections: Sequence[Selection]) -> list[Result]:
-    """Returns the results of the networks that are retrained; selections without any are left out."""
+def judge(
+    setup: Setup, folder: RunFolder, selections: Sequence[Selection], *, rows: Any = slice(None)
+) -> list[Result]:
+    """Returns the results of the networks that are retrained; selections without any are left out.
+
+    Args:
+        setup: of the run.
+        folder: with their predictions.
+        selections: that were retrained on.
+        rows: of the test split, to judge by; by default all.
+    """
     results, count, known = [], setup.config.retrain.num_seeds, folder.diverged()
     for selection in selections:
         missing = folder.missing([_place(selection, seed) for seed in range(count)])
@@ -236,8 +245,8 @@ def judge(setup: Setup, folder: RunFolder, selections: Sequence[Selection]) -> l
                 selection.fraction,
                 selection.size(len(setup.splits.train)),
                 steps_of(setup, selection),
-                np.stack(found),
-                setup.splits.test.labels,
+                np.stack(found)[:, rows],
+                setup.splits.test.labels[rows],
                 seeds=seeds,
                 least_kept=selection.least_kept(setup.splits.train),
             )

@@ -41,7 +41,7 @@ from diet_jax.training.recipe import TrainConfig
 
 FORMAT = "diet_jax run 4"
 # What a folder holds as soon as anything is finished.
-RESULTS = ("scores", "masks", "retrain", "trained", "checkpoints", "unfinished", "table.csv")
+RESULTS = ("scores", "masks", "retrain", "trained", "checkpoints", "unfinished", "features.npz", "table.csv")
 EARLIER = ("diet_jax run 1", "diet_jax run 2", "diet_jax run 3")
 
 

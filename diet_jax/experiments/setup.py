@@ -24,6 +24,7 @@ from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.models import MODEL_NAMES, create_model
 from diet_jax.options.identity import identify, is_of_package
 from diet_jax.scores.file import ScoreFile
+from diet_jax.scores.gradients import GRAND_LAST_LAYER
 from diet_jax.scores.score import Score, check_function
 from diet_jax.selection.masks import num_kept
 from diet_jax.selection.per_class import check_minimum
@@ -113,10 +114,11 @@ class Setup:
     def groups(self) -> list[tuple[Rule, tuple[str, ...]]]:
         """Each rule with the names of scores that it reads: once for each selection at a keep fraction."""
         names = [*self.config.score.names, *(file.name for file in self.files)]
+        of_rule = {0: [()], 1: [(name,) for name in names]}
         return [
             (rule, group)
             for rule in self.config.select.rules
-            for group in ([(name,) for name in names] if rule.num_scores == 1 else [tuple(names)])
+            for group in of_rule.get(rule.num_scores, [tuple(names)])
         ]
 
     def program(self, num_kept: int | None = None) -> Program:
@@ -187,13 +189,22 @@ def _check_scores(setup: Setup, prunes: bool) -> None:
     names = [*setup.config.score.names, *(file.name for file in setup.files)]
     if not names:
         raise InputError("there is no score: choose some with score.names, or bring files with score.files")
-    if taken := {FULL, RANDOM} & set(names):
+    rules = setup.config.select.rules if prunes else ()
+    without = {rule.name for rule in rules if not rule.num_scores}
+    if taken := ({FULL, RANDOM} | without) & set(names):
         raise InputError(f"{taken.pop()!r} is part of every comparison as it is; leave that score out")
     for score in setup.scores:
         if score.of_examples and not is_of_package(score.build):
             check_function(score, setup.model, setup.splits.train.spec)
-    for rule in setup.config.select.rules if prunes else ():
-        if rule.num_scores not in (1, len(names)):
+    for rule in rules:
+        if "features" in rule.reads:
+            try:
+                check_function(GRAND_LAST_LAYER, setup.model, setup.splits.train.spec)
+            except InputError as error:
+                raise InputError(
+                    f"the rule {rule.name} reads what the last layer is given: {error}"
+                ) from error
+        if rule.num_scores not in (0, 1, len(names)):
             raise InputError(
                 f"the rule {rule.name} reads {rule.num_scores} scores, there are {len(names)}: "
                 f"{', '.join(names)}"

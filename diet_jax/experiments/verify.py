@@ -12,6 +12,7 @@ from diet_jax.analysis.results import to_rows
 from diet_jax.ensemble.scoring import score_state
 from diet_jax.errors import InputError
 from diet_jax.experiments.choices import chosen
+from diet_jax.experiments.features import PLACE, load_beside
 from diet_jax.experiments.own import NOTHING, Own
 from diet_jax.experiments.provenance import PROVENANCE
 from diet_jax.experiments.prune import run_notes, table_texts
@@ -131,8 +132,11 @@ class _Again:
         if not self.files.masks:
             check.skipped = "the run has selected nothing"
             return check
+        beside: dict[str, Any] = {}
+        with noting(check, PLACE):
+            beside = load_beside(self.setup, self.folder)
         with noting(check, "scores"):
-            for selection, _ in selections_of(self.setup, self._score_files()):
+            for selection, _ in selections_of(self.setup, self._score_files(), beside):
                 self.selections.append(selection)
                 check.count += 1
                 with noting(check, f"masks/{selection.name}.npz"):

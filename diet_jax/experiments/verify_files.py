@@ -10,6 +10,7 @@ import numpy as np
 
 from diet_jax.data.dataset import fingerprint
 from diet_jax.errors import InputError
+from diet_jax.experiments import features
 from diet_jax.experiments.provenance import PROVENANCE, read_provenance
 from diet_jax.experiments.retraining import PREDICTIONS
 from diet_jax.experiments.run_folder import RunFolder
@@ -67,6 +68,7 @@ class Files:
             ("replaced labels", "noise.npz", self._noise),
             ("scores of one seed", "scores/per_seed/*.npz", self._per_seed),
             ("score files", "scores/**/*.npz", self._score_file),
+            ("features", features.PLACE, self._features),
             ("masks", "masks/*.npz", self._mask),
             ("predictions of the table", "retrain/**/*.npz", self._predictions),
             ("predictions of single trainings", "trained/**/*.npz", self._predictions),
@@ -146,6 +148,13 @@ class Files:
         names = (name.removeprefix("scores of ") for name in self.resolved["code"] if " of " in name)
         found = (self.scores.get(f"scores/{name}.npz") for name in names)
         return tuple(file for file in found if file is not None)
+
+    def _features(self, path: Path, check: Check) -> None:
+        arrays, facts = load_arrays(path, features.KIND, None)
+        self._belongs(facts.get("fingerprint"), 0)
+        for name, other in self.scores.items():
+            if not np.array_equal(arrays["ids"], other.ids):
+                raise InputError(f"its ids are not those of {name}")
 
     def _mask(self, path: Path, check: Check) -> None:
         file = KeepFile.load(path)
