@@ -173,13 +173,8 @@ def select(command: "options.Select") -> None:
             raise InputError(f"{path} exists already; choose another {option}")
     if not command.scores:
         raise InputError("select needs a score file, such as runs/digits-mlp/scores/el2n.npz")
-    files = [ScoreFile.load(path) for path in command.scores]
+    files = ScoreFile.join(ScoreFile.load(path) for path in command.scores)
     file, rule = files[0], command.rule
-    for path, other in zip(command.scores[1:], files[1:], strict=True):
-        if other.fingerprint != file.fingerprint or not np.array_equal(other.ids, file.ids):
-            raise InputError(
-                f"{path} is of {other.dataset}, {command.scores[0]} of {file.dataset}; score one"
-            )
     if len(files) != rule.num_scores:
         raise InputError(f"the rule {rule.name} reads {rule.num_scores} score files, got {len(files)}")
     key = seed_keys(command.seed, "tie_break", 1)[0]
