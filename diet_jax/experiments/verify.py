@@ -189,11 +189,11 @@ class _Again:
         drawn = np.random.default_rng(seed).choice(len(train), min(examples, len(train)), replace=False)
         rows, absent = np.sort(drawn), 0
         like = functools.cache(lambda: start(keys[0], train, program=setup.program()))
-        by_step: dict[int | None, dict[str, ScoreFile]] = {}
+        by_step: dict[int, dict[str, ScoreFile]] = {}
         for name, file in self.files.scores.items():
             # Those of `score --from-run` may have other names than the config's.
             if self.files.is_own(file) or (name.count("/") > 1 and file.name in SCORES.names()):
-                by_step.setdefault(file.step, {})[name] = file
+                by_step.setdefault(file.step or 0, {})[name] = file
         for step, files in by_step.items():
             for number in range(count):
                 unit = f"score/seed_{number:02d}"

@@ -54,6 +54,16 @@ def save_arrays(path: Any, kind: str, arrays: dict[str, np.ndarray], facts: dict
     write_atomically(path, packed(kind, arrays, facts))
 
 
+def kind_of(path: Any) -> str | None:
+    """Returns the kind of a file of `save_arrays`, such as "scores"; None of any other file or none."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            words = json.loads(str(archive["header"]))["format"].split(" ")
+    except (*DAMAGE, OSError):
+        return None
+    return " ".join(words[1:-1]) if words[0] == "diet_jax" else None
+
+
 def load_arrays(
     path: Any, kind: str, names: tuple[str, ...] | None, known: tuple[str, ...] = (), made_by: str = ""
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -37,9 +37,11 @@ def checked_parts(path: Any, arrays: dict[str, np.ndarray], facts: dict[str, Any
     if kinds["rows"] not in "iu" or len(np.unique(rows)) < len(rows) or (rows < 0).any():
         raise InputError(f"{path} is damaged: its rows are not those of distinct examples")
     check_unique(arrays["ids"], f"{path} is damaged")
+    if not len(arrays["per_seed"]):
+        raise InputError(f"{path} is damaged: it has the scores of no seed")
     with np.errstate(invalid="ignore"):
         mean = arrays["per_seed"].mean(axis=0, dtype=np.float64)
-    if not len(arrays["per_seed"]) or not np.array_equal(arrays["scores"], mean, equal_nan=True):
+    if not np.array_equal(arrays["scores"], mean, equal_nan=True):
         raise InputError(f"{path} is damaged: its scores are not the mean of those of its seeds")
     _check_facts(path, facts)
     if (rows[1:] > rows[:-1]).all():
