@@ -16,6 +16,8 @@ from .analysis.ntk.estimates import estimate_kernel_distance as estimate_kernel_
 from .analysis.ntk.estimates import estimate_logit_gram as estimate_logit_gram
 from .analysis.ntk.gram import logit_gram as logit_gram
 from .analysis.ntk.regression import kernel_regression as kernel_regression
+from .analysis.stability import expected_overlap as expected_overlap
+from .analysis.stability import stability as stability
 from .data import noise as noise
 from .data.augment import normalize as normalize
 from .data.augment import normalized_images as normalized_images
@@ -74,6 +76,7 @@ from .scores.dynamics import forgetting_scores as forgetting_scores
 from .scores.dynamics import init_forgetting as init_forgetting
 from .scores.dynamics import update_forgetting as update_forgetting
 from .scores.file import ScoreFile as ScoreFile
+from .scores.formats.importing import import_scores as import_scores
 from .scores.gradients import example_loss as example_loss
 from .scores.gradients import grand as grand
 from .scores.gradients import grand_last_layer as grand_last_layer

@@ -8,13 +8,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from diet_jax.analysis.results import FULL, headings, to_columns
 from diet_jax.checks.values import check_count
+from diet_jax.cli.console import console
 from diet_jax.cli.option_names import with_options_named
 from diet_jax.data.image_files import as_line
 from diet_jax.data.sources import prepare_dataset
@@ -55,8 +54,6 @@ from diet_jax.training.seeds import MOST_SEEDS, check_seed, seed_keys
 if TYPE_CHECKING:
     from diet_jax.cli import options
 
-# Tables go to a file or a pipe in full.
-WIDTH_WITHOUT_TERMINAL = 120
 # A line and two blanks.
 BETWEEN_COLUMNS = 3
 
@@ -72,7 +69,7 @@ def run(command: "options.Run") -> None:
         plan = plan_run(command.config, command.own, tflops=command.plan_tflops)
         tables = plan_tables(plan, command.own.named(command.config))
         if is_writer():
-            _console().print(tables)
+            console().print(tables)
         return
     deadline = Deadline(command.minutes)
     result = run_prune(command.config, command.own, deadline=deadline)
@@ -90,8 +87,8 @@ def run(command: "options.Run") -> None:
 
 def _print_result(rows: list[dict[str, Any]], title: str) -> None:
     """Prints the table, of which a narrow terminal gets fewer columns: no number is cut."""
-    console = _console()
-    room = console.width - 1 if console.is_terminal else math.inf
+    there = console()
+    room = there.width - 1 if there.is_terminal else math.inf
     columns = to_columns(rows, room, BETWEEN_COLUMNS)
     caption = "± is the standard error of the paired difference"
     if missing := [name for name in headings(rows) if name not in columns]:
@@ -104,13 +101,8 @@ def _print_result(rows: list[dict[str, Any]], title: str) -> None:
         table.add_row(*cells)
     numbers = list(columns.items())[1:]
     least = sum(max(map(len, (name, *texts))) + BETWEEN_COLUMNS for name, texts in numbers)
-    console.width = max(console.width, least + len("everything") + BETWEEN_COLUMNS + 1)
-    console.print(table)
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
+    there.width = max(there.width, least + len("everything") + BETWEEN_COLUMNS + 1)
+    there.print(table)
 
 
 def score(command: "options.Score") -> None:
@@ -175,13 +167,8 @@ def select(command: "options.Select") -> None:
             raise InputError(f"{path} exists already; choose another {option}")
     if not command.scores:
         raise InputError("select needs a score file, such as runs/digits-mlp/scores/el2n.npz")
-    files = [ScoreFile.load(path) for path in command.scores]
+    files = ScoreFile.join(ScoreFile.load(path) for path in command.scores)
     file, rule = files[0], command.rule
-    for path, other in zip(command.scores[1:], files[1:], strict=True):
-        if other.fingerprint != file.fingerprint or not np.array_equal(other.ids, file.ids):
-            raise InputError(
-                f"{path} is of {other.dataset}, {command.scores[0]} of {file.dataset}; score one"
-            )
     # Of a rule without scores one file says which examples there are.
     if len(files) != max(1, rule.num_scores):
         raise InputError(f"the rule {rule.name} reads {rule.num_scores} score files, got {len(files)}")
@@ -303,7 +290,7 @@ def verify(command: "options.Verify") -> None:
         if check.count or results:
             table.add_row(check.name, f"{check.count:,}", "; ".join(results) or "matches")
         wrong += [f"{name}: {what}" for name, what in check.wrong.items()]
-    _console().print(table)
+    console().print(table)
     for line in dict.fromkeys(wrong):
         print(as_line(line))
     if wrong:
@@ -394,4 +381,4 @@ def _print_claims(result: dict[str, Any]) -> None:
         holds = verdict(claim["holds"], claim["seeds"])
         table.add_row(claim["claim"], claim["published"], claim["ours"], holds)
     if result["claims"]:
-        _console().print(table)
+        console().print(table)

@@ -19,12 +19,14 @@ from diet_jax.cli.option_names import with_options_named
 from diet_jax.cli.options import (
     COMMANDS,
     Compiling,
+    Convert,
     Experiment,
     Prepare,
     Reproduce,
     Run,
     Score,
     Select,
+    Stability,
     Train,
     Verify,
 )
@@ -68,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _act(command: Any, arguments: list[str]) -> None:
     with _one_message(arguments):
-        from diet_jax.cli import commands
+        from diet_jax.cli import commands, score_files
         from diet_jax.cli.compilation_cache import keep_programs
         from diet_jax.devices import processes
 
@@ -77,6 +79,8 @@ def _act(command: Any, arguments: list[str]) -> None:
             Score: commands.score,
             Select: commands.select,
             Train: commands.train,
+            Convert: score_files.convert,
+            Stability: score_files.stability,
             Verify: commands.verify,
             Prepare: commands.prepare,
             Reproduce: commands.reproduce,

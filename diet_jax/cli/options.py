@@ -9,7 +9,7 @@ import tyro
 
 from diet_jax.errors import InputError
 from diet_jax.experiments.choices import choices_of, chosen, options_of, take_options
-from diet_jax.experiments.config import RunConfig
+from diet_jax.experiments.config import DataConfig, RunConfig
 from diet_jax.experiments.own import NOTHING
 from diet_jax.scores.score import SCORES
 from diet_jax.selection.rule import RULES, Rule
@@ -177,6 +177,59 @@ class Verify(Compiling):
 
 
 @dataclass(frozen=True)
+class Convert:
+    """Turn scores of another program into score files, and score and mask files into what others read.
+
+    Scores made elsewhere are joined to the examples of the dataset that the data options name; the format is
+    recognised, or said. What is written follows from the ending of OUT: .npz is a score file, .csv and
+    .parquet are tables; of a mask file .txt and .json are the kept ids, and .npy the kept row numbers, as
+    torch.utils.data.Subset takes them.
+    """
+
+    file: tyro.conf.Positional[Path]
+    """Score file or mask file (.npz), or what another program wrote."""
+    out: tyro.conf.Positional[Path]
+    """What to write; of several scores a folder, without an ending."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """What was scored."""
+    source: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """Format of a file of another program; by default it is recognised."""
+    score: str | None = None
+    """Of a file with several scores: the one to write."""
+    name: str | None = None
+    """What to call it; by default what the file does."""
+    order: Literal["rows", "original"] | None = None
+    """Without ids: values stand in the order of the dataset's rows, or of the files that it was published as.
+    With ids: they are the numbers in that order."""
+    high_means: Literal["hard", "easy"] | None = None
+    """What a high score means, where the file does not say."""
+    split: Literal["train", "test"] = "train"
+    """Which examples were scored."""
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Say how much score files depend on their seeds, and what further seeds would change.
+
+    Groups of seeds that have none in common are compared: rank correlation, and what both keep, with standard
+    errors by the jackknife over seeds. Files of several steps are drawn against the step too.
+    """
+
+    scores: tyro.conf.Positional[tuple[Path, ...]]
+    """Score files with at least four seeds each."""
+    fractions: tuple[float, ...] = (0.1, 0.3, 0.5)
+    """Keep fractions: the highest scores are kept."""
+    more: int = 4
+    """Say how many of the kept examples so many further seeds would leave."""
+    pairs: int = 10
+    """Pairs of groups of each size, drawn at random; more of them take longer and narrow the errors."""
+    seed: int = 0
+    """Draws them."""
+    out: Path | None = None
+    """Picture to draw (.png)."""
+
+
+@dataclass(frozen=True)
 class Prepare:
     """Do what a dataset needs once before it can be loaded: download it, write it as TFDS would."""
 
@@ -214,6 +267,8 @@ COMMANDS: dict[str, type] = {
     "score": Score,
     "select": Select,
     "train": Train,
+    "convert": Convert,
+    "stability": Stability,
     "verify": Verify,
     "prepare": Prepare,
     "reproduce": Reproduce,

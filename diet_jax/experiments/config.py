@@ -90,6 +90,9 @@ class ScoreConfig:
     """Networks to average over."""
     min_seeds: int | None = None
     """So many of them must be left where some diverge (loss NaN or infinite); by default half."""
+    stop_when_stable: float | None = None
+    """Score fewer seeds once all of them would be expected to change less than this share of what is kept,
+    such as 0.02; at least min_seeds score, and seeds then run one by one."""
     how: AnyHow = "auto"
     """How seeds are batched: vmap, unroll, map, loop, or mesh (over devices); auto picks what is fastest."""
     batch_size: BatchSize = "auto"
@@ -100,6 +103,14 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         take_options(self, "names", SCORES, Score)
         check_types(self)
+        if self.stop_when_stable is not None:
+            check_number(self.stop_when_stable, "score.stop_when_stable", above=0, below=1)
+            if self.how not in ("auto", "loop"):
+                raise InputError(
+                    f"score.stop_when_stable needs seeds one by one: score.how is {self.how}, leave it auto "
+                    f"or loop"
+                )
+            object.__setattr__(self, "how", "loop")
         if self.names:
             resolve_scores(self.names)
 

@@ -28,10 +28,11 @@ from diet_jax.experiments.retraining import (
 )
 from diet_jax.experiments.run_folder import RunFolder, open_run
 from diet_jax.experiments.run_result import RunResult
-from diet_jax.experiments.scoring import per_seed_paths, score_stage, unscored
+from diet_jax.experiments.scoring import score_stage, unscored
 from diet_jax.experiments.scoring_notes import detection_stage, scoring_notes
 from diet_jax.experiments.selecting import Selection, select_stage
 from diet_jax.experiments.setup import Setup, prepare, save_noise
+from diet_jax.experiments.stopping import wanted_seeds
 from diet_jax.files.writing import write_together
 from diet_jax.scores.file import ScoreFile
 from diet_jax.selection.detection import DetectionQuality, detection_table
@@ -184,7 +185,7 @@ def what_is_left(setup: Setup, folder: RunFolder, selections: Sequence[Selection
         folder: with what is done.
         selections: those that were made; none before all networks have scored.
     """
-    scores, networks = per_seed_paths(setup), sum(group[1] for group in trainings(setup))
+    scores, networks = wanted_seeds(setup, folder), sum(group[1] for group in trainings(setup))
     to_score, to_retrain = len(unscored(setup, folder)), networks
     steps = to_score * setup.score_step + sum(count * each for _, count, _, each in trainings(setup))
     if selections:

@@ -29,6 +29,7 @@ from diet_jax.experiments.environment import environment
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.scoring_notes import scorer_accuracy
 from diet_jax.experiments.setup import Setup
+from diet_jax.experiments.stopping import is_enough, stop_of, wanted_seeds
 from diet_jax.experiments.train_one import trained_network
 from diet_jax.options.identity import is_of_package
 from diet_jax.scores.file import ScoreFile
@@ -51,7 +52,7 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
 
 def _keep_brought(file: ScoreFile, folder: RunFolder, setup: Setup) -> ScoreFile:
     """Writes a copy of a score file that was made elsewhere, as the run's own are."""
-    say(f"{file.name}: {file.num_seeds} seeds at step {file.step:,}, from a score file")
+    say(f"{file.name}: {file.num_seeds} seeds at {file.when}, from a score file")
     file.save(folder.path / "scores" / f"{file.name}.npz")
     _say_what_is_not_finite(file, "made elsewhere")
     return file
@@ -71,8 +72,12 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
     def save(seed: int, found: dict[str, np.ndarray]) -> None:
         folder.save(paths[seed], KIND, {name: found[name] for name in names}, {**facts, "seed": seed})
 
-    if done := count - len(missing) - len(enough_scorers(setup, folder)):
-        say(f"scores of {done} of {count} networks are there already and are used again")
+    def load(seed: int) -> dict[str, np.ndarray]:
+        return folder.load(paths[seed], KIND, names, {**facts, "seed": seed})
+
+    wanted = wanted_seeds(setup, folder)
+    if done := len(wanted) - len(missing) - len(enough_scorers(setup, folder)):
+        say(f"scores of {done} of {len(wanted)} networks are there already and are used again")
     if missing:
         networks = f"{count} network{'s' * (count != 1)}"
         say(f"scoring {len(train):,} examples with {networks} at step {setup.score_step:,} ({how})")
@@ -101,6 +106,8 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
     elif missing:
         with Progress("scoring", total=max(1, len(missing) * setup.score_step)) as progress:
             for seed in missing:
+                if is_enough(setup, folder, seed, load):
+                    break
                 unit = f"score/seed_{seed:02d}"
                 shards = shards_beside(folder.path / paths[seed], train)
                 options: Any = {"scores": scores, "batch_size": config.score.batch_size, "shards": shards}
@@ -117,26 +124,25 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
                 except Diverged:
                     enough_scorers(setup, folder)
     diverged = enough_scorers(setup, folder)
-    loaded = {
-        seed: folder.load(path, KIND, names, {**facts, "seed": seed})
-        for seed, path in enumerate(paths)
-        if seed not in diverged
-    }
+    stop, wanted = stop_of(folder), wanted_seeds(setup, folder)
+    loaded = {seed: load(seed) for seed in wanted if seed not in diverged}
     for path in paths:
         remove_shards(shards_beside(folder.path / path, train))
     accuracy = scorer_accuracy(setup, folder)
     files = []
     for score in scores:
-        per_seed = np.full((count, len(train)), np.nan, np.float32)
+        per_seed = np.full((len(wanted), len(train)), np.nan, np.float32)
         for seed, arrays in loaded.items():
             per_seed[seed] = arrays[score.name]
         provenance = {
             "config": config.facts(),
             "scorer_accuracy": accuracy,
             "epoch": config.score.epoch,
+            "model": f"{config.model.name}, trained by each seed up to that step",
             "id_source": train.id_source,
             "device": environment()["devices"][0],
             "versions": environment()["versions"],
+            **({"stopped": stop.facts()} if stop else {}),
         }
         at = setup.score_step
         file = save_scores(folder.path / "scores", score, per_seed, train, at, provenance, diverged, config)
@@ -147,7 +153,8 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
 def unscored(setup: Setup, folder: RunFolder) -> list[int]:
     """Returns the seeds that are still to score: neither have they, nor did they diverge."""
     diverged = diverged_scorers(setup, folder)
-    return [seed for seed in folder.missing(per_seed_paths(setup)) if seed not in diverged]
+    wanted = wanted_seeds(setup, folder)
+    return [s for s in folder.missing(per_seed_paths(setup)) if s not in diverged and s in wanted]
 
 
 def per_seed_paths(setup: Setup) -> list[str]:

@@ -87,8 +87,10 @@ def scoring_notes(setup: Setup, folder: RunFolder, files: Sequence[ScoreFile]) -
 def missing_notes(files: Sequence[ScoreFile]) -> list[str]:
     """Says of which scores seeds are missing, and why; scores that miss the same ones share a note."""
     names: dict[str, list[str]] = {}
+    stops = [file.provenance["stopped"] for file in files if "stopped" in file.provenance]
+    stopped = {f"{stop['seeds']} of {stop['of']} seeds have scored: {stop['why']}": None for stop in stops}
     for file in files:
         names.setdefault(file.describe_missing(), []).append(file.name)
-    return [
+    return [*stopped] + [
         f"{', '.join(of)} {'is' if len(of) == 1 else 'are each'} {text}" for text, of in names.items() if text
     ]

@@ -197,7 +197,7 @@ class _Again:
         for name, file in self.files.scores.items():
             # Those of `score --from-run` may have other names than the config's.
             if self.files.is_own(file) or (name.count("/") > 1 and file.name in SCORES.names()):
-                by_step.setdefault(file.step, {})[name] = file
+                by_step.setdefault(file.step or 0, {})[name] = file
         for step, files in by_step.items():
             for number in range(count):
                 unit = f"score/seed_{number:02d}"

@@ -123,9 +123,6 @@ class Files:
         for name, other in self.scores.items():
             if not np.array_equal(file.ids, other.ids):
                 raise InputError(f"its ids are not those of {name}")
-        mean = file.per_seed.mean(axis=0, dtype=np.float64)
-        if not np.array_equal(file.scores, mean, equal_nan=True):
-            raise InputError("its scores are not the mean of those of its seeds")
         if path.parent.name.startswith("step_"):
             _same(f"step_{file.step}", path.parent.name, "step")
         self.scores[path.relative_to(self.folder.path).as_posix()] = file
