@@ -155,6 +155,17 @@ def refuse(*_, **__):
     raise dj.InputError("no data here")
 
 
+def test_a_run_whose_networks_train_on_later_still_matches(tmp_path):
+    """Scored within an epoch of which the log has one line when they have trained on."""
+    options = ["--data.num-train", "120", "--model.widths", "8", "--train.steps", "8"]
+    options += ["--train.batch-size", "30", "--score.names", "el2n", "--score.epoch", "0.75"]
+    options += ["--score.num-seeds", "2", "--select.fractions", "0.5", "--retrain.num-seeds", "1"]
+    options += ["--checkpoint-epochs", "1", "--run-dir", str(tmp_path / "run"), "--no-compilation-cache"]
+    main(["run", *options])
+    main(["train", *options, "--purpose", "score"])
+    assert verified(tmp_path / "run") == 0
+
+
 @pytest.mark.parametrize("options", [(), ("--examples", "-1"), ("--seed", "-1")])
 def test_bad_input(tmp_path, capsys, finished, options):
     assert verified(finished if options else tmp_path, *options) == 2
