@@ -8,5 +8,5 @@ class InputError(ValueError):
     """
 
 
-class NotOnDiskError(InputError):
-    """Raised when a dataset is known but not on this disk."""
+class NotHereError(InputError):
+    """Raised when data is not where it is looked for, or when objects of one's own were not brought."""

@@ -28,6 +28,7 @@ from diet_jax.experiments.choices import chosen
 from diet_jax.experiments.config import DataConfig, RunConfig
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.divergence import Diverged, broken_predictor
+from diet_jax.experiments.own import from_folder
 from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.retraining import PREDICTIONS
 from diet_jax.experiments.run_folder import RunFolder, open_run
@@ -139,21 +140,22 @@ def score_from_run(command: "options.Score") -> None:
     assert command.from_run is not None
     if not is_alone():
         raise InputError("--from-run scores in one process; leave out --distributed")
-    data_dir = command.config.data.data_dir
-    if dataclasses.replace(command.config, data=DataConfig()) != RunConfig() or (
-        command.config.data != DataConfig(data_dir=data_dir)
-    ):
+    given, usual = vars(command.config.data), vars(DataConfig())
+    moved = {name: given[name] for name in ("name", "data_dir", "labels") if given[name] != usual[name]}
+    if command.config != RunConfig(data=DataConfig(**moved)):
         raise InputError(
-            "--from-run takes data, model and seeds from that run: leave out all options "
-            "but --step, --names and --data.data-dir"
+            "--from-run takes data, model and seeds from that run: leave out all options but --step, --names "
+            "and, where its data has moved, --data.name, --data.data-dir and --data.labels"
         )
     if command.step is None:
         raise InputError("--from-run needs --step, the step of the checkpoints to score")
-    config = RunFolder(command.from_run).config(command.own.recipe)
-    data = dataclasses.replace(config.data, data_dir=data_dir or config.data.data_dir)
+    folder = RunFolder(command.from_run)
+    resolved, place = folder.header()["resolved"], folder.path / "scores"
+    config, own = from_folder(folder.config(command.own.recipe), command.own, resolved, place)
+    data = dataclasses.replace(config.data, **moved)
     config = dataclasses.replace(config, run_dir=str(command.from_run), data=data)
     scores = [chosen(SCORES, name, config.score.options) for name in command.names or config.score.names]
-    setup = prepare_setup(config, command.own, scores=False, prunes=False)
+    setup = prepare_setup(config, own, scores=False, prunes=False)
     with open_run(config, setup.resolved()) as folder:
         paths = score_checkpoints(setup, folder, command.step, scores)
         for note in missing_notes([ScoreFile.load(path) for path in paths]):
@@ -270,14 +272,18 @@ def train(command: "options.Train") -> None:
 
 
 def verify(command: "options.Verify") -> None:
-    """Verifies a run folder and prints what was checked; ends with exit code 1 where something is wrong."""
+    """Verifies a run folder or a store and prints what was checked; exit code 1 where something is wrong."""
+    from diet_jax.experiments.reproduction.verify import is_store, verify_store
     from diet_jax.experiments.verify import verify_run
 
     check_count(command.examples, "--examples", least=0)
     check_seed(command.seed)
     table = Table("verified", "how many", "result", title=f"verification of {command.run}")
     wrong: list[str] = []
-    for check in verify_run(command.run, command.own, examples=command.examples, seed=command.seed):
+    moved = {name: value for name, value in vars(command.data).items() if value is not None}
+    options: Any = {"moved": moved, "examples": command.examples, "seed": command.seed}
+    is_run = (command.run / "config.json").is_file() or not is_store(command.run)
+    for check in verify_run(command.run, command.own, **options) if is_run else verify_store(command.run):
         results = [f"{len(check.wrong)} not as written"] if check.wrong else []
         results += [escape(f"skipped: {check.skipped}")] if check.skipped else []
         if check.count or results:

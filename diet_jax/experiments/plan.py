@@ -18,7 +18,7 @@ from diet_jax.ensemble.over_seeds import seeds_at_once
 from diet_jax.ensemble.passes import model_batch_size
 from diet_jax.ensemble.retraining import prediction_function
 from diet_jax.ensemble.scoring import score_batch_sizes
-from diet_jax.errors import NotOnDiskError
+from diet_jax.errors import NotHereError
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.costs import Cost, Rate, cost_of, measured_rate, nbytes, state_shapes, step_cost
 from diet_jax.experiments.devices import config_mesh
@@ -127,7 +127,7 @@ def setup_to_plan(config: RunConfig, own: Own = NOTHING) -> tuple[Setup, list[st
         notes.append("images are read from disk while training and scoring; the times are without reading")
     try:
         return prepare(config, own), notes
-    except NotOnDiskError:
+    except NotHereError:
         name = config.data.name.removeprefix("tfds:")
         if name not in PUBLISHED:
             raise

@@ -16,7 +16,7 @@ from diet_jax.devices.mesh import fetch
 from diet_jax.devices.processes import agree, from_writer, is_writer
 from diet_jax.devices.progress import say
 from diet_jax.ensemble.over_seeds import take_seed
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, NotHereError
 from diet_jax.experiments.config import LOCATIONS, SOURCES_OF_DATA, RunConfig
 from diet_jax.experiments.environment import environment, versions_of_code
 from diet_jax.files.arrays import load_checked, save_arrays
@@ -106,14 +106,14 @@ class RunFolder:
         for name in ("optimizer", "schedule"):
             # The name and the digest of a function.
             if isinstance(values["train"].get(name), str) and " " in values["train"][name]:
-                raise InputError(
+                raise NotHereError(
                     f"the {name} of {self.path} is an object of Python ({values['train'][name]}): name the "
                     f"config file that has it, or give the recipe in Python"
                 )
         try:
             return from_json(RunConfig, values)
         except InputError as error:
-            raise InputError(f"{self.path / 'config.json'}: {error}") from error
+            raise type(error)(f"{self.path / 'config.json'}: {error}") from error
 
     def missing(self, names: Sequence[str]) -> list[int]:
         """Returns the places in a list of those files, by paths in the folder, that are not there."""

@@ -17,7 +17,7 @@ from diet_jax.devices.defaults import How
 from diet_jax.devices.progress import say
 from diet_jax.ensemble.over_seeds import AnyHow, resolve_how
 from diet_jax.ensemble.scoring import all_folds
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, NotHereError
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.own import NOTHING, Own, code_of
 from diet_jax.experiments.run_folder import RunFolder
@@ -271,7 +271,7 @@ def config_model(config: RunConfig, num_classes: int) -> Model:
         if config.model.name in MODEL_NAMES:
             raise
         own = "A model of one's own comes with a config file that has it as MODEL."
-        raise InputError(f"{error} {own}") from error
+        raise NotHereError(f"{error} {own}") from error
 
 
 def prepare(

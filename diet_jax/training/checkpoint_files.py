@@ -77,7 +77,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         record = _verified_record(path)
         with _checkpointer() as checkpointer:
-            stored = checkpointer.restore(path, args=ocp.args.PyTreeRestore())
+            stored = checkpointer.restore(path.absolute(), args=ocp.args.PyTreeRestore())
         leaves = {str(name): np.asarray(leaf) for name, leaf in stored.items()}
     except InputError:
         raise
