@@ -33,7 +33,7 @@ from diet_jax.experiments.train_one import trained_network
 from diet_jax.options.identity import is_of_package
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import Score
-from diet_jax.training.divergence import Divergence, said_elsewhere
+from diet_jax.training.divergence import Divergence, bad_losses, said_elsewhere
 from diet_jax.training.seeds import seed_keys
 
 KIND = "scores of one seed"
@@ -93,7 +93,7 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
             setup.deadline.worked(len(seeds) * setup.score_step)
             units = [f"score/seed_{seed:02d}" for seed in seeds]
             folder.log_histories(units, result.history, setup.per_epoch)
-            for place in sorted(set(range(len(seeds))) - set(result.diverged)):
+            for place in sorted(set(range(len(seeds))) - set(bad_losses(result.history.loss))):
                 found, unit = {name: result.scores[name][place] for name in names}, units[place]
                 network = functools.partial(take_seed, result.variables, place)
                 if broken_by(setup, folder, unit, setup.score_step, found, network) is None:

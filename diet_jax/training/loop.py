@@ -36,7 +36,7 @@ from diet_jax.training.step import (
     train_step,
     train_steps,
 )
-from diet_jax.types import Examples, Mask, Model, PRNGKey, Rows, init_variables
+from diet_jax.types import Examples, Mask, Model, PRNGKey, Rows, init_variables, params_of
 
 # Where a call does one step, the batches are still drawn for many steps at once: sorting is not free.
 ROWS_PER_CALL = 500
@@ -308,12 +308,14 @@ def _warned(
     state: TrainState, history: StepMetrics, program: Program, num_kept: int
 ) -> tuple[TrainState, StepMetrics]:
     """Warns where the training diverged; returns the first two as they are."""
-    first = first_bad(history.loss)
+    step, what, first = int(state.step), "", first_bad(history.loss)
     if first is not None:
-        step = int(state.step) - len(history.loss) + first + 1
-        where = Divergence(
-            step, step / steps_per_epoch(num_kept, program.config.batch_size), f"loss {history.loss[first]}"
-        )
+        step, what = step - len(history.loss) + first + 1, f"loss {history.loss[first]}"
+    elif not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fetch(params_of(state.variables)))):
+        # By the last update, which no loss shows.
+        what = "parameters not finite"
+    if what:
+        where = Divergence(step, step / steps_per_epoch(num_kept, program.config.batch_size), what)
         warnings.warn(f"the training diverged: {where}; lower the learning rate", stacklevel=3)
     return state, history
 

@@ -33,7 +33,7 @@ from diet_jax.files.arrays import load_checked, save_arrays
 from diet_jax.files.records import from_record, with_checksum
 from diet_jax.files.writing import hold, remove_leftovers, write_atomically
 from diet_jax.selection.ranks import keep_random
-from diet_jax.training.divergence import said_elsewhere
+from diet_jax.training.divergence import bad_losses, said_elsewhere
 from diet_jax.training.loop import check_keep
 from diet_jax.training.recipe import epoch_to_step, steps_per_epoch, total_steps
 from diet_jax.training.seeds import seed_keys
@@ -251,7 +251,7 @@ class Store:
             # Those that are NaN are looked at one by one, where the network is at hand.
             if not np.isnan(values).any():
                 self._keep("scores", self._score_facts(task, at, seed), {"scores": values})
-        for place in result.diverged:
+        for place in bad_losses(result.history.loss):
             folder = self._folder(Training(task, "score", seeds[place]))
             folder.log_history("", take_seed(result.history, place), 0, setup.per_epoch)
 
