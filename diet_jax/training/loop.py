@@ -17,7 +17,7 @@ from diet_jax.checks.values import check_count, check_key, check_type
 from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.devices.defaults import default_steps_per_call, training_has_convolution
 from diet_jax.devices.mesh import copied, fetch, replicate
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.models.adapters import check_model
 from diet_jax.scores.dynamics import FORGETTING_FOLD
 from diet_jax.scores.score import Fold
@@ -91,7 +91,8 @@ def _check_logits(model: Model, spec: jax.ShapeDtypeStruct, num_classes: int) ->
         logits = jax.eval_shape(model.predict, variables, jax.ShapeDtypeStruct((1, *spec.shape), spec.dtype))
     if logits.shape[-1] < num_classes:
         raise InputError(
-            f"the model has {logits.shape[-1]} logits but the dataset {num_classes} classes; "
+            f"the model has {counted(logits.shape[-1], 'logit')} but the dataset "
+            f"{counted(num_classes, 'class')}; "
             f"give it at least {num_classes} outputs"
         )
 
