@@ -10,7 +10,7 @@ from jaxtyping import Float, Shaped
 from diet_jax.checks.rows import check_rows_within
 from diet_jax.checks.values import check_array
 from diet_jax.data.dataset import Dataset, check_dataset
-from diet_jax.errors import InputError, counted
+from diet_jax.errors import InputError
 from diet_jax.types import Array, PRNGKey
 
 CropOffsets = Literal["example", "batch"]
@@ -45,7 +45,7 @@ def normalize(
         return inputs if inputs.dtype == jnp.int32 else inputs.astype(jnp.float32)
     if not mean.shape == std.shape == inputs.shape[-1:]:
         raise InputError(
-            f"mean and std must have one entry for each of the {counted(inputs.shape[-1], 'channel')}, "
+            f"mean and std must have one entry for each channel ({inputs.shape[-1]}), "
             f"got shapes {mean.shape} and {std.shape}"
         )
     shape = (*(1,) * (inputs.ndim - 1), -1)

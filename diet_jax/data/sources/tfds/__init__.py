@@ -89,9 +89,8 @@ class RecordReader:
         ]
         for record in records:
             if record.label >= self.num_classes:
-                what = (
-                    f"it gives {counted(self.num_classes, 'class')}, {record.name} has label {record.label}"
-                )
+                classes = counted(self.num_classes, "class")
+                what = f"it gives {classes}, the label of {record.name} is {record.label}"
                 names = labels_file(self.directory, label)
                 raise damaged(names if names.exists() else self.directory / FEATURES, what)
         return records
