@@ -22,12 +22,13 @@ from diet_jax.devices.processes import is_alone, is_writer, together
 from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.retraining import predict_dataset
 from diet_jax.ensemble.shards import remove_shards
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.experiments.choices import chosen
 from diet_jax.experiments.config import DataConfig, RunConfig
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.divergence import Diverged, broken_predictor
 from diet_jax.experiments.features import read_beside
+from diet_jax.experiments.own import from_folder
 from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.retraining import PREDICTIONS
 from diet_jax.experiments.run_folder import RunFolder, open_run
@@ -133,21 +134,22 @@ def score_from_run(command: "options.Score") -> None:
     assert command.from_run is not None
     if not is_alone():
         raise InputError("--from-run scores in one process; leave out --distributed")
-    data_dir = command.config.data.data_dir
-    if dataclasses.replace(command.config, data=DataConfig()) != RunConfig() or (
-        command.config.data != DataConfig(data_dir=data_dir)
-    ):
+    given, usual = vars(command.config.data), vars(DataConfig())
+    moved = {name: given[name] for name in ("name", "data_dir", "labels") if given[name] != usual[name]}
+    if command.config != RunConfig(data=DataConfig(**moved)):
         raise InputError(
-            "--from-run takes data, model and seeds from that run: leave out all options "
-            "but --step, --names and --data.data-dir"
+            "--from-run takes data, model and seeds from that run: leave out all options but --step, --names "
+            "and, where its data has moved, --data.name, --data.data-dir and --data.labels"
         )
     if command.step is None:
         raise InputError("--from-run needs --step, the step of the checkpoints to score")
-    config = RunFolder(command.from_run).config(command.own.recipe)
-    data = dataclasses.replace(config.data, data_dir=data_dir or config.data.data_dir)
+    folder = RunFolder(command.from_run)
+    resolved, place = folder.header()["resolved"], folder.path / "scores"
+    config, own = from_folder(folder.config(command.own.recipe), command.own, resolved, place)
+    data = dataclasses.replace(config.data, **moved)
     config = dataclasses.replace(config, run_dir=str(command.from_run), data=data)
     scores = [chosen(SCORES, name, config.score.options) for name in command.names or config.score.names]
-    setup = prepare_setup(config, command.own, scores=False, prunes=False)
+    setup = prepare_setup(config, own, scores=False, prunes=False)
     with open_run(config, setup.resolved()) as folder:
         paths = score_checkpoints(setup, folder, command.step, scores)
         for note in missing_notes([ScoreFile.load(path) for path in paths]):
@@ -171,7 +173,7 @@ def select(command: "options.Select") -> None:
     file, rule = files[0], command.rule
     # Of a rule without scores one file says which examples there are.
     if len(files) != max(1, rule.num_scores):
-        raise InputError(f"the rule {rule.name} reads {rule.num_scores} score files, got {len(files)}")
+        raise InputError(f"the rule {rule.name} reads {counted(rule.num_scores, 'score file')}, got {len(files)}")
     check_by_class([rule], command.min_per_class, command.balanced)
     beside = {} if command.features is None else read_beside(command.features, file.ids)
     if missing := [name for name in rule.reads if name not in ("labels", *beside)]:
@@ -220,7 +222,8 @@ def train(command: "options.Train") -> None:
         mask = KeepFile.load(command.keep, dataset=dataset)
         if mask.keep.ndim == 2 and num_seeds > len(mask.keep):
             raise InputError(
-                f"{command.keep} holds one mask for each of {len(mask.keep)} seeds, --num-seeds is "
+                f"{command.keep} holds one mask for each of {counted(len(mask.keep), 'seed')}, "
+                f"--num-seeds is "
                 f"{num_seeds}; lower it"
             )
         digest = hashlib.sha256(mask.keep.tobytes()).hexdigest()[:8]
@@ -277,14 +280,18 @@ def train(command: "options.Train") -> None:
 
 
 def verify(command: "options.Verify") -> None:
-    """Verifies a run folder and prints what was checked; ends with exit code 1 where something is wrong."""
+    """Verifies a run folder or a store and prints what was checked; exit code 1 where something is wrong."""
+    from diet_jax.experiments.reproduction.verify import is_store, verify_store
     from diet_jax.experiments.verify import verify_run
 
     check_count(command.examples, "--examples", least=0)
     check_seed(command.seed)
     table = Table("verified", "how many", "result", title=f"verification of {command.run}")
     wrong: list[str] = []
-    for check in verify_run(command.run, command.own, examples=command.examples, seed=command.seed):
+    moved = {name: value for name, value in vars(command.data).items() if value is not None}
+    options: Any = {"moved": moved, "examples": command.examples, "seed": command.seed}
+    is_run = (command.run / "config.json").is_file() or not is_store(command.run)
+    for check in verify_run(command.run, command.own, **options) if is_run else verify_store(command.run):
         results = [f"{len(check.wrong)} not as written"] if check.wrong else []
         results += [escape(f"skipped: {check.skipped}")] if check.skipped else []
         if check.count or results:

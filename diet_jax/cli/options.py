@@ -160,15 +160,32 @@ class Select:
 
 
 @dataclass(frozen=True)
+class MovedData:
+    """Where the data of a run is, if it has moved since."""
+
+    name: str | None = None
+    """Its name now, such as folder:PATH."""
+    data_dir: str | None = None
+    """Folder of prepared data sets."""
+    labels: str | None = None
+    """CSV file with the labels that it was trained with."""
+    noise_matrix: str | None = None
+    """CSV file with the matrix of its label noise."""
+
+
+@dataclass(frozen=True)
 class Verify(Compiling):
     """Verify all files of a run folder, and make masks, table and some scores again to compare them.
 
     Nothing is changed. A config file (.py) comes first where the run had data, a model, scores or rules of
-    one's own. Exit code 1 where anything does not match.
+    one's own. Of a store of `diet-jax reproduce`, or a folder of its figures, files are verified, and nothing
+    is made again. Exit code 1 where anything does not match.
     """
 
     run: tyro.conf.Positional[Path]
-    """Run folder."""
+    """Run folder, store or folder of figures."""
+    data: MovedData = field(default_factory=MovedData)
+    """Where its data is now."""
     examples: int = 32
     """How many examples are scored again by each scoring network whose checkpoint is kept."""
     seed: int = 0

@@ -11,6 +11,7 @@ import numpy as np
 from diet_jax.data.dataset import fingerprint
 from diet_jax.errors import InputError
 from diet_jax.experiments import features
+from diet_jax.experiments.own import OF
 from diet_jax.experiments.provenance import PROVENANCE, read_provenance
 from diet_jax.experiments.retraining import PREDICTIONS
 from diet_jax.experiments.run_folder import RunFolder
@@ -142,7 +143,7 @@ class Files:
     @property
     def brought(self) -> tuple[ScoreFile, ...]:
         """The folder's copies of score files that were made elsewhere."""
-        names = (name.removeprefix("scores of ") for name in self.resolved["code"] if " of " in name)
+        names = (name.removeprefix(OF) for name in self.resolved["code"] if name.startswith(OF))
         found = (self.scores.get(f"scores/{name}.npz") for name in names)
         return tuple(file for file in found if file is not None)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from diet_jax.checks.calls import calling
 from diet_jax.checks.values import check_key, check_number
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.options.registry import Registry
 from diet_jax.options.typed import check_types
 from diet_jax.selection.beside import BESIDE, checked_beside
@@ -104,7 +104,9 @@ class Rule:
                 or what the rule's function refuses.
         """
         if len(scores) != self.num_scores:
-            raise InputError(f"the rule {self.name} reads {self.num_scores} scores, got {len(scores)}")
+            raise InputError(
+                f"the rule {self.name} reads {counted(self.num_scores, 'score')}, got {len(scores)}"
+            )
         self.check_fraction(fraction)
         key = jax.random.key(DEFAULT_TIE_SEED, impl=THREEFRY) if key is None else check_key(key)
         given = {"labels": labels, "features": features, "class_errors": class_errors}
