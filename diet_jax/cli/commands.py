@@ -173,7 +173,9 @@ def select(command: "options.Select") -> None:
     file, rule = files[0], command.rule
     # Of a rule without scores one file says which examples there are.
     if len(files) != max(1, rule.num_scores):
-        raise InputError(f"the rule {rule.name} reads {counted(rule.num_scores, 'score file')}, got {len(files)}")
+        raise InputError(
+            f"the rule {rule.name} reads {counted(rule.num_scores, 'score file')}, got {len(files)}"
+        )
     check_by_class([rule], command.min_per_class, command.balanced)
     beside = {} if command.features is None else read_beside(command.features, file.ids)
     if missing := [name for name in rule.reads if name not in ("labels", *beside)]:
