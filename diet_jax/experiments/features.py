@@ -11,13 +11,13 @@ import numpy as np
 
 from diet_jax.checks.arrays import plain_array
 from diet_jax.devices.progress import Progress, say
-from diet_jax.ensemble.passes import map_dataset
 from diet_jax.errors import InputError
 from diet_jax.experiments.divergence import diverged_scorers, scorers
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup
 from diet_jax.experiments.train_one import trained_network
 from diet_jax.files.arrays import load_arrays
+from diet_jax.training.passes import map_dataset
 from diet_jax.training.seeds import seed_keys
 
 KIND = "features"
