@@ -155,7 +155,7 @@ class ModerateOptions:
 COVERAGE = RULES.register(
     Rule(
         name="coverage",
-        words="equal shares of strata of the scores, without the very highest",
+        words="equal shares of strata of the scores, below a cutoff",
         reference="Zheng et al. 2023 (CCS), algorithm 1",
         select=keep_covering,
         options=CoverageOptions(),

@@ -108,7 +108,11 @@ def test_a_model_without_features_is_refused_before_anything_runs(tmp_path):
     def apply(variables, inputs, train):
         return inputs.reshape(len(inputs), -1) @ variables.params["w"], {}
 
-    model, changes = dj.from_functions(init, apply), {"model": dj.ModelConfig(), "data": dj.DataConfig()}
+    model, changes = (
+        dj.from_functions(init, apply),
+        {"model": dj.ModelConfig(), "data": dj.DataConfig(), "checkpoint_epochs": ()},
+    )
+    changes["score"] = dj.ScoreConfig(names=("el2n",), epoch=0, num_seeds=1)
     config = dataclasses.replace(CONFIG, **changes, run_dir=str(tmp_path / "run"))
     train, test = dj.load_dataset("digits")
     with pytest.raises(dj.InputError, match="the rule d2 reads what the last layer is given"):
