@@ -97,7 +97,7 @@ def keep_moderate(
     Raises:
         InputError: the fraction is out of range.
 
-    Paper: Xia et al. 2023 (Moderate coreset), section 3.
+    Paper: Xia et al. 2023 (Moderate coreset).
 
     Example:
         >>> keep_moderate([0.0, 1.0, 1.1, 1.2, 9.0], 0.6).tolist()
@@ -171,7 +171,7 @@ MODERATE = RULES.register(
     Rule(
         name="moderate",
         words="the scores nearest to the median",
-        reference="Xia et al. 2023 (Moderate coreset), section 3",
+        reference="Xia et al. 2023 (Moderate coreset)",
         select=keep_moderate,
         options=ModerateOptions(),
         about=lambda nearest_by: f"the scores nearest to the median kept, by {nearest_by}",
