@@ -36,11 +36,11 @@ def test_features_and_class_errors_are_those_of_the_first_scoring_network(run):
     logits, features, _ = network.model.features(network.variables, inputs.astype(np.float32))
     np.testing.assert_allclose(found["features"], features, rtol=1e-4, atol=1e-5)
     wrong = np.argmax(np.asarray(logits), axis=1) != train.labels
-    errors = [wrong[train.labels == label].mean() for label in range(10)]
+    errors = [(wrong[train.labels == c].sum() + 1) / ((train.labels == c).sum() + 2) for c in range(10)]
     np.testing.assert_allclose(found["class_errors"], errors)
     facts = json.loads(str(found["header"]))
     assert facts["seed"] == 0
-    assert "un-augmented; class errors on the train examples themselves" in facts["about"]
+    assert "class errors (w + 1) / (n + 2) on the train examples" in facts["about"]
 
 
 def test_a_rule_without_scores_selects_once_and_all_is_verified(run, capsys):
