@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from diet_jax.checks.values import check_count, check_number
+from diet_jax.checks.values import check_choice, check_count, check_number
 from diet_jax.errors import InputError
 from diet_jax.selection.groups import group_counts, places_within
 from diet_jax.selection.masks import checked_scores, num_kept
@@ -104,6 +104,7 @@ def keep_moderate(
         [False, True, True, True, False]
     """
     scores = checked_scores(scores)
+    check_choice(nearest_by, "nearest_by", ("rank", "value"))
     if nearest_by == "rank":
         count = num_kept(len(scores), fraction)
         first = (len(scores) - count) // 2
