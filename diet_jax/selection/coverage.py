@@ -14,6 +14,8 @@ from diet_jax.selection.ranks import keep_lowest, random_rows, ranked_rows
 from diet_jax.selection.rule import RULES, Rule
 from diet_jax.types import PRNGKey
 
+MOST_STRATA = 1_000_000
+
 
 def keep_covering(
     scores: Any, fraction: float, *, cutoff: float = 0.0, strata: int = 50, key: PRNGKey | None = None
@@ -64,7 +66,7 @@ def keep_covering(
 def check_coverage(fraction: float, cutoff: float, strata: int) -> None:
     """Raises InputError unless so much can be kept of what a cutoff leaves."""
     check_number(cutoff, "cutoff", least=0, below=1)
-    check_count(strata, "strata", most=2**31)
+    check_count(strata, "strata", most=MOST_STRATA)
     if cutoff + fraction > 1 + 1e-9:
         raise InputError(
             f"cutoff {cutoff} drops so many of the highest scores that keep fraction {fraction} is not left; "
@@ -142,7 +144,7 @@ class CoverageOptions:
 
     def __post_init__(self) -> None:
         check_number(self.cutoff, "cutoff", least=0, below=1)
-        check_count(self.strata, "strata", most=2**31)
+        check_count(self.strata, "strata", most=MOST_STRATA)
 
 
 @dataclass(frozen=True)
