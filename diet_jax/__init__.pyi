@@ -91,16 +91,10 @@ from .scores.logits import el2n as el2n
 from .scores.score import SCORES as SCORES
 from .scores.score import Fold as Fold
 from .scores.score import Score as Score
-from .selection.best_window import keep_best_window as keep_best_window
-from .selection.best_window import regressed_windows as regressed_windows
 from .selection.beta import keep_beta as keep_beta
-from .selection.class_quotas import keep_class_quotas as keep_class_quotas
-from .selection.class_quotas import keep_class_quotas_highest as keep_class_quotas_highest
 from .selection.coverage import keep_covering as keep_covering
 from .selection.coverage import keep_moderate as keep_moderate
 from .selection.detection import detection_quality as detection_quality
-from .selection.diversity import keep_d2 as keep_d2
-from .selection.diversity import keep_k_centre as keep_k_centre
 from .selection.file import KeepFile as KeepFile
 from .selection.masks import kept_indices as kept_indices
 from .selection.masks import num_kept as num_kept

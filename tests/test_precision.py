@@ -278,7 +278,7 @@ BATCH_NORM = dj.from_linen(LinenNet())
 ONE_SCORE = [
     WINDOW.with_options(WindowOptions(0.1)) if rule is WINDOW else rule
     for rule in dj.RULES
-    if rule.num_scores == 1
+    if rule.num_scores == 1 and not rule.reads
 ]
 
 CALLS: dict[str, Callable[[Given], Any]] = {
@@ -327,8 +327,11 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "init_forgetting": lambda g: dj.init_forgetting(3),
     "input_norm": lambda g: dj.input_norm(g.variables, *g.labelled[2:]),
     "interpolate": lambda g: jax.jit(dj.interpolate)(g.variables, g.other, 0.3),
+    "keep_beta": lambda g: dj.keep_beta(np.abs(MATRIX[0]), g.array(LABELS / 9), 0.5, key=g.key()),
+    "keep_covering": lambda g: dj.keep_covering(g.array(MATRIX[0]), 0.5, cutoff=0.2, key=g.key()),
     "keep_highest": lambda g: dj.keep_highest(g.array(MATRIX[0]), 0.5, key=g.key()),
     "keep_lowest": lambda g: dj.keep_lowest(g.array(MATRIX[0]), 0.5),
+    "keep_moderate": lambda g: dj.keep_moderate(g.array(MATRIX[0]), 0.5, nearest_by="value"),
     "keep_random": lambda g: dj.keep_random(g.key(), 6, 0.5),
     "keep_window": lambda g: dj.keep_window(g.array(LABELS), 0.5, offset=0.2, key=g.key()),
     "kept_indices": lambda g: dj.kept_indices(LABELS == 0, 2),
@@ -378,6 +381,9 @@ CALLS: dict[str, Callable[[Given], Any]] = {
         replace=True,
     ),
     "seed_keys": lambda g: jax.random.key_data(dj.seed_keys(0, "score", 3)),
+    "smallest_fraction": lambda g: dj.smallest_fraction(
+        g.array([0.1, 0.5]), g.array(MATRIX[:2, :3]), g.array(MATRIX[2, :3]), max_loss=0.1
+    ),
     "spawn": lambda g: dj.spawn(trained(g, num_updates=1)[0], g.key(1)).variables,
     "steps_per_epoch": lambda g: dj.steps_per_epoch(6, 3),
     "stream_between": streamed,
