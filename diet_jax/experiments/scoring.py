@@ -181,6 +181,10 @@ def save_scores(
         brink = {seed: int(np.isnan(row).sum()) for seed, row in enumerate(per_seed) if seed not in missing}
         brink = {seed: count for seed, count in brink.items() if count}
         nearly = f"its network has nearly diverged (train.learning_rate {config.train.learning_rate:g})"
+        if score.fold is not None:
+            nearly = (
+                "presented too rarely by then, for what is left of an epoch after its last batch is skipped"
+            )
         for seed, count in brink.items():
             missing[seed] = f"{score.name} is NaN for {count:,} of {len(train):,} examples, {nearly}"
         least = least_seeds(config)
