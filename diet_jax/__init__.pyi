@@ -87,7 +87,6 @@ from .scores.logit_gradients import logit_grad_norms as logit_grad_norms
 from .scores.logit_gradients import logit_sum_gradient as logit_sum_gradient
 from .scores.logits import el2n as el2n
 from .scores.paths import cld_scores as cld_scores
-from .scores.paths import path_losses as path_losses
 from .scores.score import SCORES as SCORES
 from .scores.score import Fold as Fold
 from .scores.score import Score as Score

@@ -15,7 +15,7 @@ from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.errors import InputError
 from diet_jax.models.functions import from_functions
 from diet_jax.scores.file import ScoreFile
-from diet_jax.scores.paths import PathFile
+from diet_jax.scores.paths import PathFile, path_losses
 from diet_jax.scores.score import SCORES, Fold, Score, folds_of, resolve_scores, takes
 from diet_jax.types import Variables
 
@@ -158,6 +158,15 @@ class DynamicsLog:
         if self._paths is None:
             raise InputError("the log keeps no logits: make it with path='logits.npy'")
         return self._paths.read()
+
+    def losses(self) -> np.ndarray:
+        """Returns the cross-entropy of every entry of `paths`, float32 `[t n]`; NaN where there is none.
+
+        Raises:
+            InputError: the log was made without a path.
+        """
+        # Rows without a label have no logits either.
+        return path_losses(self.paths(), np.maximum(self._labels, 0))
 
     def _rows_of(self, ids: Any) -> np.ndarray:
         if self._rows is None:

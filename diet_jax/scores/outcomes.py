@@ -90,7 +90,7 @@ def both_passes(
 
 def where_known(known: Bool[AnyArray, "n"], keep: Mask, values: Float[AnyArray, "n"]) -> Float[Array, "n"]:
     """Returns values of the rows that were trained on and that enough is known of; NaN elsewhere."""
-    return jnp.where(jnp.asarray(known) & jnp.asarray(keep), jnp.asarray(values), jnp.float32(jnp.nan))
+    return jnp.where(jnp.asarray(known) & jnp.asarray(keep), jnp.asarray(values), jnp.nan)
 
 
 @functools.cache

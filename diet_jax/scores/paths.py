@@ -55,7 +55,7 @@ class PathFile:
 
 
 def path_losses(paths: Float[AnyArray, "t n c"], labels: Int[AnyArray, "n"]) -> Float[np.ndarray, "t n"]:
-    """Returns the cross-entropy of every entry of `DynamicsLog.paths()`, float32; NaN where there is none.
+    """Returns the cross-entropy of every entry of a path file, float32; NaN where there is none.
 
     Args:
         paths: logits, also mapped from a file: one time after the other is read.
@@ -88,7 +88,8 @@ def cld_scores(
     mean loss of the held-out examples that have its label.
 
     Args:
-        losses: float `[t n]`, measured at the end of each epoch, in eval mode; see `path_losses`.
+        losses: float `[t n]`, measured at the end of each epoch, in eval mode; see
+            `DynamicsLog.losses`.
         labels: int `[n]`.
         held_out_losses: float `[t m]`, at the same times, of examples that are not trained on.
         held_out_labels: int `[m]`.
