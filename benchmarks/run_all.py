@@ -27,6 +27,7 @@ SETS: dict[str, tuple[str, ...]] = {
     "train_step": ("train_step.py",),
     "steps_per_call": ("steps_per_call.py",),
     "ensemble": ("ensemble.py",),
+    "dynamics": ("dynamics.py",),
     "scaling": ("scaling.py",),
     "convolution": ("convolution.py",),
     "startup": ("startup.py",),

@@ -75,6 +75,7 @@ from .scores.dynamics import ForgettingState as ForgettingState
 from .scores.dynamics import forgetting_scores as forgetting_scores
 from .scores.dynamics import init_forgetting as init_forgetting
 from .scores.dynamics import update_forgetting as update_forgetting
+from .scores.dynamics_log import DynamicsLog as DynamicsLog
 from .scores.file import ScoreFile as ScoreFile
 from .scores.formats.importing import import_scores as import_scores
 from .scores.gradients import example_loss as example_loss
@@ -88,6 +89,7 @@ from .scores.logit_gradients import logit_grad_gram as logit_grad_gram
 from .scores.logit_gradients import logit_grad_norms as logit_grad_norms
 from .scores.logit_gradients import logit_sum_gradient as logit_sum_gradient
 from .scores.logits import el2n as el2n
+from .scores.paths import cld_scores as cld_scores
 from .scores.score import SCORES as SCORES
 from .scores.score import Fold as Fold
 from .scores.score import Score as Score

@@ -4,6 +4,7 @@ A new public name joins `CALLS`, or `NO_NUMBERS` with the reason.
 """
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import re
@@ -237,14 +238,23 @@ def forgotten(g):
     return once, dj.forgetting_scores(forgetting(g)), dj.forgetting_scores(forgetting(g), never_learned=3)
 
 
+def logged(g):
+    log = dj.DynamicsLog(3, 4)
+    for logits in (MATRIX[:3, :4], MATRIX[1:4, :4], MATRIX[:3, 1:5]):
+        log.update([2, 0, 1], g.array(logits), jnp.array([0, 1, 3]))
+    return log.scores()
+
+
 def trained(g, model=MODEL, **options):
     return dj.train(g.key(), model, DATASET, config=SGD, **options)
 
 
 def scored(g):
     """All registered scores."""
-    options = {"step": (1, 2), "names": SCORE_NAMES, "how": "map", "batch_size": 4}
-    return dj.score_ensemble(g.keys, MODEL, DATASET, config=SGD, **options)
+    # Three epochs: before, nothing is known yet for some scores of dynamics, and that is NaN.
+    options = {"step": (6, 7), "names": SCORE_NAMES, "how": "map", "batch_size": 4}
+    config = dataclasses.replace(SGD, steps=7)
+    return dj.score_ensemble(g.keys, MODEL, DATASET, config=config, **options)
 
 
 def wide_features(variables, inputs):
@@ -288,6 +298,10 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "ScoreFile": lambda g: dj.ScoreFile.from_seeds("el2n", g.array(MATRIX), DATASET, step=1).per_seed,
     "barrier_height": lambda g: dj.barrier_height(g.array([0.1, 0.5, 0.3])),
     "best_window": lambda g: dj.best_window(g.array(MATRIX)),
+    "DynamicsLog": logged,
+    "cld_scores": lambda g: dj.cld_scores(
+        g.array(MATRIX[:, :2]), jnp.array([0, 1]), g.array(MATRIX[:, 2:4]), jnp.array([1, 0])
+    ),
     "clipping_factors": lambda g: dj.clipping_factors(g.array([0.0, 1.0, 4.0]), 2.0),
     "connectivity_onset": lambda g: dj.connectivity_onset([0, 1, 2], g.array([0.5, 0.01, 0.0])),
     "cpu_convolution": convolved(dj.cpu_convolution),

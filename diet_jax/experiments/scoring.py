@@ -188,15 +188,18 @@ def save_scores(
         brink = {seed: int(np.isnan(row).sum()) for seed, row in enumerate(per_seed) if seed not in missing}
         brink = {seed: count for seed, count in brink.items() if count}
         nearly = f"its network has nearly diverged (train.learning_rate {config.train.learning_rate:g})"
+        remedy = "lower the learning rate in another folder"
+        if score.fold is not None:
+            nearly = "they were presented too rarely by then, for an epoch skips its incomplete last batch"
+            remedy = "score at a later epoch in another folder"
         for seed, count in brink.items():
             missing[seed] = f"{score.name} is NaN for {count:,} of {len(train):,} examples, {nearly}"
         least = least_seeds(config)
         if brink and len(per_seed) - len(missing) < least:
             raise InputError(
-                f"{score.name} is defined by {len(per_seed) - len(missing)} of "
-                f"{counted(len(per_seed), 'seed')}, at "
-                f"least {least} must be (score.min_seeds); seed {min(brink)}: {missing[min(brink)]}; lower "
-                f"the learning rate in another folder, or leave {score.name} out (score.names)"
+                f"{score.name} is defined by {len(per_seed) - len(missing)} of {counted(len(per_seed), 'seed')}, at "
+                f"least {least} must be (score.min_seeds); seed {min(brink)}: {missing[min(brink)]}; "
+                f"{remedy}, or leave {score.name} out (score.names)"
             )
     with warnings.catch_warnings():
         # It is said below.
