@@ -40,9 +40,18 @@ SETS: dict[str, tuple[str, ...]] = {
     "growth": ("growth.py", "--figure", "growth.png", "--table", "growth.md"),
     "ntk": ("ntk.py",),
     "noise_detection": ("noise_detection.py",),
+    "score_files": ("score_files.py", "--table", "score_files.md"),
 }
 # What does not measure time.
-WITHOUT_ROUNDS = {"precision", "rounding", "counts", "counts_training", "noise_detection", "growth"}
+WITHOUT_ROUNDS = {
+    "precision",
+    "rounding",
+    "counts",
+    "counts_training",
+    "noise_detection",
+    "growth",
+    "score_files",
+}
 
 
 @dataclass(frozen=True)
