@@ -42,9 +42,18 @@ SETS: dict[str, tuple[str, ...]] = {
     "ntk": ("ntk.py",),
     "noise_detection": ("noise_detection.py",),
     "selection": ("selection.py", "--table", "selection.md"),
+    "score_files": ("score_files.py", "--table", "score_files.md"),
 }
 # What does not measure time.
-WITHOUT_ROUNDS = {"precision", "rounding", "counts", "counts_training", "noise_detection", "growth"}
+WITHOUT_ROUNDS = {
+    "precision",
+    "rounding",
+    "counts",
+    "counts_training",
+    "noise_detection",
+    "growth",
+    "score_files",
+}
 
 
 @dataclass(frozen=True)

@@ -478,7 +478,7 @@ def test_damaged_and_foreign_score_files(finished, capsys, elsewhere):
         message = refused(capsys, "select", f"{name}.npz", "--out", "m.npz", "--fraction", "0.5")
         assert f"{name}.npz is damaged" in message
     mask = str(finished / "masks" / "el2n_keep0.5.npz")
-    assert "expected 'diet_jax scores 1'" in refused(
+    assert "expected 'diet_jax scores 2'" in refused(
         capsys, "select", mask, "--out", "m.npz", "--fraction", "0.5"
     )
     assert "no file gone.npz" in refused(capsys, "select", "gone.npz", "--out", "m.npz", "--fraction", "0.5")
