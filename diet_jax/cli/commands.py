@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from diet_jax.analysis.reading import DOWN, UP, pivot, verdicts
 from diet_jax.analysis.results import FULL, headings, to_columns
 from diet_jax.checks.values import check_count
 from diet_jax.cli.option_names import with_options_named
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 
 # Tables go to a file or a pipe in full.
 WIDTH_WITHOUT_TERMINAL = 120
+# Rows of a table, everything at one keep fraction and a few more.
+AT_A_GLANCE = 20
 # A line and two blanks.
 BETWEEN_COLUMNS = 3
 
@@ -81,6 +84,8 @@ def run(command: "options.Run") -> None:
         _print_result(rows, "final test accuracy, %" + (", unfinished" if unfinished else ""))
     for note in result.notes:
         print(f"note: {with_options_named(note, type(command))}")
+    if rows:
+        _print_reading(rows, type(command))
     print(f"run folder: {shown(result.path)}")
     if unfinished:
         print(f"stopped after {deadline.used()}: {unfinished}; the same command goes on, {ELSEWHERE}")
@@ -102,8 +107,23 @@ def _print_result(rows: list[dict[str, Any]], title: str) -> None:
         table.add_row(*cells)
     numbers = list(columns.items())[1:]
     least = sum(max(map(len, (name, *texts))) + BETWEEN_COLUMNS for name, texts in numbers)
-    console.width = max(console.width, least + len("everything") + BETWEEN_COLUMNS + 1)
+    names = ["everything"] if console.is_terminal else [row["kept_by"] for row in rows]
+    console.width = max(console.width, least + max(map(len, names)) + BETWEEN_COLUMNS + 1)
     console.print(table)
+
+
+def _print_reading(rows: list[dict[str, Any]], command: type) -> None:
+    """Prints accuracies by keep fraction, of more selections than are seen at a glance, and what they say."""
+    if len(rows) > AT_A_GLANCE:
+        heads, lines = pivot(rows)
+        table = Table(caption=f"{UP} {DOWN} significantly above or below random")
+        for place, name in enumerate(heads):
+            table.add_column(name, justify="right" if place else "left", overflow="fold")
+        for cells in lines:
+            table.add_row(*cells)
+        _console().print(table)
+    for line in verdicts(rows):
+        print(with_options_named(line, command))
 
 
 def _console() -> Console:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from diet_jax.analysis.results import BALANCED, RS2
 from diet_jax.data.dataset import Dataset, Splits
 from diet_jax.data.kinds import Normalization
 from diet_jax.data.published import PAPER_NORMALIZATIONS, PUBLISHED
@@ -25,7 +26,6 @@ from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.own import NOTHING, Own
 from diet_jax.experiments.setup import Setup, prepare
 from diet_jax.selection.masks import num_kept
-from diet_jax.training.recipe import total_steps
 
 
 class Stage(NamedTuple):
@@ -161,11 +161,12 @@ def trainings(setup: Setup) -> Iterator[tuple[str, int, int, int]]:
     config, count = setup.config, len(setup.splits.train)
     yield "everything", config.retrain.num_seeds, count, setup.num_steps
     # By each rule and score, or by all together, and at random.
-    selections = 1 + len(setup.groups)
+    selections = 1 + len(setup.groups) + (BALANCED in config.select.baselines)
     for fraction in sorted(setup.fractions):
-        kept = num_kept(count, fraction)
-        networks = config.retrain.num_seeds * selections
-        yield f"keep {fraction:g}", networks, kept, total_steps(config.train, count, kept)
+        kept, steps = num_kept(count, fraction), setup.steps_at(fraction)
+        yield f"keep {fraction:g}", config.retrain.num_seeds * selections, kept, steps
+        if setup.has_rs2(fraction):
+            yield f"{RS2}, keep {fraction:g}", config.retrain.num_seeds, count, steps
 
 
 def stages(setup: Setup, step: Cost, rate: Rate) -> Iterator[Stage]:

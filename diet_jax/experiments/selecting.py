@@ -1,12 +1,13 @@
 """The selection stage: masks from scores, and the random masks they are compared with."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from diet_jax.analysis.results import FULL, RANDOM
+from diet_jax.analysis.results import BALANCED, FULL, RANDOM, RS2
 from diet_jax.data.dataset import Dataset, fingerprint
 from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
@@ -26,18 +27,28 @@ from diet_jax.types import PRNGKey
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """What one group of networks is retrained on: a mask bool `[n]`, one per seed `[s n]`, or everything."""
+    """What one group of networks is retrained on: a mask bool `[n]`, one per seed `[s n]`, or everything.
+
+    Trainings have the steps of their keep fraction, also that of RS2, which keeps everything: a fresh random
+    part in each epoch, without replacement, is a training on everything of that length.
+    """
 
     kept_by: str
     fraction: float
     keep: np.ndarray | None
     notes: tuple[str, ...] = ()
     """What is to be said of the classes in it."""
+    scores: tuple[str, ...] = ()
+    """What it was selected by; none of baselines."""
+    rule: str = ""
+    """How; "" for baselines."""
+    seconds: float = 0.0
+    """How long selecting took."""
 
     @property
     def name(self) -> str:
         """Name of its files."""
-        if self.keep is None:
+        if self.kept_by == FULL:
             return FULL
         # No name of a score or rule has a dash: two selections cannot have one name.
         short = f"{self.fraction:.15g}"
@@ -106,8 +117,9 @@ def mask_of(
 def select_stage(setup: Setup, folder: RunFolder, files: list[ScoreFile]) -> list[Selection]:
     """Makes the masks of every score and of the random baselines, masks/NAME_keepFRACTION.npz."""
     config, train = setup.config, setup.splits.train
-    selections = [Selection(FULL, 1.0, None)]
+    selections = []
     for selection, provenance in selections_of(setup, files):
+        selections.append(selection)
         keep, notes = selection.keep, selection.notes
         remedy = (
             " (--select.min-per-class keeps some of each)"
@@ -116,17 +128,21 @@ def select_stage(setup: Setup, folder: RunFolder, files: list[ScoreFile]) -> lis
         )
         for note in notes:
             say(f"{selection.kept_by}, keep {selection.fraction:g}: {note}{remedy}")
-        assert keep is not None
+        if keep is None:
+            continue
         for each in np.atleast_2d(keep):
             check_keep(train, each, config.train)
         mask = KeepFile.from_mask(keep, train, provenance=provenance)
         mask.save(folder.path / "masks" / f"{selection.name}.npz")
-        selections.append(selection)
+        folder.log(f"select/{selection.name}", seconds=round(selection.seconds, 4))
     return selections
 
 
 def selections_of(setup: Setup, files: Sequence[ScoreFile]) -> Iterator[tuple[Selection, dict[str, Any]]]:
-    """Yields what is selected by every score and at random at each fraction, and how it came about."""
+    """Yields everything, then what is selected by every score and at random at each fraction.
+
+    With each comes how it came about.
+    """
     config, train = setup.config, setup.splits.train
     tie_key = seed_keys(config.seed, "tie_break", 1)[0]
     random_keys = seed_keys(config.seed, "random_subset", config.retrain.num_seeds)
@@ -134,19 +150,29 @@ def selections_of(setup: Setup, files: Sequence[ScoreFile]) -> Iterator[tuple[Se
     # One rule goes without saying.
     several = len(config.select.rules) > 1
     minimum = config.select.min_per_class
+    yield Selection(FULL, 1.0, None), {}
     for fraction in sorted(setup.fractions):
-        masks = {
-            "+".join(names) + f" {rule.name}" * several: mask_of(
+        count = num_kept(len(train), fraction)
+        for rule, names in setup.groups:
+            begun = time.monotonic()
+            keep, facts = mask_of(
                 [by_name[name] for name in names], rule, fraction, key=tie_key, min_per_class=minimum
             )
-            for rule, names in setup.groups
-        }
-        random = np.stack([_random(key, train, fraction, minimum) for key in random_keys])
-        facts = {"method": RANDOM, "keep_fraction": fraction, "num_kept": num_kept(len(train), fraction)}
-        masks[RANDOM] = (random, {**facts, "seeds": "one mask per retraining seed"})
-        for name, (keep, provenance) in masks.items():
-            notes = balance_notes(keep, train.labels, train.class_names)
-            yield Selection(name, fraction, keep, tuple(notes)), provenance
+            more: Any = {"scores": names, "rule": rule.name, "seconds": time.monotonic() - begun}
+            more |= {"notes": tuple(balance_notes(keep, train.labels, train.class_names))}
+            yield Selection("+".join(names) + f" {rule.name}" * several, fraction, keep, **more), facts
+        each_class = count // np.count_nonzero(np.bincount(train.labels))
+        for name, least in {RANDOM: minimum, BALANCED: max(minimum, each_class)}.items():
+            if name == RANDOM or name in config.select.baselines:
+                begun = time.monotonic()
+                keep = np.stack([_random(key, train, fraction, least) for key in random_keys])
+                more = {"seconds": (time.monotonic() - begun) / len(random_keys)}
+                more |= {"notes": tuple(balance_notes(keep, train.labels, train.class_names))}
+                facts = {"method": name, "keep_fraction": fraction, "num_kept": count}
+                facts["seeds"] = "one mask per retraining seed"
+                yield Selection(name, fraction, keep, **more), facts
+        if setup.has_rs2(fraction):
+            yield Selection(RS2, fraction, None), {}
 
 
 def _random(key: PRNGKey, train: Dataset, fraction: float, minimum: int) -> np.ndarray:

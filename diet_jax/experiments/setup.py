@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.analysis.results import FULL, RANDOM
+from diet_jax.analysis.results import BALANCED, FULL, RANDOM, RS2
 from diet_jax.data.dataset import Splits, first_examples
 from diet_jax.data.labels import labels_of_file, new_labels_remark, read_matrix
 from diet_jax.data.noise import flip_labels
@@ -119,6 +119,16 @@ class Setup:
             for group in ([(name,) for name in names] if rule.num_scores == 1 else [tuple(names)])
         ]
 
+    def steps_at(self, fraction: float) -> int:
+        """Steps of a training on a keep fraction, 1 for everything."""
+        return total_steps(
+            self.config.train, len(self.splits.train), num_kept(len(self.splits.train), fraction)
+        )
+
+    def has_rs2(self, fraction: float) -> bool:
+        """Whether RS2 is wanted at a keep fraction, and is there another training than that on everything."""
+        return RS2 in self.config.select.baselines and self.steps_at(fraction) != self.num_steps
+
     def program(self, num_kept: int | None = None) -> Program:
         """Returns the program of a training on so many of the train examples, by default all."""
         return program_of(
@@ -187,7 +197,7 @@ def _check_scores(setup: Setup, prunes: bool) -> None:
     names = [*setup.config.score.names, *(file.name for file in setup.files)]
     if not names:
         raise InputError("there is no score: choose some with score.names, or bring files with score.files")
-    if taken := {FULL, RANDOM} & set(names):
+    if taken := {FULL, RANDOM, BALANCED, RS2} & set(names):
         raise InputError(f"{taken.pop()!r} is part of every comparison as it is; leave that score out")
     for score in setup.scores:
         if score.of_examples and not is_of_package(score.build):

@@ -60,6 +60,7 @@ def trained_network(
     key: PRNGKey,
     *,
     keep: np.ndarray | None = None,
+    length_of: int | None = None,
     stop: int | None = None,
     save: Collection[int] | None = None,
     first: Callable[[], TrainState] | None = None,
@@ -79,6 +80,7 @@ def trained_network(
         unit: name of this training.
         key: of the run.
         keep: bool `[n]`, the examples to train on; by default all.
+        length_of: the training has the steps of one on so many examples; by default of those it trains on.
         stop: step to stop at; by default the end.
         save: steps whose states are saved; by default those of the config.
         first: makes the state to start from; by default a fresh one at step 0.
@@ -95,7 +97,7 @@ def trained_network(
     deadline.check()
     kept = check_keep(train, keep, config)
     per_epoch = steps_per_epoch(len(kept), config.batch_size)
-    program = setup.program(len(kept))
+    program = setup.program(len(kept) if length_of is None else length_of)
     stop = program.num_steps if stop is None else stop
     known = folder.diverged().get(unit)
     if known is not None and known.step <= stop:

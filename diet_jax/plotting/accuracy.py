@@ -51,7 +51,7 @@ def draw_accuracy(rows: list[dict[str, Any]], *, title: str) -> Figure:
         ],
         "levels": [{"name": FULL} | {key: row[column] for key, column in COLUMNS.items()} for row in full],
     }
-    note = _seeds_note(rows)
+    note = seeds_note(rows)
     if len(fractions) > 1 and len(kept) > 1:
         note += " Points of a fraction stand side by side."
     return draw_result({"title": title, "note": note, "chart": {"kind": "lines", "panels": [panel]}})
@@ -65,7 +65,8 @@ def _scale(fractions: list[float]) -> str:
     return "log" if close and fractions[-1] > 20 * fractions[0] else "linear"
 
 
-def _seeds_note(rows: list[dict[str, Any]]) -> str:
+def seeds_note(rows: list[dict[str, Any]]) -> str:
+    """Says over how many seeds the rows are, and what a band is."""
     fewest, most = min(row["seeds"] for row in rows), max(row["seeds"] for row in rows)
     if most == 1:
         return "One seed each: no band."

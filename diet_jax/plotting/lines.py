@@ -1,4 +1,4 @@
-"""Panels of lines with bands and levels, and panels of points: one number against another."""
+"""Panels of lines with bands and levels, of points, and of costs: one number against another."""
 
 import math
 from collections.abc import Mapping
@@ -99,6 +99,35 @@ def draw_points(ax: Axes, panel: Mapping[str, Any], groups: Seen, levels: Seen, 
         entries.append(Entry(look, handle, not shown.any()))
     if not ax.lines:
         ax.set_xticks([])
+    dress_panel(ax, panel, width - BORDER, ("x_label", "y_label"), grid="both")
+    return entries
+
+
+def draw_costs_panel(
+    ax: Axes, panel: Mapping[str, Any], series: Seen, levels: Seen, width: float
+) -> list[Entry]:
+    """Draws what something costs along x against how good it is, and the front of the best at each price.
+
+    A panel is `{"title", "x_label", "y_label", "series", "front"}`, and if wanted `"x_scale"`, `"percent"`
+    and `"levels"`; series and levels are those of `draw_lines`, with a bar from low to high at each point,
+    and the front is a list of pairs (x, y), by rising x.
+    """
+    scale = 100.0 if panel.get("percent") else 1.0
+    entries = [_draw_level(ax, item, look, scale) for item, look in levels]
+    for item, look in series:
+        x, mean, low, high = _series_data(item, scale)
+        order = 2.0 if look.baseline else 3.0
+        bars = np.isfinite(low) & np.isfinite(high)
+        ax.vlines(x[bars], low[bars], high[bars], color=look.color, linewidth=2.5, alpha=0.35, zorder=order)
+        ax.plot(x, mean, linewidth=0.9, alpha=0.9, zorder=order + 0.5, **_marker(look, False))
+        entries.append(Entry(look, Line2D([], [], linewidth=0.9, **_marker(look, False)), not len(x)))
+    ends = np.asarray(panel["front"], np.float64).reshape(-1, 2).T
+    style: Any = {"color": "#444444", "linewidth": 1.1, "linestyle": ":"}
+    ax.plot(ends[0], scale * ends[1], drawstyle="steps-post", zorder=1.8, **style)
+    entries.append(Entry(Look("best at its price", "#444444", ""), Line2D([], [], **style), not ends.size))
+    if panel.get("x_scale") == "log":
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
     dress_panel(ax, panel, width - BORDER, ("x_label", "y_label"), grid="both")
     return entries
 

@@ -1,0 +1,84 @@
+"""What each row of a table costs, as shares of one training on everything: counted, not timed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from diet_jax.analysis.results import Costs, Result
+from diet_jax.devices.processes import from_writer
+from diet_jax.experiments.costs import cost_of, counted_model, state_shapes, step_cost
+from diet_jax.experiments.run_folder import RunFolder
+from diet_jax.experiments.selecting import Selection
+from diet_jax.experiments.setup import Setup
+from diet_jax.scores.file import ScoreFile
+
+UNIT = "cost"
+
+
+def cost_stage(setup: Setup, folder: RunFolder) -> None:
+    """Counts and logs what a pass over the train examples takes by each score, in training steps.
+
+    Floating-point operations as XLA counts them before optimising, of a batch of the training's size. What
+    was logged before is not counted again: other versions may count otherwise.
+    """
+    known = _passes(folder)
+    scores = [score for score in setup.scores if score.name not in known]
+    if not scores:
+        return
+    train, model = setup.splits.train, counted_model(setup)
+    size = min(setup.config.train.batch_size, len(train))
+    images = jax.ShapeDtypeStruct((size, *train.shape), train.spec.dtype)
+    shapes: Any = (state_shapes(setup).variables, images, jax.ShapeDtypeStruct((size,), "int32"))
+    step = step_cost(setup).flops if any(score.of_examples for score in scores) else 1.0
+    for score in scores:
+        # What training folds, or needs nothing, takes no pass.
+        flops = cost_of(score.function(model), *shapes).flops if score.of_examples else 0.0
+        folder.log(f"{UNIT}/{score.name}", steps_per_pass=flops / step * len(train) / size)
+
+
+def costs_of(
+    setup: Setup, folder: RunFolder, files: Sequence[ScoreFile], selections: Sequence[Selection]
+) -> dict[str, Costs | None]:
+    """Returns the costs of each selection by its name; None for one by a score that was made elsewhere.
+
+    A rule that reads several scores takes one training of the scoring networks, and a pass for each score.
+    """
+    passes, full = _passes(folder), setup.num_steps
+    tried = {file.name: len(file.per_seed) + len(file.provenance.get("missing_seeds", {})) for file in files}
+    trained = {score.name for score in setup.scores if score.needs_training}
+    found: dict[str, Costs | None] = {}
+    for selection in selections:
+        costs = Costs(0.0, 0.0, setup.steps_at(selection.fraction) / full)
+        if not set(selection.scores) <= set(passes):
+            found[selection.name] = None
+            continue
+        seeds = [tried[name] for name in selection.scores if name in trained]
+        training = max(seeds, default=0) * setup.score_step / full if seeds else 0.0
+        over = sum(tried[name] * passes[name] for name in selection.scores) / full
+        found[selection.name] = costs._replace(training=training, passes=over)
+    return found
+
+
+def cost_rows(
+    folder: RunFolder, rows: Sequence[dict[str, Any]], results: Sequence[Result]
+) -> list[dict[str, Any]]:
+    """Returns the parts of the costs of each row, and the seconds that its selecting took, by the clock."""
+    seconds = {
+        line["unit"].removeprefix("select/"): line["seconds"]
+        for line in from_writer(folder.metrics)
+        if line["unit"].startswith("select/")
+    }
+    return [
+        {
+            **{name: row[name] for name in ("kept_by", "keep_fraction", "accuracy", "cost")},
+            **{f"cost_of_{name}": result.costs and getattr(result.costs, name) for name in Costs._fields},
+            "selecting_seconds": seconds.get(Selection(result.kept_by, result.fraction, None).name),
+        }
+        for row, result in zip(rows, results, strict=True)
+    ]
+
+
+def _passes(folder: RunFolder) -> dict[str, float]:
+    lines = [line for line in from_writer(folder.metrics) if "steps_per_pass" in line]
+    return {line["unit"].removeprefix(f"{UNIT}/"): line["steps_per_pass"] for line in lines}
