@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from diet_jax.analysis.results import FULL
 from diet_jax.errors import InputError
-from diet_jax.plotting.accuracy import COLUMNS, seeds_note
+from diet_jax.plotting.accuracy import WHAT, by_rule, levels_of, seeds_note, series_of
 from diet_jax.plotting.result import draw_result
 
 # Costs further apart than this have a log axis.
@@ -30,28 +30,24 @@ def draw_costs(rows: list[dict[str, Any]], *, title: str) -> Figure:
     known = [row for row in rows if row["cost"] is not None]
     if not known:
         raise InputError("no row has a cost to draw; retrain at least one selection of a run first")
-    full = [row for row in known if row["kept_by"] == FULL]
-    parts = [row for row in known if row["kept_by"] != FULL]
-    baselines = [row for row in parts if not row["rule"]]
-    rules = list(dict.fromkeys(row["rule"] for row in parts if row["rule"])) or [""]
-    costs = [row["cost"] for row in known]
-    levels = [{"name": FULL} | {key: row[column] for key, column in COLUMNS.items()} for row in full]
+    parts, costs = [row for row in known if row["kept_by"] != FULL], [row["cost"] for row in known]
     panels = [
         {
-            "title": f"kept by the rule {rule.replace('_', ' ')}" if rule else "baselines",
+            "title": rule or WHAT,
             "x_label": "scoring and one retraining, in trainings on everything",
             "y_label": "final test accuracy",
             "percent": True,
             "x_scale": "log" if max(costs) > WIDE * min(costs) else "linear",
-            "series": _series([*baselines, *(row for row in parts if rule and row["rule"] == rule)]),
-            "levels": levels,
+            "series": series_of(group, "cost"),
+            "levels": levels_of(known),
             "front": front([(row["cost"], row["accuracy"]) for row in known]),
         }
-        for rule in rules
+        for rule, group in by_rule(parts)
     ]
     left = len(rows) - len(known)
-    note = f"{seeds_note(rows)} Along a line the keep fraction rises: {_fractions(parts)}."
-    note += " Dotted: what no other selection in any panel beats at its price or below."
+    fractions = ", ".join(f"{fraction:g}" for fraction in sorted({row["keep_fraction"] for row in parts}))
+    note = f"{seeds_note(rows)} Along a line the keep fraction rises: {fractions}."
+    note += " Dotted: what no selection in any panel beats at its price or below."
     note += f" {left} rows by scores that were made elsewhere have no known cost." if left else ""
     return draw_result({"title": title, "note": note, "chart": {"kind": "costs", "panels": panels}})
 
@@ -68,19 +64,3 @@ def front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
         if not found or accuracy > found[-1][1]:
             found.append((cost, accuracy))
     return found
-
-
-def _series(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A series for each score or baseline, by rising keep fraction."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in sorted(rows, key=lambda row: row["keep_fraction"]):
-        groups.setdefault(row["score"] or row["kept_by"], []).append(row)
-    return [
-        {"name": name, "x": [row["cost"] for row in group]}
-        | {key: [row[column] for row in group] for key, column in COLUMNS.items()}
-        for name, group in groups.items()
-    ]
-
-
-def _fractions(rows: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{fraction:g}" for fraction in sorted({row["keep_fraction"] for row in rows}))

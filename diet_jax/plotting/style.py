@@ -48,8 +48,8 @@ class Entry(NamedTuple):
 # vision (palettes of Okabe and Ito, and of Tol), and markers differ for print in grey.
 STYLES = {
     FULL: Look("everything", "#000000", ""),
-    BALANCED: Look("random, class-balanced", "#777777", "s", baseline=True, dash="--"),
-    RS2: Look("RS2, random anew each epoch", "#555555", "v", baseline=True, dash=":"),
+    BALANCED: Look("random, class-balanced", "#AAAAAA", "D", baseline=True, dash="--"),
+    RS2: Look("RS2, random anew each epoch", "#333333", "P", baseline=True, dash=":"),
     "grand_at_init": Look("GraNd at initialization", "#332288", "X"),
     "lowest": Look("lowest scores", "#44AA99", "D"),
     "highest": Look("highest scores", "#CC3311", "^"),
