@@ -116,11 +116,12 @@ def _power(rows: list[dict[str, Any]]) -> str:
     seeds = max(row["seeds"] for row in compared)
     needed = errors_to_be_significant(seeds, len(compared))
     error = float(np.median([row["minus_random_error"] for row in compared]))
+    least = f"differences below {100 * needed * error:.2f} points cannot be"
     return (
         f"with {seeds} seeds and {len(compared)} comparisons with random, the clearest is significant at "
         f"{SIGNIFICANT:g} (paired t-test, Holm) from {needed:.1f} standard errors on: with the median error "
-        f"here, {100 * error:.2f} points, differences below {100 * needed * error:.2f} points cannot be; "
-        f"more seeds (retrain.num_seeds) tell smaller ones"
+        f"here, {100 * error:.2f} points, {least if needed * error < 1 else 'none can be'}; more seeds "
+        f"(retrain.num_seeds) tell smaller ones"
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from diet_jax.analysis.results import BALANCED, FULL, RANDOM, RS2
 from diet_jax.data.dataset import Dataset, fingerprint
+from diet_jax.devices.processes import from_writer
 from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
 from diet_jax.experiments.run_folder import RunFolder
@@ -117,7 +118,7 @@ def mask_of(
 def select_stage(setup: Setup, folder: RunFolder, files: list[ScoreFile]) -> list[Selection]:
     """Makes the masks of every score and of the random baselines, masks/NAME_keepFRACTION.npz."""
     config, train = setup.config, setup.splits.train
-    selections = []
+    selections, timed = [], {line["unit"] for line in from_writer(folder.metrics)}
     for selection, provenance in selections_of(setup, files):
         selections.append(selection)
         keep, notes = selection.keep, selection.notes
@@ -134,7 +135,8 @@ def select_stage(setup: Setup, folder: RunFolder, files: list[ScoreFile]) -> lis
             check_keep(train, each, config.train)
         mask = KeepFile.from_mask(keep, train, provenance=provenance)
         mask.save(folder.path / "masks" / f"{selection.name}.npz")
-        folder.log(f"select/{selection.name}", seconds=round(selection.seconds, 4))
+        if (unit := f"select/{selection.name}") not in timed:
+            folder.log(unit, seconds=round(selection.seconds, 4))
     return selections
 
 
@@ -161,7 +163,7 @@ def selections_of(setup: Setup, files: Sequence[ScoreFile]) -> Iterator[tuple[Se
             more: Any = {"scores": names, "rule": rule.name, "seconds": time.monotonic() - begun}
             more |= {"notes": tuple(balance_notes(keep, train.labels, train.class_names))}
             yield Selection("+".join(names) + f" {rule.name}" * several, fraction, keep, **more), facts
-        each_class = count // np.count_nonzero(np.bincount(train.labels))
+        each_class = count // len(np.unique(train.labels))
         for name, least in {RANDOM: minimum, BALANCED: max(minimum, each_class)}.items():
             if name == RANDOM or name in config.select.baselines:
                 begun = time.monotonic()
