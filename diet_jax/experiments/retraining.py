@@ -194,7 +194,8 @@ def _retrain(setup: Setup, folder: RunFolder, selection: Selection, seed: int, p
     key = seed_keys(setup.config.seed, "retrain", seed + 1)[seed]
     shards = shards_beside(folder.path / _place(selection, seed), setup.splits.test)
     length_of = num_kept(len(setup.splits.train), selection.fraction)
-    options: Any = {"keep": selection.mask(seed), "length_of": length_of, "progress": progress}
+    options: Any = {"keep": selection.mask(seed), "length_of": length_of, "measures": False}
+    options["progress"] = progress
     with trained_network(setup, folder, _unit(selection, seed), key, **options) as state:
         options = {"shards": shards, "deadline": setup.deadline}
         found = predict_dataset(setup.model, state.variables, setup.splits.test, **options)

@@ -1,5 +1,6 @@
 """What each row of a table costs, as shares of one training on everything: counted, not timed."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,10 @@ UNIT = "cost"
 
 
 def cost_stage(setup: Setup, folder: RunFolder) -> None:
-    """Counts and logs what a pass over the train examples takes by each score, in training steps.
+    """Counts and logs what the passes of a network over the train examples take by each score, in its steps.
 
+    One pass, or one at the end of every epoch for dynamics that are measured there. What is folded into the
+    training, or needs no network, takes none.
     Floating-point operations as XLA counts them before optimising, of a batch of the training's size. What
     was logged before is not counted again: other versions may count otherwise.
     """
@@ -26,15 +29,17 @@ def cost_stage(setup: Setup, folder: RunFolder) -> None:
     scores = [score for score in setup.scores if score.name not in known]
     if not scores:
         return
+    step = functools.cache(lambda: step_cost(setup).flops)
     train, model = setup.splits.train, counted_model(setup)
     size = min(setup.config.train.batch_size, len(train))
     images = jax.ShapeDtypeStruct((size, *train.shape), train.spec.dtype)
     shapes: Any = (state_shapes(setup).variables, images, jax.ShapeDtypeStruct((size,), "int32"))
-    step = step_cost(setup).flops if any(score.of_examples for score in scores) else 1.0
     for score in scores:
-        # What training folds, or needs nothing, takes no pass.
-        flops = cost_of(score.function(model), *shapes).flops if score.of_examples else 0.0
-        folder.log(f"{UNIT}/{score.name}", steps_per_pass=flops / step * len(train) / size)
+        fn, passes = score.function(model) if score.of_examples else None, 1
+        if score.fold is not None and score.fold.measure is not None:
+            fn, passes = score.fold.measure(model), setup.score_step // setup.per_epoch
+        steps = 0.0 if fn is None else passes * cost_of(fn, *shapes).flops / step() * len(train) / size
+        folder.log(f"{UNIT}/{score.name}", steps_of_passes=steps)
 
 
 def costs_of(
@@ -80,5 +85,5 @@ def cost_rows(
 
 
 def _passes(folder: RunFolder) -> dict[str, float]:
-    lines = [line for line in from_writer(folder.metrics) if "steps_per_pass" in line]
-    return {line["unit"].removeprefix(f"{UNIT}/"): line["steps_per_pass"] for line in lines}
+    lines = [line for line in from_writer(folder.metrics) if "steps_of_passes" in line]
+    return {line["unit"].removeprefix(f"{UNIT}/"): line["steps_of_passes"] for line in lines}

@@ -41,7 +41,9 @@ def write_checkpoint(path: Path, leaves: dict[str, np.ndarray], belongs_to: dict
     make_folder(beside)
     staged = beside / path.name
     with _checkpointer() as checkpointer:
-        checkpointer.save(staged, args=ocp.args.PyTreeSave(leaves, ocdbt_target_data_file_size=FILE_BYTES))
+        checkpointer.save(
+            staged.absolute(), args=ocp.args.PyTreeSave(leaves, ocdbt_target_data_file_size=FILE_BYTES)
+        )
     record = {
         "format": FORMAT,
         "belongs_to": belongs_to,
@@ -89,7 +91,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         record = _verified_record(path)
         with _checkpointer() as checkpointer:
-            stored = checkpointer.restore(path, args=ocp.args.PyTreeRestore())
+            stored = checkpointer.restore(path.absolute(), args=ocp.args.PyTreeRestore())
         leaves = {str(name): np.asarray(leaf) for name, leaf in stored.items()}
     except InputError:
         raise

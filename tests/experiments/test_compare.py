@@ -93,6 +93,7 @@ def test_ended_in_between_and_called_again_it_makes_the_same_table(compared, tmp
             raise KeyboardInterrupt
 
     monkeypatch.setattr(RunFolder, "save", save)
+    monkeypatch.setattr("diet_jax.experiments.prune.draw", lambda *_: None)
     folder = tmp_path / "run"
     for _ in range(3):
         with pytest.raises(SystemExit) as stopped:
