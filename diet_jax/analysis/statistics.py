@@ -142,7 +142,7 @@ def errors_to_be_significant(num_seeds: int, comparisons: int, level: float = SI
 
     Example:
         >>> round(errors_to_be_significant(3, 1), 2), round(errors_to_be_significant(20, 30), 2)
-        (4.3, 3.73)
+        (4.3, 3.66)
     """
     from scipy import special
 
