@@ -116,12 +116,11 @@ def _power(rows: list[dict[str, Any]]) -> str:
     seeds = max(row["seeds"] for row in compared)
     needed = errors_to_be_significant(seeds, len(compared))
     error = float(np.median([row["minus_random_error"] for row in compared]))
-    least = f"differences below {100 * needed * error:.2f} points cannot be"
+    points = f"{100 * needed * error:.2f} points" if needed * error < 1 else "more than 100 points"
     return (
         f"with {seeds} seeds and {len(compared)} comparisons with random, the clearest is significant at "
-        f"{SIGNIFICANT:g} (paired t-test, Holm) from {needed:.1f} standard errors on: with the median error "
-        f"here, {100 * error:.2f} points, {least if needed * error < 1 else 'none can be'}; more seeds "
-        f"(retrain.num_seeds) tell smaller ones"
+        f"{SIGNIFICANT:g} (paired t-test, Holm) from {needed:.1f} standard errors on, which is {points} of "
+        f"difference at the median error here; more seeds (retrain.num_seeds) tell smaller ones"
     )
 
 

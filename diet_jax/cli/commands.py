@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from diet_jax.analysis.reading import DOWN, UP, pivot, verdicts
-from diet_jax.analysis.results import FULL, headings, to_columns
+from diet_jax.analysis.results import FULL, LEGEND, headings, to_columns
 from diet_jax.checks.values import check_count
 from diet_jax.cli.option_names import with_options_named
 from diet_jax.data.image_files import as_line
@@ -96,7 +96,7 @@ def _print_result(rows: list[dict[str, Any]], title: str) -> None:
     console = _console()
     room = console.width - 1 if console.is_terminal else math.inf
     columns = to_columns(rows, room, BETWEEN_COLUMNS)
-    caption = "± is the standard error of the paired difference"
+    caption = LEGEND
     if missing := [name for name in headings(rows) if name not in columns]:
         caption += f"\nno room for {', '.join(missing)}: see table.md"
     table = Table(title=title, caption=caption)
