@@ -16,6 +16,8 @@ from .analysis.ntk.estimates import estimate_kernel_distance as estimate_kernel_
 from .analysis.ntk.estimates import estimate_logit_gram as estimate_logit_gram
 from .analysis.ntk.gram import logit_gram as logit_gram
 from .analysis.ntk.regression import kernel_regression as kernel_regression
+from .analysis.stability import expected_overlap as expected_overlap
+from .analysis.stability import stability as stability
 from .data import noise as noise
 from .data.augment import normalize as normalize
 from .data.augment import normalized_images as normalized_images
@@ -74,6 +76,7 @@ from .scores.dynamics import forgetting_scores as forgetting_scores
 from .scores.dynamics import init_forgetting as init_forgetting
 from .scores.dynamics import update_forgetting as update_forgetting
 from .scores.file import ScoreFile as ScoreFile
+from .scores.formats.importing import import_scores as import_scores
 from .scores.gradients import example_loss as example_loss
 from .scores.gradients import grand as grand
 from .scores.gradients import grand_last_layer as grand_last_layer
@@ -88,7 +91,16 @@ from .scores.logits import el2n as el2n
 from .scores.score import SCORES as SCORES
 from .scores.score import Fold as Fold
 from .scores.score import Score as Score
+from .selection.best_window import keep_best_window as keep_best_window
+from .selection.best_window import regressed_windows as regressed_windows
+from .selection.beta import keep_beta as keep_beta
+from .selection.class_quotas import keep_class_quotas as keep_class_quotas
+from .selection.class_quotas import keep_class_quotas_highest as keep_class_quotas_highest
+from .selection.coverage import keep_covering as keep_covering
+from .selection.coverage import keep_moderate as keep_moderate
 from .selection.detection import detection_quality as detection_quality
+from .selection.diversity import keep_d2 as keep_d2
+from .selection.diversity import keep_k_centre as keep_k_centre
 from .selection.file import KeepFile as KeepFile
 from .selection.masks import kept_indices as kept_indices
 from .selection.masks import num_kept as num_kept
@@ -99,6 +111,7 @@ from .selection.ranks import keep_random as keep_random
 from .selection.ranks import keep_window as keep_window
 from .selection.rule import RULES as RULES
 from .selection.rule import Rule as Rule
+from .selection.size import smallest_fraction as smallest_fraction
 from .selection.window_tuning import best_window as best_window
 from .selection.window_tuning import held_out as held_out
 from .training.loop import train as train

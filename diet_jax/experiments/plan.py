@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from diet_jax.analysis.results import BALANCED, RS2
+from diet_jax.analysis.results import RS2
 from diet_jax.data.dataset import Dataset, Splits
 from diet_jax.data.kinds import Normalization
 from diet_jax.data.published import PAPER_NORMALIZATIONS, PUBLISHED
@@ -18,7 +18,7 @@ from diet_jax.devices.progress import say
 from diet_jax.ensemble.over_seeds import seeds_at_once
 from diet_jax.ensemble.retraining import prediction_function
 from diet_jax.ensemble.scoring import score_batch_sizes
-from diet_jax.errors import NotOnDiskError
+from diet_jax.errors import NotHereError, counted
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.costs import Cost, Rate, cost_of, measured_rate, nbytes, state_shapes, step_cost
 from diet_jax.experiments.devices import config_mesh
@@ -129,7 +129,7 @@ def setup_to_plan(config: RunConfig, own: Own = NOTHING) -> tuple[Setup, list[st
         notes.append("images are read from disk while training and scoring; the times are without reading")
     try:
         return prepare(config, own), notes
-    except NotOnDiskError:
+    except NotHereError:
         name = config.data.name.removeprefix("tfds:")
         if name not in PUBLISHED:
             raise
@@ -163,7 +163,7 @@ def trainings(setup: Setup) -> Iterator[tuple[str, int, int, int]]:
     config, count = setup.config, len(setup.splits.train)
     yield "everything", config.retrain.num_seeds, count, setup.num_steps
     # By each rule and score, or by all together, and at random.
-    selections = 1 + len(setup.groups) + (BALANCED in config.select.baselines)
+    selections = 1 + len(setup.groups) + setup.has_balanced
     for fraction in sorted(setup.fractions):
         kept, steps = num_kept(count, fraction), setup.steps_at(fraction)
         yield f"keep {fraction:g}", config.retrain.num_seeds * selections, kept, steps
@@ -195,7 +195,7 @@ def stages(setup: Setup, step: Cost, rate: Rate) -> Iterator[Stage]:
     name, seeds = f"scoring: train to epoch {scoring.epoch:g}", scoring.num_seeds
     at_once = seeds_at_once(setup.how(scoring.how), seeds)
     steps = setup.score_step
-    yield stage(scoring, name, seeds, f"{steps:,} steps", steps, step, at_once=at_once)
+    yield stage(scoring, name, seeds, counted(steps, "step"), steps, step, at_once=at_once)
     program = setup.program()
     if ends := ends_of_epochs(program):
         fn = measuring(program)
@@ -209,7 +209,7 @@ def stages(setup: Setup, step: Cost, rate: Rate) -> Iterator[Stage]:
     at_once = seeds_at_once(setup.how(retraining.how), retraining.num_seeds)
     for name, networks, _, steps in trainings(setup):
         what = f"retraining: {name}"
-        yield stage(retraining, what, networks, f"{steps:,} steps", steps, step, at_once=at_once)
+        yield stage(retraining, what, networks, counted(steps, "step"), steps, step, at_once=at_once)
     networks, judge = sum(group[1] for group in trainings(setup)), prediction_function(model)
     size = model_batch_size(judge, model, test)
     yield examples(retraining, "retraining: judge", networks, judge, test, size)

@@ -23,7 +23,8 @@ from diet_jax.data.remarks import empty_classes
 from diet_jax.devices.deadline import NEVER, Deadline, OutOfTime
 from diet_jax.devices.processes import from_writer, together
 from diet_jax.devices.progress import say
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
+from diet_jax.experiments.automatic_size import retrain_growing, size_notes
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.own import NOTHING, Own, with_choices
@@ -39,10 +40,11 @@ from diet_jax.experiments.retraining import (
 from diet_jax.experiments.row_costs import cost_rows, cost_stage
 from diet_jax.experiments.run_folder import RunFolder, open_run
 from diet_jax.experiments.run_result import RunResult
-from diet_jax.experiments.scoring import per_seed_paths, score_stage, unscored
+from diet_jax.experiments.scoring import score_stage, unscored
 from diet_jax.experiments.scoring_notes import detection_stage, scoring_notes
 from diet_jax.experiments.selecting import Selection, select_stage
 from diet_jax.experiments.setup import Setup, prepare, save_noise
+from diet_jax.experiments.stopping import wanted_seeds
 from diet_jax.files.writing import write_together
 from diet_jax.scores.file import ScoreFile
 from diet_jax.selection.detection import DetectionQuality, detection_table
@@ -146,17 +148,20 @@ def run_prune(config: RunConfig, own: Own = NOTHING, *, deadline: Deadline = NEV
             cost_stage(setup, folder)
             selections = select_stage(setup, folder, files)
             with _timed(folder, "retraining"):
-                retrain_stage(setup, folder, selections)
+                if config.select.max_loss is None:
+                    retrain_stage(setup, folder, selections)
+                else:
+                    selections = retrain_growing(setup, folder, selections)
         except OutOfTime:
             unfinished = what_is_left(setup, folder, selections)
-            results = judge(setup, folder, files, selections)
+            results = judge(setup, folder, selections, files=files)
             rows = rows_of(setup, results, count=config.retrain.num_seeds)
             if rows:
                 note = f"**Unfinished**: {unfinished}. The same command goes on."
                 _write_table(folder, setup, results, rows, note=note)
             return RunResult(folder.path.absolute(), rows, unfinished)
         notes = run_notes(setup, folder, files, selections)
-        results = judge(setup, folder, files, selections)
+        results = judge(setup, folder, selections, files=files)
         rows = rows_of(setup, results)
         _write_table(folder, setup, results, rows, notes=notes, found=found)
         from_writer(lambda: draw(folder.path / "figures", setup, files, rows))
@@ -191,11 +196,17 @@ def run_notes(
             "rs2, a fresh random subset of that size in each epoch without replacement, sees all examples in "
             "time: successive slices of one order of all"
         )
+    if setup.config.select.balanced:
+        notes.append("as many of every class are kept, or all that a smaller one has: select.balanced")
     if minimum := setup.config.select.min_per_class:
         notes.append(f"at least {minimum} of every class are kept, or all that it has: select.min_per_class")
     notes += [f"keep {fraction:g} is left out: {reason}" for fraction, reason in setup.left_out.items()]
     notes += [f"{s.kept_by}, keep {s.fraction:g}: {note}" for s in selections for note in s.notes]
-    return notes + retraining_notes(setup, folder, selections)
+    return [
+        *notes,
+        *size_notes(setup, folder, selections),
+        *retraining_notes(setup, folder, selections),
+    ]
 
 
 def what_is_left(setup: Setup, folder: RunFolder, selections: Sequence[Selection]) -> str:
@@ -206,14 +217,15 @@ def what_is_left(setup: Setup, folder: RunFolder, selections: Sequence[Selection
         folder: with what is done.
         selections: those that were made; none before all networks have scored.
     """
-    scores, networks = per_seed_paths(setup), sum(group[1] for group in trainings(setup))
+    scores, networks = wanted_seeds(setup, folder), sum(group[1] for group in trainings(setup))
     to_score, to_retrain = len(unscored(setup, folder)), networks
     steps = to_score * setup.score_step + sum(count * each for _, count, _, each in trainings(setup))
     if selections:
         missing = missing_networks(setup, folder, selections)
         to_retrain, steps = len(missing), sum(steps_of(setup, selection) for selection, _ in missing)
     return (
-        f"{len(scores) - to_score} of {len(scores)} networks have scored, {networks - to_retrain} of "
+        f"{len(scores) - to_score} of {counted(len(scores), 'network')} have scored, "
+        f"{networks - to_retrain} of "
         f"{networks} are retrained; left: {to_score + to_retrain} trainings{setup.deadline.time_for(steps)}"
     )
 

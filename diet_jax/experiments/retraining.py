@@ -13,7 +13,7 @@ from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.over_seeds import joined
 from diet_jax.ensemble.retraining import EnsembleTraining, predict_dataset, train_ensemble
 from diet_jax.ensemble.shards import remove_shards
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.experiments.divergence import (
     Diverged,
     at_least,
@@ -51,7 +51,7 @@ def retrain_stage(setup: Setup, folder: RunFolder, selections: Sequence[Selectio
     work = sum(steps_of(setup, selection) for selection, _ in missing)
     total = count * len(selections)
     if len(missing) < total:
-        say(f"{total - len(missing)} of {total} networks are retrained already and are used again")
+        say(f"{total - len(missing)} of {counted(total, 'network')} are retrained already and are used again")
     if missing:
         say(f"retraining {count} network{'s' * (count != 1)} on each of {len(selections)} selections ({how})")
     with Progress("retraining", total=work, quiet=not work) as progress:
@@ -112,7 +112,7 @@ def retraining_notes(setup: Setup, folder: RunFolder, selections: Sequence[Selec
             f"{selection.kept_by}, keep {selection.fraction:g}",
             _diverged(setup, selection, known),
         )
-        why = f"of {count} networks diverged ({named(diverged)})"
+        why = f"of {counted(count, 'network')} diverged ({named(diverged)})"
         if _has_too_few(setup, selection, known):
             notes.append(
                 f"{row} is left out: {len(diverged)} {why}, at least {at_least(count)} must remain; lower "
@@ -120,7 +120,8 @@ def retraining_notes(setup: Setup, folder: RunFolder, selections: Sequence[Selec
             )
         elif diverged:
             notes.append(
-                f"{row} is the mean over {count - len(diverged)} of {count} networks: {len(diverged)} {why}"
+                f"{row} is the mean over {count - len(diverged)} of {counted(count, 'network')}: "
+                f"{len(diverged)} {why}"
             )
     if all(_has_too_few(setup, selection, known) for selection in selections):
         raise InputError(
@@ -272,11 +273,24 @@ def _facts(setup: Setup, selection: Selection, seed: int) -> dict[str, Any]:
 
 
 def judge(
-    setup: Setup, folder: RunFolder, files: Sequence[ScoreFile], selections: Sequence[Selection]
+    setup: Setup,
+    folder: RunFolder,
+    selections: Sequence[Selection],
+    *,
+    files: Sequence[ScoreFile] | None = None,
+    rows: Any = slice(None),
 ) -> list[Result]:
-    """Returns the results of the networks that are retrained; selections without any are left out."""
+    """Returns the results of the networks that are retrained; selections without any are left out.
+
+    Args:
+        setup: of the run.
+        folder: with their predictions.
+        selections: that were retrained on.
+        files: the scores that they were selected by, for their costs; by default these are left out.
+        rows: of the test split, to judge by; by default all.
+    """
     results, count, known = [], setup.config.retrain.num_seeds, folder.diverged()
-    costs = costs_of(setup, folder, files, selections)
+    costs = {} if files is None else costs_of(setup, folder, files, selections)
     for selection in selections:
         missing = folder.missing([_place(selection, seed) for seed in range(count)])
         seeds = [seed for seed in range(count) if seed not in missing]
@@ -289,13 +303,13 @@ def judge(
                 selection.fraction,
                 selection.size(len(setup.splits.train)),
                 steps_of(setup, selection),
-                np.stack(found),
-                setup.splits.test.labels,
+                np.stack(found)[:, rows],
+                setup.splits.test.labels[rows],
                 seeds=seeds,
                 least_kept=selection.least_kept(setup.splits.train),
                 score="+".join(selection.scores),
                 rule=selection.rule,
-                costs=costs[selection.name],
+                costs=costs.get(selection.name),
             )
         )
     return results

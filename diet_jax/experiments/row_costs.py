@@ -8,26 +8,32 @@ import jax
 
 from diet_jax.analysis.results import Costs, Result
 from diet_jax.devices.processes import from_writer
+from diet_jax.ensemble.retraining import prediction_function
 from diet_jax.experiments.costs import cost_of, counted_model, state_shapes, step_cost
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.selecting import Selection
 from diet_jax.experiments.setup import Setup
 from diet_jax.scores.file import ScoreFile
+from diet_jax.selection.rule import Rule
 
 UNIT = "cost"
+# No score can be called so.
+BESIDE = "beside scores"
 
 
 def cost_stage(setup: Setup, folder: RunFolder) -> None:
     """Counts and logs what the passes of a network over the train examples take by each score, in its steps.
 
     One pass, or one at the end of every epoch for dynamics that are measured there. What is folded into the
-    training, or needs no network, takes none.
+    training, or needs no network, takes none. What rules read of a network beside scores is a pass too.
+
     Floating-point operations as XLA counts them before optimising, of a batch of the training's size. What
     was logged before is not counted again: other versions may count otherwise.
     """
     known = _passes(folder)
     scores = [score for score in setup.scores if score.name not in known]
-    if not scores:
+    beside = BESIDE not in known and any(_reads_network(rule) for rule in setup.config.select.rules)
+    if not scores and not beside:
         return
     step = functools.cache(lambda: step_cost(setup).flops)
     train, model = setup.splits.train, counted_model(setup)
@@ -40,6 +46,9 @@ def cost_stage(setup: Setup, folder: RunFolder) -> None:
             fn, passes = score.fold.measure(model), setup.score_step // setup.per_epoch
         steps = 0.0 if fn is None else passes * cost_of(fn, *shapes).flops / step() * len(train) / size
         folder.log(f"{UNIT}/{score.name}", steps_of_passes=steps)
+    if beside:
+        steps = cost_of(prediction_function(model), *shapes).flops / step() * len(train) / size
+        folder.log(f"{UNIT}/{BESIDE}", steps_of_passes=steps)
 
 
 def costs_of(
@@ -47,11 +56,13 @@ def costs_of(
 ) -> dict[str, Costs | None]:
     """Returns the costs of each selection by its name; None for one by a score that was made elsewhere.
 
-    A rule that reads several scores takes one training of the scoring networks, and a pass for each score.
+    A rule that reads several scores takes one training of the scoring networks, and a pass for each score. One
+    that reads features or the errors of classes takes a pass of one network, and its training.
     """
     passes, full = _passes(folder), setup.num_steps
     tried = {file.name: len(file.per_seed) + len(file.provenance.get("missing_seeds", {})) for file in files}
     trained = {score.name for score in setup.scores if score.needs_training}
+    reading = {rule.name for rule in setup.config.select.rules if _reads_network(rule)}
     found: dict[str, Costs | None] = {}
     for selection in selections:
         costs = Costs(0.0, 0.0, setup.steps_at(selection.fraction) / full)
@@ -59,8 +70,10 @@ def costs_of(
             found[selection.name] = None
             continue
         seeds = [tried[name] for name in selection.scores if name in trained]
-        training = max(seeds, default=0) * setup.score_step / full if seeds else 0.0
+        seeds += [1] if selection.rule in reading else []
+        training = max(seeds, default=0) * setup.score_step / full
         over = sum(tried[name] * passes[name] for name in selection.scores) / full
+        over += passes[BESIDE] / full if selection.rule in reading else 0.0
         found[selection.name] = costs._replace(training=training, passes=over)
     return found
 
@@ -82,6 +95,10 @@ def cost_rows(
         }
         for row, result in zip(rows, results, strict=True)
     ]
+
+
+def _reads_network(rule: Rule) -> bool:
+    return not {"features", "class_errors"}.isdisjoint(rule.reads)
 
 
 def _passes(folder: RunFolder) -> dict[str, float]:

@@ -16,7 +16,7 @@ from diet_jax.devices.mesh import fetch
 from diet_jax.devices.processes import agree, from_writer, is_writer
 from diet_jax.devices.progress import say
 from diet_jax.ensemble.over_seeds import take_seed
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, NotHereError
 from diet_jax.experiments.config import LOCATIONS, SOURCES_OF_DATA, RunConfig
 from diet_jax.experiments.environment import environment, versions_of_code
 from diet_jax.files.arrays import load_checked, save_arrays
@@ -41,7 +41,7 @@ from diet_jax.training.recipe import TrainConfig
 
 FORMAT = "diet_jax run 4"
 # What a folder holds as soon as anything is finished.
-RESULTS = ("scores", "masks", "retrain", "trained", "checkpoints", "unfinished", "table.csv")
+RESULTS = ("scores", "masks", "retrain", "trained", "checkpoints", "unfinished", "features.npz", "table.csv")
 EARLIER = ("diet_jax run 1", "diet_jax run 2", "diet_jax run 3")
 
 
@@ -106,14 +106,14 @@ class RunFolder:
         for name in ("optimizer", "schedule"):
             # The name and the digest of a function.
             if isinstance(values["train"].get(name), str) and " " in values["train"][name]:
-                raise InputError(
+                raise NotHereError(
                     f"the {name} of {self.path} is an object of Python ({values['train'][name]}): name the "
                     f"config file that has it, or give the recipe in Python"
                 )
         try:
             return from_json(RunConfig, values)
         except InputError as error:
-            raise InputError(f"{self.path / 'config.json'}: {error}") from error
+            raise type(error)(f"{self.path / 'config.json'}: {error}") from error
 
     def missing(self, names: Sequence[str]) -> list[int]:
         """Returns the places in a list of those files, by paths in the folder, that are not there."""
@@ -144,7 +144,9 @@ class RunFolder:
         for seed, unit in enumerate(units):
             self.log_history(unit, take_seed(history, seed), 0, per_epoch)
 
-    def log_history(self, unit: str, history: Any, first_step: int, per_epoch: int) -> Divergence | None:
+    def log_history(
+        self, unit: str, history: Any, first_step: int, per_epoch: int, cut: int = 0
+    ) -> Divergence | None:
         """Logs a history, see `epoch_means`, up to the first loss that is not finite.
 
         Returns:
@@ -153,7 +155,7 @@ class RunFolder:
         place = first_bad(history.loss)
         if place is not None:
             loss, history = history.loss[place], type(history)(*(values[:place] for values in history))
-        self._log([{"unit": unit, **line} for line in epoch_means(history, first_step, per_epoch)])
+        self._log([{"unit": unit, **line} for line in epoch_means(history, first_step, per_epoch, cut)])
         if place is None:
             return None
         return self.log_divergence(unit, first_step + place + 1, per_epoch, f"loss {float(loss)}")
@@ -256,13 +258,14 @@ def _take(folder: RunFolder, config: RunConfig, resolved: dict[str, Any], held: 
         held.push(stack.pop_all())
 
 
-def epoch_means(history: Any, first_step: int, per_epoch: int) -> Iterator[dict[str, float]]:
+def epoch_means(history: Any, first_step: int, per_epoch: int, cut: int = 0) -> Iterator[dict[str, float]]:
     """Cuts a history at the ends of epochs: the mean loss and accuracy of the steps up to each.
 
     Args:
         history: loss and accuracy of steps first_step+1, ..., float32 `[t]`.
         first_step: updates done before.
         per_epoch: steps in an epoch.
+        cut: a step within an epoch at which it is cut too.
 
     Yields:
         step, epoch, loss and accuracy of each piece.
@@ -270,7 +273,7 @@ def epoch_means(history: Any, first_step: int, per_epoch: int) -> Iterator[dict[
     last = first_step + len(history.loss)
     start = first_step
     while start < last:
-        stop = min((start // per_epoch + 1) * per_epoch, last)
+        stop = min((start // per_epoch + 1) * per_epoch, last, cut if cut > start else last)
         piece = slice(start - first_step, stop - first_step)
         yield {
             "step": stop,

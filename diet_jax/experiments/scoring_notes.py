@@ -52,11 +52,19 @@ def scorer_accuracy(setup: Setup, folder: RunFolder) -> float | None:
     """
     diverged = diverged_scorers(setup, folder)
     units = [unit for seed, unit in enumerate(scorers(setup)) if seed not in diverged]
-    last: dict[str, tuple[int, float]] = {}
+    begin, stop = (setup.score_step - 1) // setup.per_epoch * setup.per_epoch, setup.score_step
+    pieces: dict[str, dict[int, float]] = {unit: {} for unit in units}
     for line in from_writer(folder.metrics):
-        if line["unit"] in units and "accuracy" in line and line["step"] <= setup.score_step:
-            last[line["unit"]] = max(last.get(line["unit"], (0, 0.0)), (line["step"], line["accuracy"]))
-    return float(np.mean([accuracy for _, accuracy in last.values()])) if last else None
+        if line["unit"] in pieces and "accuracy" in line and begin < line["step"] <= stop:
+            pieces[line["unit"]][line["step"]] = line["accuracy"]
+    means = []
+    for found in pieces.values():
+        # A checkpoint, or a stop, within the epoch cuts its line into several.
+        steps = sorted(found)
+        if steps[-1:] == [stop]:
+            means.append(np.average([found[step] for step in steps], weights=np.diff([begin, *steps])))
+    # The same, also in the last digit, however the epoch was cut.
+    return round(float(np.mean(means)), 6) if means else None
 
 
 def scoring_notes(setup: Setup, folder: RunFolder, files: Sequence[ScoreFile]) -> list[str]:
@@ -87,8 +95,10 @@ def scoring_notes(setup: Setup, folder: RunFolder, files: Sequence[ScoreFile]) -
 def missing_notes(files: Sequence[ScoreFile]) -> list[str]:
     """Says of which scores seeds are missing, and why; scores that miss the same ones share a note."""
     names: dict[str, list[str]] = {}
+    stops = [file.provenance["stopped"] for file in files if "stopped" in file.provenance]
+    stopped = {f"{stop['seeds']} of {stop['of']} seeds have scored: {stop['why']}": None for stop in stops}
     for file in files:
         names.setdefault(file.describe_missing(), []).append(file.name)
-    return [
+    return [*stopped] + [
         f"{', '.join(of)} {'is' if len(of) == 1 else 'are each'} {text}" for text, of in names.items() if text
     ]

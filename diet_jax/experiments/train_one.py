@@ -18,14 +18,14 @@ from diet_jax.devices.mesh import replicate
 from diet_jax.devices.processes import from_writer
 from diet_jax.devices.progress import Progress
 from diet_jax.experiments.config import LOCATIONS, SOURCES_OF_DATA
-from diet_jax.experiments.divergence import Diverged
+from diet_jax.experiments.divergence import Diverged, scorers
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup
 from diet_jax.options.plain import without
 from diet_jax.training.checkpoints import Checkpoints
 from diet_jax.training.divergence import first_bad
 from diet_jax.training.loop import call_lengths, check_keep, start, steps_per_call, train_between
-from diet_jax.training.recipe import steps_per_epoch
+from diet_jax.training.recipe import epoch_to_step, steps_per_epoch
 from diet_jax.training.step import Program, StepMetrics, TrainState
 from diet_jax.training.streaming import reading_position, stream_between
 from diet_jax.types import PRNGKey
@@ -144,6 +144,8 @@ def trained_network(
     saved = time.monotonic()
     parts: list[StepMetrics] = []
     logged = done
+    # How far a network had learned when it scored is told from the log, also when it trains on.
+    cut = epoch_to_step(setup.config.score.epoch, setup.per_epoch) if unit in scorers(setup) else 0
     stops = _stops(ends, done, per_call, deadline)
     for reached, history in steps(state, stops, position):
         state, step = reached, int(reached.step)
@@ -152,7 +154,7 @@ def trained_network(
         bad = first_bad(history.loss) is not None
         out = not bad and step < stop and deadline.is_over()
         if bad or out or step in ends:
-            divergence = folder.log_history(unit, _joined(parts), logged, per_epoch)
+            divergence = folder.log_history(unit, _joined(parts), logged, per_epoch, cut)
             if divergence is not None:
                 unfinished.remove(lambda step: True)
                 progress.update(stop - done)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from diet_jax.ensemble.scoring import score_state
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, NotHereError
 from diet_jax.experiments.choices import chosen
+from diet_jax.experiments.features import PLACE, load_beside
 from diet_jax.experiments.own import NOTHING, Own
 from diet_jax.experiments.provenance import PROVENANCE
 from diet_jax.experiments.prune import rows_of, run_notes, table_texts
@@ -32,7 +33,9 @@ from diet_jax.training.seeds import seed_keys
 ROUNDING = {"float32": 1e-3, "bfloat16": 3e-2}
 
 
-def verify_run(run: Path, own: Own = NOTHING, *, examples: int = 32, seed: int = 0) -> Iterator[Check]:
+def verify_run(
+    run: Path, own: Own = NOTHING, *, moved: Mapping[str, str] = {}, examples: int = 32, seed: int = 0
+) -> Iterator[Check]:
     """Verifies a run folder and changes nothing in it.
 
     First every file by its checksums and by what it says that it belongs to, then, where the data is there,
@@ -41,6 +44,7 @@ def verify_run(run: Path, own: Own = NOTHING, *, examples: int = 32, seed: int =
     Args:
         run: the run folder.
         own: what the run had in place of what its config names.
+        moved: where its data is now, by fields of `DataConfig`.
         examples: how many are scored again by each scoring network whose checkpoint is kept.
         seed: draws these.
 
@@ -56,7 +60,7 @@ def verify_run(run: Path, own: Own = NOTHING, *, examples: int = 32, seed: int =
     files = Files(folder)
     yield from files.checks()
     sound = not any(check.wrong for check in files.done)
-    data, setup = _setup(folder, own, files)
+    data, setup = _setup(folder, own, moved, files)
     yield data
     again = _Again(folder, setup, files, sound)
     yield again.masks()
@@ -64,20 +68,25 @@ def verify_run(run: Path, own: Own = NOTHING, *, examples: int = 32, seed: int =
     yield again.scores(examples, seed)
 
 
-def _setup(folder: RunFolder, own: Own, files: Files) -> tuple[Check, Setup | None]:
+def _setup(folder: RunFolder, own: Own, moved: Mapping[str, Any], files: Files) -> tuple[Check, Setup | None]:
     """The data and network of the run, if they are there and are those that it had."""
     check = Check("data and options as they are now")
     if not files.resolved:
         check.skipped = "config.json is not sound"
         return check, None
-    try:
-        config = folder.config(own.recipe)
-        scores = dataclasses.replace(config.score, files=())
-        config = dataclasses.replace(config, run_dir=str(folder.path), score=scores)
-        own = dataclasses.replace(own, files=files.brought)
-        setup = prepare(config, own, scores=False, prunes=False)
-    except InputError as error:
-        check.skipped = f"not there: {error}"
+    setup = None
+    # Of what is there, but is not as it was, nothing may be passed over.
+    with noting(check, "data and options"):
+        try:
+            config = folder.config(own.recipe)
+            data = dataclasses.replace(config.data, **moved)
+            scores = dataclasses.replace(config.score, files=())
+            config = dataclasses.replace(config, run_dir=str(folder.path), data=data, score=scores)
+            own = dataclasses.replace(own, files=files.brought)
+            setup = prepare(config, own, scores=False, prunes=False)
+        except NotHereError as error:
+            check.skipped = f"not there: {error}"
+    if setup is None:
         return check, None
     check.count = 1
     with noting(check, "config.json"):
@@ -130,9 +139,12 @@ class _Again:
         if not self.files.masks:
             check.skipped = "the run has selected nothing"
             return check
+        beside: dict[str, Any] = {}
+        with noting(check, PLACE):
+            beside = load_beside(self.setup, self.folder)
         self.selections = []
         with noting(check, "scores"):
-            for selection, _ in selections_of(self.setup, self._score_files()):
+            for selection, _ in selections_of(self.setup, self._score_files(), beside):
                 self.selections.append(selection)
                 if selection.keep is None:
                     continue
@@ -159,7 +171,7 @@ class _Again:
         setup, folder, selections = self.setup, self.folder, self.selections
         with noting(check, "retrain"):
             files = self._score_files()
-            results = judge(setup, folder, files, selections)
+            results = judge(setup, folder, selections, files=files)
             rows = rows_of(setup, results)
             finished = not missing_networks(setup, folder, selections)
             more: dict[str, Any] = {}
@@ -194,7 +206,7 @@ class _Again:
         for name, file in self.files.scores.items():
             # Those of `score --from-run` may have other names than the config's.
             if self.files.is_own(file) or (name.count("/") > 1 and file.name in SCORES.names()):
-                by_step.setdefault(file.step, {})[name] = file
+                by_step.setdefault(file.step or 0, {})[name] = file
         for step, files in by_step.items():
             for number in range(count):
                 unit = f"score/seed_{number:02d}"

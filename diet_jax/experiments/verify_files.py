@@ -10,6 +10,8 @@ import numpy as np
 
 from diet_jax.data.dataset import fingerprint
 from diet_jax.errors import InputError
+from diet_jax.experiments import features
+from diet_jax.experiments.own import OF
 from diet_jax.experiments.provenance import PROVENANCE, read_provenance
 from diet_jax.experiments.retraining import PREDICTIONS
 from diet_jax.experiments.run_folder import RunFolder
@@ -67,6 +69,7 @@ class Files:
             ("replaced labels", "noise.npz", self._noise),
             ("scores of one seed", "scores/per_seed/*.npz", self._per_seed),
             ("score files", "scores/**/*.npz", self._score_file),
+            ("features", features.PLACE, self._features),
             ("masks", "masks/*.npz", self._mask),
             ("predictions of the table", "retrain/**/*.npz", self._predictions),
             ("predictions of single trainings", "trained/**/*.npz", self._predictions),
@@ -121,9 +124,6 @@ class Files:
         for name, other in self.scores.items():
             if not np.array_equal(file.ids, other.ids):
                 raise InputError(f"its ids are not those of {name}")
-        mean = file.per_seed.mean(axis=0, dtype=np.float64)
-        if not np.array_equal(file.scores, mean, equal_nan=True):
-            raise InputError("its scores are not the mean of those of its seeds")
         if path.parent.name.startswith("step_"):
             _same(f"step_{file.step}", path.parent.name, "step")
         self.scores[path.relative_to(self.folder.path).as_posix()] = file
@@ -143,9 +143,16 @@ class Files:
     @property
     def brought(self) -> tuple[ScoreFile, ...]:
         """The folder's copies of score files that were made elsewhere."""
-        names = (name.removeprefix("scores of ") for name in self.resolved["code"] if " of " in name)
+        names = (name.removeprefix(OF) for name in self.resolved["code"] if name.startswith(OF))
         found = (self.scores.get(f"scores/{name}.npz") for name in names)
         return tuple(file for file in found if file is not None)
+
+    def _features(self, path: Path, check: Check) -> None:
+        arrays, facts = load_arrays(path, features.KIND, None)
+        self._belongs(facts.get("fingerprint"), 0)
+        for name, other in self.scores.items():
+            if not np.array_equal(arrays["ids"], other.ids):
+                raise InputError(f"its ids are not those of {name}")
 
     def _mask(self, path: Path, check: Check) -> None:
         file = KeepFile.load(path)

@@ -1,5 +1,6 @@
 """Arrays with the facts that they belong to, in one file that is written whole or not at all."""
 
+import hashlib
 import io
 import json
 import tokenize
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from diet_jax.errors import InputError
+from diet_jax.files.digests import arrays_digest
 from diet_jax.files.writing import write_atomically
 
 # What NumPy, zipfile, zlib and json raise on a file that is not what it was.
@@ -28,13 +30,23 @@ DAMAGE = (
 
 
 def packed(kind: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> bytes:
-    """Returns arrays and JSON facts as the contents of one .npz."""
+    """Returns arrays and JSON facts as the contents of one .npz: the same bytes for the same values."""
     buffer = io.BytesIO()
     # Their names too: a damaged directory of a zip file may lack one.
-    about = {"format": f"diet_jax {kind} 1", "arrays": sorted(arrays), **facts}
-    header = json.dumps(about, sort_keys=True)
+    about = {"format": _format(kind), "arrays": sorted(arrays), **facts}
+    header = json.dumps({**about, "checksum": _checksum(about, arrays)}, sort_keys=True)
     np.savez_compressed(buffer, header=np.array(header), **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
+
+
+def _format(kind: str) -> str:
+    return f"diet_jax {kind} 2"
+
+
+def _checksum(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 of facts and arrays together: an array of another file, sound by itself, does not fit."""
+    text = json.dumps(json.loads(json.dumps(about)), sort_keys=True)
+    return hashlib.sha256(f"{text} {arrays_digest(arrays)}".encode()).hexdigest()
 
 
 def save_arrays(path: Any, kind: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
@@ -42,10 +54,20 @@ def save_arrays(path: Any, kind: str, arrays: dict[str, np.ndarray], facts: dict
     write_atomically(path, packed(kind, arrays, facts))
 
 
+def kind_of(path: Any) -> str | None:
+    """Returns the kind of a file of `save_arrays`, such as "scores"; None of any other file or none."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            words = json.loads(str(archive["header"]))["format"].split(" ")
+    except (*DAMAGE, OSError):
+        return None
+    return " ".join(words[1:-1]) if words[0] == "diet_jax" else None
+
+
 def load_arrays(
     path: Any, kind: str, names: tuple[str, ...] | None, known: tuple[str, ...] = (), made_by: str = ""
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Reads what `save_arrays` wrote, and verifies the checksums that the zip format has of all arrays.
+    """Reads what `save_arrays` wrote, and verifies its checksum of all arrays and facts.
 
     Args:
         path: of the file.
@@ -71,9 +93,11 @@ def load_arrays(
             facts = dict(json.loads(str(archive["header"])))
             # Also those that are not asked for: a damaged file is damaged whoever reads it.
             arrays = {name: archive[name] for name in archive if name != "header"}
+            is_kind = facts["format"] == _format(kind)
+            if is_kind and facts.pop("checksum") != _checksum(facts, arrays):
+                raise ValueError("its checksum is another")
             if sorted(arrays) != facts.pop("arrays"):
                 raise KeyError("an array is missing")
-            is_kind = facts["format"] == f"diet_jax {kind} 1"
             if is_kind and names is not None:
                 arrays = {name: arrays[name] for name in names}
     except InputError:
@@ -83,7 +107,7 @@ def load_arrays(
             f"{path} is damaged or no diet_jax file ({type(error).__name__}); {again}"
         ) from error
     if not is_kind:
-        raise InputError(f"{path} is a '{facts['format']}' file, expected 'diet_jax {kind} 1'")
+        raise InputError(f"{path} is a '{facts['format']}' file, expected '{_format(kind)}'; {again}")
     missing = [name for name in known if name not in facts]
     if missing:
         raise InputError(f"{path} is damaged: it does not say its {', '.join(missing)}")

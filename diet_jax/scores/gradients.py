@@ -222,6 +222,10 @@ GRAND = SCORES.register(
         options=GrandOptions(),
         color="#D55E00",
         marker="s",
+        elsewhere=(
+            "Paul et al. (data_diet): GraNd, the mean over networks",
+            "DeepCore calls something else GraNd, see grand_last_layer",
+        ),
     )
 )
 
@@ -235,5 +239,6 @@ GRAND_LAST_LAYER = SCORES.register(
         build=_grand_last_layer,
         color="#E69F00",
         marker="D",
+        elsewhere=("DeepCore: GraNd, the mean over 10 networks by default",),
     )
 )

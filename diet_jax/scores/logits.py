@@ -47,5 +47,9 @@ EL2N = SCORES.register(
         build=lambda model: functools.partial(el2n, model.predict),
         color="#0072B2",
         marker="o",
+        elsewhere=(
+            "Paul et al. (data_diet): EL2N, the mean over networks",
+            "CCS and DUAL call something else EL2N, see el2n_sum",
+        ),
     )
 )

@@ -9,6 +9,7 @@ import pytest
 
 import diet_jax as dj
 from diet_jax.cli.main import main
+from diet_jax.errors import NotHereError
 from diet_jax.experiments.scoring import KIND
 from diet_jax.files.arrays import load_arrays, save_arrays
 
@@ -49,9 +50,11 @@ def contents(run):
     return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
-def test_a_finished_run_matches_and_is_left_as_it_is(finished, capsys):
+def test_a_finished_run_matches_and_is_left_as_it_is(finished, capsys, monkeypatch):
     before = contents(finished)
-    assert verified(finished) == 0
+    # Also by a path from here.
+    monkeypatch.chdir(finished.parent)
+    assert verified(finished.name) == 0
     assert contents(finished) == before
     rows = [line.split("│")[1:4] for line in capsys.readouterr().out.splitlines() if "│" in line]
     found = {name.strip(): (int(count.strip()), result.strip()) for name, count, result in rows}
@@ -145,14 +148,138 @@ def test_what_is_not_there_is_said_and_the_rest_is_verified(run, capsys, monkeyp
     assert "2 scoring networks kept no checkpoint" in " ".join(out.replace("│", " ").split())
     monkeypatch.setattr("diet_jax.experiments.setup.load_dataset", refuse)
     assert verified(run) == 0
-    assert "no data here" in capsys.readouterr().out
+    assert "not there: no data here" in capsys.readouterr().out
     flip(run / "table.csv")
     assert verified(run) == 1
     assert "\ntable.csv: " in capsys.readouterr().out
 
 
 def refuse(*_, **__):
-    raise dj.InputError("no data here")
+    raise NotHereError("no data here")
+
+
+IMAGES = [
+    *("--model.widths", "4", "--train.epochs", "2", "--train.batch-size", "5", "--train.augment", "none"),
+    *("--score.epoch", "1", "--score.num-seeds", "1", "--score.names", "el2n", "forgetting"),
+    *("--select.fractions", "0.5", "--retrain.num-seeds", "1", "--no-compilation-cache"),
+]
+
+
+def test_images_on_disk_that_have_moved_and_then_are_damaged(image_folder, tmp_path, capsys):
+    pytest.importorskip("grain")
+    images, run = tmp_path / "images", tmp_path / "run"
+    shutil.copytree(image_folder, images)
+    name = f"folder:{images}"
+    options = ["--data.name", name, "--data.streaming", "--data.image-size", "7", "--checkpoint-epochs", "1"]
+    main(["run", *IMAGES, *options, "--run-dir", str(run)])
+    assert verified(run) == 0
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    # All 30 by two scores.
+    assert "scores, from checkpoints 60 matches" in out
+    moved = images.rename(tmp_path / "moved")
+    assert verified(run) == 0
+    assert "skipped: not there: folder" in capsys.readouterr().out
+    assert verified(run, "--data.name", f"folder:{moved}") == 0
+    out = capsys.readouterr().out
+    assert "skipped" not in out.replace("states to go on from", "")
+    image = next((moved / "train" / "a").iterdir())
+    image.write_bytes(image.read_bytes()[:60])
+    assert verified(run, "--data.name", f"folder:{moved}") == 1
+    assert image.name in capsys.readouterr().out.rpartition("\ndata and options: ")[2]
+
+
+def test_labels_that_have_moved(tmp_path, capsys):
+    train, labels, run = dj.load_dataset("digits").train, tmp_path / "labels.csv", tmp_path / "run"
+    given = (train.labels + (np.arange(len(train)) < 9)) % 10
+    rows = (f"{i},{label}" for i, label in zip(train.ids, given, strict=True))
+    labels.write_text("\n".join(["id,label", *rows]))
+    main(["score", *IMAGES, "--data.labels", str(labels), "--run-dir", str(run)])
+    moved = labels.rename(tmp_path / "moved.csv")
+    assert verified(run) == 0
+    assert "skipped: not there: " in capsys.readouterr().out
+    assert verified(run, "--data.labels", str(moved)) == 0
+    assert "not there" not in capsys.readouterr().out
+    moved.write_text("id,label\n")
+    assert verified(run, "--data.labels", str(moved)) == 1
+    assert "\ndata and options: " in capsys.readouterr().out
+
+
+OWN = """
+import numpy as np
+import diet_jax as dj
+
+def split(count, seed, normalization=None):
+    labels = np.arange(count) % 2
+    inputs = (np.random.default_rng(seed).normal(size=(count, 3)) + labels[:, None]).astype(np.float32)
+    about = {"name": "mine", "split": "test" if seed else "train", "kind": "table"}
+    return dj.Dataset.from_arrays(inputs, labels, normalization=normalization, **about)
+
+def predict(params, inputs):
+    return inputs @ params
+
+def init(key, spec):
+    import jax
+    return 0.1 * jax.random.normal(key, (3, 2))
+
+def size(predict_fn, variables, inputs, labels):
+    import jax.numpy as jnp
+    return jnp.abs(predict_fn(variables, inputs)).sum(axis=-1)
+
+def build(model):
+    import functools
+    return functools.partial(size, model.predict)
+
+def sgd(learning_rate):
+    import optax
+    return optax.sgd(learning_rate)
+
+TRAIN = split(40, 0)
+TEST = split(20, 1, TRAIN.normalization)
+SCORES = (
+    dj.Score(name="size", label="size", formula="f", reference="r", reads="logits", build=build),
+    dj.ScoreFile.from_seeds("made", np.random.default_rng(2).random((1, 40)), TRAIN, step=0),
+)
+MODEL = dj.from_functions(init, predict)
+CONFIG = dj.RunConfig(
+    train=dj.TrainConfig(steps=8, batch_size=10, optimizer=sgd, augment="none"),
+    score=dj.ScoreConfig(epoch=1, num_seeds=1),
+    select=dj.SelectConfig(fractions=(0.5,)),
+    retrain=dj.RetrainConfig(num_seeds=1),
+    checkpoint_epochs=(1,),
+)
+"""
+
+
+def test_what_a_config_file_brings(tmp_path, capsys, monkeypatch):
+    """Data, model, optimiser, and scores: a function, and a file of which the run has a copy."""
+    file, run = tmp_path / "mine.py", tmp_path / "run"
+    file.write_text(OWN)
+    main(["run", str(file), "--run-dir", str(run), "--no-compilation-cache"])
+    # As in another process.
+    monkeypatch.delitem(dj.SCORES._items, "size")
+    main(["score", str(file), "--from-run", str(run), "--step", "4", "--no-compilation-cache"])
+    assert (run / "scores" / "step_4" / "size.npz").is_file()
+    monkeypatch.delitem(dj.SCORES._items, "size")
+    assert verified(str(file), str(run)) == 0
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    # By the run, and by --from-run.
+    assert "scores, from checkpoints 64 matches" in out
+    assert verified(run) == 0
+    assert "skipped: not there: the optimizer of" in " ".join(capsys.readouterr().out.split())
+    file.write_text(OWN.replace("seed).normal", "seed + 5).normal"))
+    assert verified(str(file), str(run)) == 1
+    assert "the ids are the same, so labels or inputs are others" in capsys.readouterr().out
+
+
+def test_a_run_whose_networks_train_on_later_still_matches(tmp_path):
+    """Scored within an epoch of which the log has one line when they have trained on."""
+    options = ["--data.num-train", "120", "--model.widths", "8", "--train.steps", "8"]
+    options += ["--train.batch-size", "30", "--score.names", "el2n", "--score.epoch", "0.75"]
+    options += ["--score.num-seeds", "2", "--select.fractions", "0.5", "--retrain.num-seeds", "1"]
+    options += ["--checkpoint-epochs", "1", "--run-dir", str(tmp_path / "run"), "--no-compilation-cache"]
+    main(["run", *options])
+    main(["train", *options, "--purpose", "score"])
+    assert verified(tmp_path / "run") == 0
 
 
 @pytest.mark.parametrize("options", [(), ("--examples", "-1"), ("--seed", "-1")])
@@ -168,20 +295,11 @@ def test_scores_made_elsewhere_and_scores_of_other_steps(finished, tmp_path, cap
     score = dataclasses.replace(CONFIG.score, names=("grand",), files=(str(tmp_path / "el2n.npz"),))
     config = dataclasses.replace(CONFIG, score=score, retrain=one, checkpoint_epochs=(0.5,), run_dir=str(run))
     dj.run(config)
-    main(
-        [
-            "score",
-            "--from-run",
-            str(run),
-            "--step",
-            "2",
-            "--names",
-            "grand_last_layer",
-            "--no-compilation-cache",
-        ]
-    )
     # The folder has a copy.
     (tmp_path / "el2n.npz").unlink()
+    names = ["--names", "grand_last_layer"]
+    main(["score", "--from-run", str(run), "--step", "2", *names, "--no-compilation-cache"])
+    assert dj.load_checkpoint(run, seed=1, step=2).state.step == 2
     assert verified(run) == 0
     out = " ".join(capsys.readouterr().out.replace("│", " ").split())
     # By both networks; those of step 4 kept no checkpoint.
