@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from diet_jax.analysis.results import FULL, headings, to_columns
+from diet_jax.analysis.reading import DOWN, UP, pivot, verdicts
+from diet_jax.analysis.results import FULL, LEGEND, headings, to_columns
 from diet_jax.checks.values import check_count
 from diet_jax.cli.console import console
 from diet_jax.cli.option_names import with_options_named
@@ -55,6 +56,8 @@ from diet_jax.training.seeds import MOST_SEEDS, check_seed, seed_keys
 if TYPE_CHECKING:
     from diet_jax.cli import options
 
+# Rows of a table, everything at one keep fraction and a few more.
+AT_A_GLANCE = 20
 # A line and two blanks.
 BETWEEN_COLUMNS = 3
 
@@ -81,6 +84,8 @@ def run(command: "options.Run") -> None:
         _print_result(rows, "final test accuracy, %" + (", unfinished" if unfinished else ""))
     for note in result.notes:
         print(f"note: {with_options_named(note, type(command))}")
+    if rows:
+        _print_reading(rows, type(command))
     print(f"run folder: {shown(result.path)}")
     if unfinished:
         print(f"stopped after {deadline.used()}: {unfinished}; the same command goes on, {ELSEWHERE}")
@@ -91,7 +96,7 @@ def _print_result(rows: list[dict[str, Any]], title: str) -> None:
     there = console()
     room = there.width - 1 if there.is_terminal else math.inf
     columns = to_columns(rows, room, BETWEEN_COLUMNS)
-    caption = "± is the standard error of the paired difference"
+    caption = LEGEND
     if missing := [name for name in headings(rows) if name not in columns]:
         caption += f"\nno room for {', '.join(missing)}: see table.md"
     table = Table(title=title, caption=caption)
@@ -102,8 +107,23 @@ def _print_result(rows: list[dict[str, Any]], title: str) -> None:
         table.add_row(*cells)
     numbers = list(columns.items())[1:]
     least = sum(max(map(len, (name, *texts))) + BETWEEN_COLUMNS for name, texts in numbers)
-    there.width = max(there.width, least + len("everything") + BETWEEN_COLUMNS + 1)
+    names = ["everything"] if there.is_terminal else [row["kept_by"] for row in rows]
+    there.width = max(there.width, least + max(map(len, names)) + BETWEEN_COLUMNS + 1)
     there.print(table)
+
+
+def _print_reading(rows: list[dict[str, Any]], command: type) -> None:
+    """Prints accuracies by keep fraction, of more selections than are seen at a glance, and what they say."""
+    if len(rows) > AT_A_GLANCE:
+        heads, lines = pivot(rows)
+        table = Table(caption=f"{UP} {DOWN} significantly above or below random")
+        for place, name in enumerate(heads):
+            table.add_column(name, justify="right" if place else "left", overflow="fold")
+        for cells in lines:
+            table.add_row(*cells)
+        console().print(table)
+    for line in verdicts(rows):
+        print(with_options_named(line, command))
 
 
 def score(command: "options.Score") -> None:

@@ -18,6 +18,7 @@ from diet_jax.cli.objects import REGISTRY, RefusedOptionError
 from diet_jax.cli.option_names import with_options_named
 from diet_jax.cli.options import (
     COMMANDS,
+    Compare,
     Compiling,
     Convert,
     Experiment,
@@ -76,6 +77,7 @@ def _act(command: Any, arguments: list[str]) -> None:
 
         actions: dict[type, Callable[[Any], None]] = {
             Run: commands.run,
+            Compare: commands.run,
             Score: commands.score,
             Select: commands.select,
             Train: commands.train,
@@ -216,5 +218,5 @@ def _with_sources(command: type, sources: Iterable[Source]) -> str:
 
 
 _CONFIG_HELP = """\
-run, score and train take a config file (diet-jax run configs/fashion_mnist.py), then options that change
-it (--score.epoch 10). Without a file the config is that of the embedded digits."""
+run, compare, score and train take a config file (diet-jax run configs/fashion_mnist.py), then options that
+change it (--score.epoch 10). Without a file the config is that of the embedded digits."""

@@ -1,15 +1,16 @@
 """The options of every command of the command line, as dataclasses."""
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
 from diet_jax.errors import InputError
 from diet_jax.experiments.choices import choices_of, chosen, options_of, take_options
-from diet_jax.experiments.config import DataConfig, RunConfig
+from diet_jax.experiments.config import Baseline, DataConfig, RunConfig
 from diet_jax.experiments.own import NOTHING
 from diet_jax.scores.score import SCORES
 from diet_jax.selection.rule import RULES, Rule
@@ -90,6 +91,20 @@ class Run(Slice, Experiment):
             raise InputError(f"--plan-tflops {self.plan_tflops:g} without --plan; add it, or leave this out")
         if not 0 < self.plan_tflops < math.inf:
             raise InputError(f"--plan-tflops must be a finite number above 0, got {self.plan_tflops:g}")
+
+
+@dataclass(frozen=True)
+class Compare(Run):
+    """Compare scores and rules with all baselines: run, with class-balanced random subsets and RS2 in.
+
+    Scores (--score.names), rules (--select.method) and keep fractions make a grid. The run folder is that of
+    `diet-jax run` with these baselines (--select.baselines). docs/comparison.md says what the columns mean.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        select = dataclasses.replace(self.config.select, baselines=get_args(Baseline))
+        object.__setattr__(self, "config", dataclasses.replace(self.config, select=select))
 
 
 @dataclass(frozen=True)
@@ -281,6 +296,7 @@ class Reproduce(Slice, Compiling):
 
 COMMANDS: dict[str, type] = {
     "run": Run,
+    "compare": Compare,
     "score": Score,
     "select": Select,
     "train": Train,

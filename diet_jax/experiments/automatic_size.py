@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diet_jax.analysis.results import FULL, RANDOM, Result
+from diet_jax.analysis.results import FULL, Result
 from diet_jax.analysis.statistics import Comparison
 from diet_jax.devices.progress import say
 from diet_jax.experiments.retraining import judge, retrain_stage
@@ -22,9 +22,9 @@ def retrain_growing(setup: Setup, folder: RunFolder, selections: Sequence[Select
     Returns:
         The selections that were retrained; masks of larger fractions stay in the folder.
     """
-    done = [selection for selection in selections if selection.keep is None]
-    for fraction in sorted({s.fraction for s in selections if s.keep is not None}):
-        done += [s for s in selections if s.keep is not None and s.fraction == fraction]
+    done = [selection for selection in selections if selection.kept_by == FULL]
+    for fraction in sorted(setup.fractions):
+        done += [s for s in selections if s.kept_by != FULL and s.fraction == fraction]
         retrain_stage(setup, folder, done)
         chosen = _chosen(setup, folder, done)
         if fraction < max(setup.fractions) and all(found < 1 for found in chosen.values()):
@@ -65,7 +65,7 @@ def _chosen(setup: Setup, folder: RunFolder, selections: Sequence[Selection]) ->
     results = judge(setup, folder, selections, rows=_halves(setup)[0])
     full = next(result for result in results if result.kept_by == FULL)
     found = {}
-    for kept_by in dict.fromkeys(r.kept_by for r in results if r.kept_by not in (FULL, RANDOM)):
+    for kept_by in dict.fromkeys(r.kept_by for r in results if r.rule):
         mine = [result for result in results if result.kept_by == kept_by]
         seeds = set(full.seeds.tolist()).intersection(*(result.seeds.tolist() for result in mine))
         if len(seeds) < 2:

@@ -21,6 +21,8 @@ from diet_jax.training.passes import BatchSize
 from diet_jax.training.recipe import TrainConfig
 from diet_jax.training.seeds import MOST_SEEDS, check_seed
 
+Baseline = Literal["balanced_random", "rs2"]
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -130,6 +132,9 @@ class SelectConfig:
     """Keep fractions."""
     min_per_class: int = 0
     """Keep at least so many examples of every class, or all that it has, by the same rule within it."""
+    baselines: tuple[Baseline, ...] = ()
+    """Baselines beside everything and random: class-balanced random subsets, and RS2, which draws a fresh
+    random subset in each epoch; `diet-jax compare` has them all."""
     balanced: bool = False
     """Keep as many examples of every class, or all that a smaller one has, by the same rule within it;
     the random baseline does so too."""
@@ -146,6 +151,8 @@ class SelectConfig:
         check_types(self)
         if not self.method or len(set(self.method)) < len(self.method):
             raise InputError(f"select.method must name at least one rule, each once; got {self.method}")
+        if len(set(self.baselines)) < len(self.baselines):
+            raise InputError(f"select.baselines must name each once; got {self.baselines}")
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from diet_jax.analysis.results import RS2
 from diet_jax.data.dataset import Dataset, Splits
 from diet_jax.data.kinds import Normalization
 from diet_jax.data.published import PAPER_NORMALIZATIONS, PUBLISHED
@@ -26,7 +27,6 @@ from diet_jax.experiments.setup import Setup, prepare
 from diet_jax.selection.masks import num_kept
 from diet_jax.training.epoch_ends import measuring
 from diet_jax.training.passes import model_batch_size
-from diet_jax.training.recipe import total_steps
 from diet_jax.training.step import ends_of_epochs
 
 
@@ -163,11 +163,12 @@ def trainings(setup: Setup) -> Iterator[tuple[str, int, int, int]]:
     config, count = setup.config, len(setup.splits.train)
     yield "everything", config.retrain.num_seeds, count, setup.num_steps
     # By each rule and score, or by all together, and at random.
-    selections = 1 + len(setup.groups)
+    selections = 1 + len(setup.groups) + setup.has_balanced
     for fraction in sorted(setup.fractions):
-        kept = num_kept(count, fraction)
-        networks = config.retrain.num_seeds * selections
-        yield f"keep {fraction:g}", networks, kept, total_steps(config.train, count, kept)
+        kept, steps = num_kept(count, fraction), setup.steps_at(fraction)
+        yield f"keep {fraction:g}", config.retrain.num_seeds * selections, kept, steps
+        if setup.has_rs2(fraction):
+            yield f"{RS2}, keep {fraction:g}", config.retrain.num_seeds, count, steps
 
 
 def stages(setup: Setup, step: Cost, rate: Rate) -> Iterator[Stage]:

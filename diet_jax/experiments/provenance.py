@@ -21,7 +21,8 @@ FORMAT = "diet_jax provenance 1"
 def save_provenance(setup: Setup, folder: RunFolder) -> None:
     """Writes what the table and the figures that stand in a run folder were made from, with their digests."""
     path, config = folder.path, setup.config
-    made = [path / "table.csv", path / "table.md", *sorted((path / "figures").glob("*.png"))]
+    tables = ("table.csv", "table.md", "classes.csv", "costs.csv")
+    made = [*(path / name for name in tables), *sorted((path / "figures").glob("*.png"))]
     keys = {
         "score": seed_keys(config.seed, "score", config.score.num_seeds),
         "retrain": seed_keys(config.seed, "retrain", config.retrain.num_seeds),
@@ -31,6 +32,7 @@ def save_provenance(setup: Setup, folder: RunFolder) -> None:
         "format": FORMAT,
         "files": {file.relative_to(path).as_posix(): file_digest(file) for file in made},
         "config": config.facts(),
+        "budget": config.train.budget,
         "fingerprint": [split.fingerprint for split in setup.splits],
         "keys": {of: np.asarray(jax.random.key_data(each)).tolist() for of, each in keys.items()},
         "code": versions_of_code(),

@@ -1,13 +1,15 @@
 """The selection stage: masks from scores, and the random masks they are compared with."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from diet_jax.analysis.results import FULL, RANDOM
+from diet_jax.analysis.results import BALANCED, FULL, RANDOM, RS2
 from diet_jax.data.dataset import Dataset, fingerprint
+from diet_jax.devices.processes import from_writer
 from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
 from diet_jax.experiments.features import beside_stage
@@ -34,18 +36,28 @@ from diet_jax.types import PRNGKey
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """What one group of networks is retrained on: a mask bool `[n]`, one per seed `[s n]`, or everything."""
+    """What one group of networks is retrained on: a mask bool `[n]`, one per seed `[s n]`, or everything.
+
+    Trainings have the steps of their keep fraction, also that of RS2, which keeps everything: a fresh random
+    part in each epoch, without replacement, is a training on everything of that length.
+    """
 
     kept_by: str
     fraction: float
     keep: np.ndarray | None
     notes: tuple[str, ...] = ()
     """What is to be said of the classes in it."""
+    scores: tuple[str, ...] = ()
+    """What it was selected by; none of baselines."""
+    rule: str = ""
+    """How; "" for baselines."""
+    seconds: float = 0.0
+    """How long selecting took."""
 
     @property
     def name(self) -> str:
         """Name of its files."""
-        if self.keep is None:
+        if self.kept_by == FULL:
             return FULL
         # No name of a score or rule has a dash: two selections cannot have one name.
         short = f"{self.fraction:.15g}"
@@ -150,25 +162,31 @@ def select_stage(setup: Setup, folder: RunFolder, files: list[ScoreFile]) -> lis
     guarded = bool(config.select.min_per_class or config.select.balanced)
     if risk := risk_note(config.select.rules, setup.fractions, guarded=guarded):
         say(f"warning: {risk}")
-    selections = [Selection(FULL, 1.0, None)]
+    selections, timed = [], {line["unit"] for line in from_writer(folder.metrics)}
     for selection, provenance in selections_of(setup, files, beside_stage(setup, folder)):
+        selections.append(selection)
         keep, notes = selection.keep, selection.notes
         remedy = " (--select.min-per-class keeps some of each)" if notes and not guarded else ""
         for note in notes:
             say(f"{selection.kept_by}, keep {selection.fraction:g}: {note}{remedy}")
-        assert keep is not None
+        if keep is None:
+            continue
         for each in np.atleast_2d(keep):
             check_keep(train, each, config.train)
         mask = KeepFile.from_mask(keep, train, provenance=provenance)
         mask.save(folder.path / "masks" / f"{selection.name}.npz")
-        selections.append(selection)
+        if (unit := f"select/{selection.name}") not in timed:
+            folder.log(unit, seconds=round(selection.seconds, 4))
     return selections
 
 
 def selections_of(
     setup: Setup, files: Sequence[ScoreFile], beside: Mapping[str, Any]
 ) -> Iterator[tuple[Selection, dict[str, Any]]]:
-    """Yields what is selected by every score and at random at each fraction, and how it came about."""
+    """Yields everything, then what is selected by every score and at random at each fraction.
+
+    With each comes how it came about.
+    """
     config, train = setup.config, setup.splits.train
     tie_key = seed_keys(config.seed, "tie_break", 1)[0]
     random_keys = seed_keys(config.seed, "random_subset", config.retrain.num_seeds)
@@ -176,21 +194,25 @@ def selections_of(
     # One rule goes without saying.
     several = len(config.select.rules) > 1
     minimum, balanced = config.select.min_per_class, config.select.balanced
+    options: Any = {"key": tie_key, "min_per_class": minimum, "balanced": balanced, "beside": beside}
+    yield Selection(FULL, 1.0, None), {}
     for fraction in sorted(setup.fractions):
-        options: Any = {"key": tie_key, "min_per_class": minimum, "balanced": balanced, "beside": beside}
-        masks = {
-            _kept_by(names, rule, several): mask_of(
-                [by_name[name] for name in names or list(by_name)[:1]], rule, fraction, **options
-            )
-            for rule, names in setup.groups
-        }
-        random = [_random(key, train.labels, fraction, minimum, balanced) for key in random_keys]
-        random = np.stack(random)
-        facts = {"method": RANDOM, "keep_fraction": fraction, "num_kept": num_kept(len(train), fraction)}
-        masks[RANDOM] = (random, {**facts, "seeds": "one mask per retraining seed"})
-        for name, (keep, provenance) in masks.items():
-            notes = balance_notes(keep, train.labels, train.class_names)
-            yield Selection(name, fraction, keep, tuple(notes)), provenance
+        for rule, names in setup.groups:
+            begun, of = time.monotonic(), [by_name[name] for name in names or list(by_name)[:1]]
+            keep, facts = mask_of(of, rule, fraction, **options)
+            more: Any = {"scores": names, "rule": rule.name, "seconds": time.monotonic() - begun}
+            more |= {"notes": tuple(balance_notes(keep, train.labels, train.class_names))}
+            yield Selection(_kept_by(names, rule, several), fraction, keep, **more), facts
+        for name, by_class in ((RANDOM, balanced), *([(BALANCED, True)] if setup.has_balanced else [])):
+            begun = time.monotonic()
+            masks = [_random(key, train.labels, fraction, minimum, by_class) for key in random_keys]
+            keep, seconds = np.stack(masks), (time.monotonic() - begun) / len(masks)
+            facts = {"method": name, "keep_fraction": fraction, "num_kept": num_kept(len(train), fraction)}
+            notes = tuple(balance_notes(keep, train.labels, train.class_names))
+            facts["seeds"] = "one mask per retraining seed"
+            yield Selection(name, fraction, keep, notes, seconds=seconds), facts
+        if setup.has_rs2(fraction):
+            yield Selection(RS2, fraction, None), {}
 
 
 def _kept_by(names: Sequence[str], rule: Rule, several: bool) -> str:

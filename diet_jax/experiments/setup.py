@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.analysis.results import FULL, RANDOM
+from diet_jax.analysis.results import BALANCED, FULL, RANDOM, RS2
 from diet_jax.data.dataset import Splits, first_examples
 from diet_jax.data.labels import labels_of_file, new_labels_remark, read_matrix
 from diet_jax.data.noise import flip_labels
@@ -121,6 +121,20 @@ class Setup:
             for group in of_rule.get(rule.num_scores, [tuple(names)])
         ]
 
+    def steps_at(self, fraction: float) -> int:
+        """Steps of a training on a keep fraction, 1 for everything."""
+        count = len(self.splits.train)
+        return total_steps(self.config.train, count, num_kept(count, fraction))
+
+    @property
+    def has_balanced(self) -> bool:
+        """Whether class-balanced random subsets are wanted, and are others than the random ones."""
+        return BALANCED in self.config.select.baselines and not self.config.select.balanced
+
+    def has_rs2(self, fraction: float) -> bool:
+        """Whether RS2 is wanted at a keep fraction, and is there another training than that on everything."""
+        return RS2 in self.config.select.baselines and self.steps_at(fraction) != self.num_steps
+
     def program(self, num_kept: int | None = None) -> Program:
         """Returns the program of a training on so many of the train examples, by default all."""
         return program_of(
@@ -191,7 +205,7 @@ def _check_scores(setup: Setup, prunes: bool) -> None:
         raise InputError("there is no score: choose some with score.names, or bring files with score.files")
     rules = setup.config.select.rules if prunes else ()
     without = {rule.name for rule in rules if not rule.num_scores}
-    if taken := ({FULL, RANDOM} | without) & set(names):
+    if taken := ({FULL, RANDOM, BALANCED, RS2} | without) & set(names):
         raise InputError(f"{taken.pop()!r} is part of every comparison as it is; leave that score out")
     for score in setup.scores:
         if score.of_examples and not is_of_package(score.build):

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.analysis.results import to_rows
 from diet_jax.ensemble.scoring import score_state
 from diet_jax.errors import InputError, NotHereError
 from diet_jax.experiments.choices import chosen
 from diet_jax.experiments.features import PLACE, load_beside
 from diet_jax.experiments.own import NOTHING, Own
 from diet_jax.experiments.provenance import PROVENANCE
-from diet_jax.experiments.prune import run_notes, table_texts
+from diet_jax.experiments.prune import rows_of, run_notes, table_texts
 from diet_jax.experiments.retraining import judge, missing_networks
 from diet_jax.experiments.run_folder import RunFolder, check_same
 from diet_jax.experiments.scoring_notes import detections
@@ -143,15 +142,18 @@ class _Again:
         beside: dict[str, Any] = {}
         with noting(check, PLACE):
             beside = load_beside(self.setup, self.folder)
+        self.selections = []
         with noting(check, "scores"):
             for selection, _ in selections_of(self.setup, self._score_files(), beside):
                 self.selections.append(selection)
+                if selection.keep is None:
+                    continue
                 check.count += 1
                 with noting(check, f"masks/{selection.name}.npz"):
                     stored = self.files.masks.get(selection.name)
                     if stored is None:
                         raise InputError("it is missing")
-                    if selection.keep is None or not np.array_equal(stored.keep, selection.keep):
+                    if not np.array_equal(stored.keep, selection.keep):
                         raise InputError("it is not what the scores select")
         return check
 
@@ -168,18 +170,17 @@ class _Again:
             return check
         setup, folder, selections = self.setup, self.folder, self.selections
         with noting(check, "retrain"):
-            results, count = judge(setup, folder, selections), setup.config.retrain.num_seeds
-            complete = all(len(result.seeds) == count for result in results)
-            rows = to_rows(results, of_seeds=None if complete else count)
             files = self._score_files()
+            results = judge(setup, folder, selections, files=files)
+            rows = rows_of(setup, results)
             finished = not missing_networks(setup, folder, selections)
             more: dict[str, Any] = {}
             if finished:
                 more = {"notes": run_notes(setup, folder, files, selections)}
                 more |= {"found": detections(setup, files)}
-            texts = table_texts(setup, rows, **more)
+            texts = table_texts(setup, results, rows, **more)
             # What an unfinished one says above and below its rows was true at its time.
-            for name in texts if finished else ("table.csv",):
+            for name in texts if finished else ("table.csv", "classes.csv"):
                 check.count += 1
                 with noting(check, name):
                     if (folder.path / name).read_bytes() != texts[name].encode():
