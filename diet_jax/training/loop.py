@@ -24,6 +24,7 @@ from diet_jax.scores.score import Fold
 from diet_jax.selection.masks import kept_indices
 from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.divergence import Divergence, first_bad
+from diet_jax.training.epoch_ends import end_epoch, ends_epoch, with_ends_of_epochs
 from diet_jax.training.recipe import TrainConfig, check_augment, steps_per_epoch, total_steps
 from diet_jax.training.step import (
     Program,
@@ -44,6 +45,7 @@ ROWS_PER_CALL = 500
 _init = CompiledProgram(init_state, static=("spec", "num_examples"))
 _rows = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
 one_step = CompiledProgram(train_step, donate="state")
+_end_epoch = CompiledProgram(end_epoch, donate="state")
 many_steps = CompiledProgram(train_steps, static=("length",), donate="state")
 
 
@@ -133,7 +135,12 @@ def program_of(
     folds: tuple[Fold, ...] = (FORGETTING_FOLD,),
 ) -> Program:
     """Returns the program of a training on `num_kept` examples of a dataset, by default all."""
-    return Program(model, config, total_steps(config, len(dataset), num_kept), folds)
+    measures = any(fold.measure is not None for fold in folds)
+    kept = len(dataset) if num_kept is None else num_kept
+    # Else trainings on other numbers of examples would be other programs.
+    epoch_steps = steps_per_epoch(kept, config.batch_size) if measures else None
+    num_steps = total_steps(config, len(dataset), num_kept)
+    return Program(model, config, num_steps, folds, epoch_steps=epoch_steps)
 
 
 def start(key: PRNGKey, dataset: Dataset, *, program: Program) -> TrainState:
@@ -183,16 +190,19 @@ def train_between(
             raise InputError(f"stops must ascend from step {step} to at most {num_steps}, got {stop}")
         metrics: list[StepMetrics] = []
         drawn = per_call if per_call > 1 else ROWS_PER_CALL
-        for count in call_lengths(stop - step, drawn):
-            rows = _rows(order_key, kept, step, num_steps=drawn, batch_size=config.batch_size)
-            if per_call > 1:
-                state, new = many_steps(state, examples, rows, length=count, program=program)
-                metrics.append(new)
-            else:
-                for batch in fetch(rows)[:count]:
-                    state, new = one_step(state, examples, batch, program=program)
+        for end in with_ends_of_epochs(program, step, stop):
+            for count in call_lengths(end - step, drawn):
+                rows = _rows(order_key, kept, step, num_steps=drawn, batch_size=config.batch_size)
+                if per_call > 1:
+                    state, new = many_steps(state, examples, rows, length=count, program=program)
                     metrics.append(new)
-            step += count
+                else:
+                    for batch in fetch(rows)[:count]:
+                        state, new = one_step(state, examples, batch, program=program)
+                        metrics.append(new)
+                step += count
+            if ends_epoch(program, step):
+                state = _end_epoch(state, examples, program=program)
         yield state, _joined(metrics)
 
 
