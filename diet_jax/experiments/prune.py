@@ -17,7 +17,7 @@ from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.own import NOTHING, Own, with_choices
 from diet_jax.experiments.plan import trainings
-from diet_jax.experiments.provenance import PROVENANCE, save_provenance
+from diet_jax.experiments.provenance import save_provenance
 from diet_jax.experiments.retraining import (
     judge,
     missing_networks,
@@ -26,6 +26,7 @@ from diet_jax.experiments.retraining import (
     steps_of,
 )
 from diet_jax.experiments.run_folder import RunFolder, open_run
+from diet_jax.experiments.run_log import PROVENANCE, UNFINISHED
 from diet_jax.experiments.run_result import RunResult
 from diet_jax.experiments.scoring import per_seed_paths, score_stage, unscored
 from diet_jax.experiments.scoring_notes import detection_stage, scoring_notes
@@ -138,15 +139,16 @@ def run_prune(config: RunConfig, own: Own = NOTHING, *, deadline: Deadline = NEV
             unfinished = what_is_left(setup, folder, selections)
             rows = to_rows(judge(setup, folder, selections), of_seeds=config.retrain.num_seeds)
             if rows:
-                note = f"**Unfinished**: {unfinished}. The same command goes on."
+                note = f"{UNFINISHED}: {unfinished}. The same command goes on."
                 from_writer(lambda: _write_table(folder, setup, rows, note=note))
             return RunResult(folder.path.absolute(), rows, unfinished)
         notes = run_notes(setup, folder, files, selections)
         results, count = judge(setup, folder, selections), config.retrain.num_seeds
         complete = all(len(result.seeds) == count for result in results)
         rows = to_rows(results, of_seeds=None if complete else count)
-        from_writer(lambda: _write_table(folder, setup, rows, notes=notes, found=found))
         from_writer(lambda: draw(folder.path / "figures", setup, files, rows))
+        # A table that says nothing else is one of a finished run: it comes last.
+        from_writer(lambda: _write_table(folder, setup, rows, notes=notes, found=found))
         from_writer(lambda: save_provenance(setup, folder))
     return RunResult(folder.path.absolute(), rows, notes=tuple(notes))
 
@@ -155,7 +157,7 @@ def run_notes(
     setup: Setup, folder: RunFolder, files: Sequence[ScoreFile], selections: Sequence[Selection]
 ) -> list[str]:
     """Says what a reader of the table must know of its scores and selections."""
-    notes = scoring_notes(setup, folder, files)
+    notes = scoring_notes(setup, files)
     if setup.config.train.augment != "none":
         notes.append(f"trained with random crops and flips: train.augment is {setup.config.train.augment}")
     notes += [*filter(None, [rate_remark(setup.config.train)]), *empty_classes(setup.splits)]
