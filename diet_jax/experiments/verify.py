@@ -99,8 +99,8 @@ def _setup(folder: RunFolder, own: Own, moved: Mapping[str, Any], files: Files) 
                     raise InputError("its labels are not those of the data")
                 if not np.array_equal(file.ids, setup.splits.train.ids):
                     raise InputError("its ids are not those of the data")
-        if setup.clean_labels is not None:
-            with noting(check, "noise.npz"):
+        if setup.clean_labels is not None and "noise.npz" not in files.wrong:
+            with noting(check, "noise.npz", AGAIN):
                 stored = load_arrays(folder.path / "noise.npz", "label noise", None)[0]
                 wanted = {"ids": setup.splits.train.ids, "labels": setup.splits.train.labels}
                 wanted |= {"clean_labels": setup.clean_labels, "changed": setup.changed}
@@ -235,7 +235,9 @@ class _Again:
                         with noting(check, name):
                             _check_close(stored, found[file.name], rows, file, number, config.model.dtype)
         if absent:
-            check.skipped = f"for {absent} of {wanted_of} no checkpoint is there of the step of their scores"
+            check.skipped = (
+                f"for {absent} of {wanted_of} seeds no checkpoint is there of the step of the scores"
+            )
         elif not check.count and not check.wrong:
             check.skipped = "the run has no scores of its own"
         return check

@@ -122,7 +122,7 @@ class Files:
                 with noting(check, relative.as_posix(), self._remedy(relative)):
                     look(path, check)
             if name == "checkpoints" and not check.count:
-                check.skipped = "the run kept none"
+                check.skipped = "there are none"
             if name == "table and figures" and not check.count:
                 check.skipped = "the run is not finished" if self.resolved and not self.finished else ""
             self.done.append(check)
@@ -131,14 +131,13 @@ class Files:
     @property
     def finished(self) -> bool:
         """Whether the run was finished, by its table or its provenance."""
-        tables = [
-            path for path in (self.folder.path / f"table.{end}" for end in ("md", "csv")) if path.is_file()
-        ]
+        tables = [self.folder.path / name for name in ("table.md", "table.csv")]
+        tables = [path for path in tables if path.is_file()]
         stopped = tables and tables[0].read_bytes().startswith(UNFINISHED.encode())
         return (self.folder.path / PROVENANCE).is_file() or bool(tables and not stopped)
 
     def _remedy(self, path: Path) -> str:
-        """What to do about a file or checkpoint that is not as it was written; "" where its reader says it."""
+        """What to do about a file that is not as it was written; "" where its reader says it."""
         kind = path.parts[0]
         if kind in ("config.json", METRICS, STARTS):
             return ""
@@ -158,7 +157,8 @@ class Files:
             results.append(f"scores/per_seed/{seed}.npz")
         for result in results:
             if (self.folder.path / result).is_file():
-                return f"delete it, if it is there, and {result}: the same command makes both again"
+                there = (self.folder.path / "checkpoints" / unit / str(step)).is_dir()
+                return f"delete {'it and ' * there}{result}: the same command makes both again"
         return MADE_AGAIN
 
     def _config(self, path: Path, check: Check) -> None:
