@@ -26,8 +26,8 @@ from sklearn.model_selection import StratifiedKFold
 
 import diet_jax as dj
 from diet_jax.data.noise import NoiseMode, NoisyLabels, flip_labels
-from diet_jax.ensemble.passes import map_dataset
 from diet_jax.selection.detection import detection_quality
+from diet_jax.training.passes import map_dataset
 from diet_jax.training.recipe import epoch_to_step, steps_per_epoch
 
 NOISES: tuple[tuple[float, NoiseMode], ...] = ((0.1, "permute"), (0.1, "different"), (0.2, "uniform"))

@@ -36,7 +36,6 @@ from .data.streaming.streamed import StreamedDataset as StreamedDataset
 from .devices.mesh import make_mesh as make_mesh
 from .ensemble.over_seeds import over_seeds as over_seeds
 from .ensemble.over_seeds import take_seed as take_seed
-from .ensemble.passes import score_dataset as score_dataset
 from .ensemble.retraining import EnsembleTraining as EnsembleTraining
 from .ensemble.retraining import train_ensemble as train_ensemble
 from .ensemble.scoring import EnsembleScores as EnsembleScores
@@ -105,6 +104,7 @@ from .selection.window_tuning import held_out as held_out
 from .training.loop import train as train
 from .training.loop import train_from as train_from
 from .training.optimizers import AdamWOptions as AdamWOptions
+from .training.passes import score_dataset as score_dataset
 from .training.recipe import TrainConfig as TrainConfig
 from .training.recipe import epoch_to_step as epoch_to_step
 from .training.recipe import steps_per_epoch as steps_per_epoch

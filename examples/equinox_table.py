@@ -1,6 +1,6 @@
 """An MLP in Equinox on a table, scikit-learn's breast cancer data, finds the labels that are wrong.
 
-Command: python examples/equinox_table.py        (10 s on two cores)
+Command: python examples/equinox_table.py        (10 s on two cores; `pip install equinox` first)
 """
 
 import equinox as eqx

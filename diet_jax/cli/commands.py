@@ -248,6 +248,8 @@ def train(command: "options.Train") -> None:
             place = f"trained/{unit}.npz"
             shards = shards_beside(folder.path / place, test)
             options: Any = {"keep": masks[seed], "progress": progress}
+            # What is measured while training is for scores.
+            options["measures"] = command.purpose == "score"
             try:
                 with trained_network(setup, folder, unit, keys[seed], **options) as state:
                     predicted, loss = predict_dataset(setup.model, state.variables, test, shards=shards)

@@ -16,12 +16,12 @@ from diet_jax.devices.deadline import NEVER, Deadline
 from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import fetch, replicate
 from diet_jax.ensemble.over_seeds import AnyHow, count_seeds, over_seeds, resolve_how, run_seeds
-from diet_jax.ensemble.passes import map_dataset, map_examples_of, model_batch_size
 from diet_jax.ensemble.shards import JUDGED, score_streamed
 from diet_jax.errors import InputError
 from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.divergence import bad_losses, warn_of
 from diet_jax.training.loop import check_keep, check_training, program_of, put_examples, start, train_between
+from diet_jax.training.passes import map_dataset, map_examples_of, model_batch_size
 from diet_jax.training.recipe import TrainConfig, steps_per_epoch
 from diet_jax.training.step import Program, StepMetrics, advance_in_one_program, init_state, predictions
 from diet_jax.types import AnyArray, Array, Examples, Model, PRNGKey, PRNGKeys, Variables

@@ -21,13 +21,6 @@ from diet_jax.devices.deadline import NEVER, Deadline
 from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import fetch, replicate
 from diet_jax.ensemble.over_seeds import AnyHow, over_seeds, resolve_how, run_seeds
-from diet_jax.ensemble.passes import (
-    BatchSize,
-    check_batch_size,
-    map_dataset,
-    map_examples_of,
-    model_batch_size,
-)
 from diet_jax.ensemble.shards import score_streamed
 from diet_jax.errors import InputError
 from diet_jax.options.identity import is_of_package
@@ -35,6 +28,7 @@ from diet_jax.scores.dynamics import FORGETTING
 from diet_jax.scores.score import SCORES, Score, checked_values, folds_of, resolve_scores
 from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.divergence import bad_losses, warn_of
+from diet_jax.training.epoch_ends import end_epoch
 from diet_jax.training.loop import (
     check_keep,
     check_training,
@@ -44,12 +38,20 @@ from diet_jax.training.loop import (
     start,
     train_between,
 )
+from diet_jax.training.passes import (
+    BatchSize,
+    check_batch_size,
+    map_dataset,
+    map_examples_of,
+    model_batch_size,
+)
 from diet_jax.training.recipe import TrainConfig, epoch_to_step, steps_per_epoch
 from diet_jax.training.step import (
     Program,
     StepMetrics,
     TrainState,
     batch_rows,
+    ends_of_epochs,
     init_state,
     run_keys,
     train_steps,
@@ -222,8 +224,10 @@ def score_one_seed(
     """
     state = init_state(key, examples.spec, len(examples.labels), program=program)
     counts = np.diff((0, *steps)).astype(np.int32)
-    # The stretches between scorings differ in length: each is so many blocks of one length.
-    block_length = int(np.gcd.reduce(counts))
+    # The stretches between scorings differ in length: each is so many blocks of one length. So is an epoch
+    # where folds measure at its end.
+    epoch_steps = ends_of_epochs(program)
+    block_length = int(np.gcd.reduce(np.append(counts, epoch_steps)))
     rows = batch_rows(run_keys(key).order, kept, 0, num_steps=steps[-1], batch_size=program.config.batch_size)
     keep = jnp.zeros(len(examples.labels), bool).at[kept].set(True)
 
@@ -239,6 +243,10 @@ def score_one_seed(
             (state, history), at = carry, first + index * block_length
             batches = jax.lax.dynamic_slice_in_dim(rows, at, block_length)
             state, new = train_steps(state, examples, batches, program=program)
+            if epoch_steps:  # Known to all seeds alike: under `vmap` only one of the branches runs, too.
+                measure = functools.partial(end_epoch, program=program)
+                is_end = (at + block_length) % epoch_steps == 0
+                state = jax.lax.cond(is_end, measure, lambda state, _: state, state, examples)
             history = jax.tree.map(
                 lambda all_, part: jax.lax.dynamic_update_slice_in_dim(all_, part, at, 0), history, new
             )

@@ -18,13 +18,13 @@ from diet_jax.devices.mesh import DATA, SEED, fetch
 from diet_jax.devices.messages import packed_message, unpacked_message
 from diet_jax.devices.processes import from_writer, gather, is_alone, is_writer, together
 from diet_jax.devices.progress import say
-from diet_jax.ensemble.passes import BatchSize, check_batch_size, map_ranges
 from diet_jax.errors import InputError
 from diet_jax.files.arrays import load_arrays, save_arrays
 from diet_jax.files.digests import arrays_digest
 from diet_jax.files.writing import write_atomically
 from diet_jax.models.adapters import check_model
 from diet_jax.scores.score import Score, resolve_scores
+from diet_jax.training.passes import BatchSize, check_batch_size, map_ranges
 from diet_jax.training.step import predictions
 from diet_jax.types import Array, Model, Variables
 

@@ -9,7 +9,6 @@ import tyro
 from diet_jax.checks.values import MOST, check_count, check_path
 from diet_jax.data.sources.source import MOST_PIXELS, MOST_WORKERS
 from diet_jax.ensemble.over_seeds import AnyHow
-from diet_jax.ensemble.passes import BatchSize
 from diet_jax.errors import InputError
 from diet_jax.experiments.choices import choices_of, chosen, take_options
 from diet_jax.options.plain import to_json
@@ -17,6 +16,7 @@ from diet_jax.options.typed import check_types
 from diet_jax.scores.score import SCORES, Score, resolve_scores
 from diet_jax.selection.masks import num_kept
 from diet_jax.selection.rule import RULES, Rule
+from diet_jax.training.passes import BatchSize
 from diet_jax.training.recipe import TrainConfig
 from diet_jax.training.seeds import MOST_SEEDS, check_seed
 

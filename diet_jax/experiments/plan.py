@@ -15,7 +15,6 @@ from diet_jax.devices.mesh import SEED, axis_size, batch_parts
 from diet_jax.devices.processes import together
 from diet_jax.devices.progress import say
 from diet_jax.ensemble.over_seeds import seeds_at_once
-from diet_jax.ensemble.passes import model_batch_size
 from diet_jax.ensemble.retraining import prediction_function
 from diet_jax.ensemble.scoring import score_batch_sizes
 from diet_jax.errors import NotHereError, counted
@@ -25,7 +24,10 @@ from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.own import NOTHING, Own
 from diet_jax.experiments.setup import Setup, prepare
 from diet_jax.selection.masks import num_kept
+from diet_jax.training.epoch_ends import measuring
+from diet_jax.training.passes import model_batch_size
 from diet_jax.training.recipe import total_steps
+from diet_jax.training.step import ends_of_epochs
 
 
 class Stage(NamedTuple):
@@ -193,7 +195,13 @@ def stages(setup: Setup, step: Cost, rate: Rate) -> Iterator[Stage]:
     at_once = seeds_at_once(setup.how(scoring.how), seeds)
     steps = setup.score_step
     yield stage(scoring, name, seeds, counted(steps, "step"), steps, step, at_once=at_once)
-    # Scores of training dynamics are counted while training.
+    program = setup.program()
+    if ends := ends_of_epochs(program):
+        fn = measuring(program)
+        size = model_batch_size(fn, model, train)
+        each = "scoring: measure at the end of every epoch"
+        yield examples(scoring, each, seeds * (steps // ends), fn, train, size)
+    # Other scores of training dynamics are counted while training.
     on_examples = [score for score in setup.scores if score.of_examples]
     for score, size in score_batch_sizes(on_examples, model, train, scoring.batch_size):
         yield examples(scoring, f"scoring: {score.name}", seeds, score.function(model), train, size)
@@ -243,6 +251,7 @@ def memory_of(setup: Setup, done: tuple[Stage, ...]) -> dict[str, int]:
     return {
         f"parameters{at_once}": networks * nbytes(state.variables),
         f"optimiser state{at_once}": networks * nbytes(state.opt_state),
+        f"training dynamics{at_once}": networks * nbytes(state.dynamics),
         # Labels are int32.
         "dataset": resident * (math.prod(train.shape) * train.inputs.dtype.itemsize + 4),
         "intermediate arrays of the largest stage": max(stage.temporaries for stage in done),

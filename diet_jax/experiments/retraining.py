@@ -151,7 +151,7 @@ def _program(setup: Setup, selection: Selection) -> Program:
 def _retrain(setup: Setup, folder: RunFolder, selection: Selection, seed: int, progress: Progress) -> None:
     key = seed_keys(setup.config.seed, "retrain", seed + 1)[seed]
     shards = shards_beside(folder.path / _place(selection, seed), setup.splits.test)
-    options: Any = {"keep": selection.mask(seed), "progress": progress}
+    options: Any = {"keep": selection.mask(seed), "measures": False, "progress": progress}
     with trained_network(setup, folder, _unit(selection, seed), key, **options) as state:
         options = {"shards": shards, "deadline": setup.deadline}
         found = predict_dataset(setup.model, state.variables, setup.splits.test, **options)

@@ -1,5 +1,6 @@
 """One training with its records: checkpoints, metrics, progress, and going on where it was stopped."""
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -64,6 +65,7 @@ def trained_network(
     save: Collection[int] | None = None,
     first: Callable[[], TrainState] | None = None,
     goes_on: bool = False,
+    measures: bool = True,
     facts: Mapping[str, Any] | None = None,
     progress: Progress,
 ) -> Iterator[TrainState]:
@@ -83,6 +85,7 @@ def trained_network(
         save: steps whose states are saved; by default those of the config.
         first: makes the state to start from; by default a fresh one at step 0.
         goes_on: whether the training will be asked to go on: then the last state stays in unfinished/UNIT.
+        measures: whether folds that measure all examples at the end of every epoch do so: to score by them.
         facts: what decides the training, JSON values; by default `facts_of` and the mask.
         progress: is told of every step done.
 
@@ -96,6 +99,8 @@ def trained_network(
     kept = check_keep(train, keep, config)
     per_epoch = steps_per_epoch(len(kept), config.batch_size)
     program = setup.program(len(kept))
+    if not measures and program.epoch_steps:
+        program = dataclasses.replace(program, epoch_steps=0)
     stop = program.num_steps if stop is None else stop
     known = folder.diverged().get(unit)
     if known is not None and known.step <= stop:

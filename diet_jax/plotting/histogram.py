@@ -42,7 +42,8 @@ def draw_histogram(file: ScoreFile, class_names: Sequence[str]) -> Figure:
     axis = _axis_of(file)
     every = _all_examples(file, axis, f"{meaning}: {num_infinite:,}")
     over = f"mean over {file.num_seeds} seeds" if seeds > 1 else "one seed"
-    every["x_label"] = f"{label} score, {over} (high = hard{', log scale' if axis.floor else ''})"
+    high = f"high = {file.provenance.get('high_means', 'hard')}"
+    every["x_label"] = f"{label} score, {over} ({high}{', log scale' if axis.floor else ''})"
     by_class, left_out = _by_class(file, class_names, axis)
     same = {key: every[key] for key in ("x_label", "x_ticks", "x_range")}
     note = [f"{file.provenance.get('definition', file.name)}."]

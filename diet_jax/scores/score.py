@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
@@ -13,7 +14,7 @@ from diet_jax.checks.calls import calling
 from diet_jax.errors import InputError
 from diet_jax.options.registry import Registry
 from diet_jax.options.typed import check_types
-from diet_jax.types import Array, init_variables
+from diet_jax.types import Array, Model, init_variables
 
 # What else the files of scores hold, and what NumPy's function that writes them is given by name.
 RESERVED = ("ids", "header", "file", "allow_pickle")
@@ -22,21 +23,34 @@ Reads = Literal["logits", "gradients", "features", "dynamics", "inputs", "nothin
 
 
 class Fold(NamedTuple):
-    """What a training remembers of every example, folded over its batches inside the training loop.
+    """What a training remembers of every example: pure functions, folded inside the training loop.
 
-    Two pure functions: `init(num_examples)` returns a pytree of arrays `[n ...]`, and `update(state, rows,
-    logits, labels)` takes in one batch: rows int `[b]` of the dataset, the logits float32 `[b c]` of the
-    training's own forward pass before its update, and the labels int `[b]`.
+    `init(num_examples)` returns a pytree of arrays `[n ...]`; an `init` that takes `num_classes` is given the
+    number of the network's logits by that name. `update(state, rows, logits, labels)` takes in one batch:
+    rows int `[b]` of the dataset, the logits float32 `[b c]` of the training's own forward pass before its
+    update (augmented, train mode), and the labels int `[b]`.
+
+    With `measure` it takes in all examples once, at the end of every epoch, and no batch of the training:
+    `measure(model)` returns a function `(variables, inputs, labels) -> pytree` of arrays `[b ...]`, which is
+    applied to all examples as they are stored (not augmented, eval mode), and `update(state, rows, values,
+    labels)` gets its values. An `update` that takes `rate` is given the learning rate of the epoch's last
+    step by that name.
     """
 
     name: str
-    init: Callable[[int], Any]
+    init: Callable[..., Any]
     update: Callable[..., Any]
+    measure: Callable[[Model], Callable[..., Any]] | None = None
+
+
+def takes(fn: Callable[..., Any], argument: str) -> bool:
+    """Returns whether a function has an argument of that name."""
+    return argument in inspect.signature(fn).parameters
 
 
 @dataclass(frozen=True)
 class Score:
-    """A score of examples: high means hard.
+    """A score of examples: high means hard, or what `high_means` says.
 
     `build` makes the function that computes it; what it is given and returns follows from `reads`:
 
@@ -55,6 +69,10 @@ class Score:
         reads: what it is computed from.
         build: see above; called once for each model.
         fold: for scores of training dynamics, what is folded.
+        make_fold: for folds that depend on the score's options: is given them and returns the fold, the same
+            one for the same options; in the place of `fold`.
+        high_means: what examples with high scores are, in a word: "hard" wherever that can be said.
+        elsewhere: who else uses it under which name, such as "CCS: AUM", and where theirs differs.
         options: a frozen dataclass with the defaults of its own options, or None; its fields are the keyword
             arguments of `build`, and options of config and command line.
         infinite_means: what an infinite score says, if there can be one.
@@ -88,6 +106,9 @@ class Score:
     infinite_means: str = "not finite"
     color: str | None = None
     marker: str | None = None
+    high_means: str = "hard"
+    elsewhere: tuple[str, ...] = ()
+    make_fold: Callable[..., Fold] | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -103,6 +124,8 @@ class Score:
             raise InputError(
                 f"{self.name}: reads must be one of {', '.join(get_args(Reads))}; got {self.reads!r}"
             )
+        if self.make_fold is not None:
+            object.__setattr__(self, "fold", self.make_fold(**vars(self.options)))
         if (self.reads == "dynamics") != (self.fold is not None):
             raise InputError(
                 f"{self.name}: a score that reads dynamics, and no other, has a fold; it reads {self.reads}"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ STAGING = "saving"
 FORMAT = "diet_jax checkpoint 1"
 # What is written must travel: a file holds up to one chunk, of this size too, more than this.
 FILE_BYTES = 7 * 2**20
+# For so long Orbax's threads may go on to write after it has said that it failed.
+_LATE_SECONDS = 2.0
 
 
 def write_checkpoint(path: Path, leaves: dict[str, np.ndarray], belongs_to: dict[str, Any]) -> None:
@@ -34,11 +37,13 @@ def write_checkpoint(path: Path, leaves: dict[str, np.ndarray], belongs_to: dict
     """
     # What a killed process left of another is in the way.
     beside = path.parent / STAGING
-    shutil.rmtree(beside, ignore_errors=True)
+    remove_staged(path.parent)
     make_folder(beside)
     staged = beside / path.name
     with _checkpointer() as checkpointer:
-        checkpointer.save(staged, args=ocp.args.PyTreeSave(leaves, ocdbt_target_data_file_size=FILE_BYTES))
+        checkpointer.save(
+            staged.absolute(), args=ocp.args.PyTreeSave(leaves, ocdbt_target_data_file_size=FILE_BYTES)
+        )
     record = {
         "format": FORMAT,
         "belongs_to": belongs_to,
@@ -49,6 +54,15 @@ def write_checkpoint(path: Path, leaves: dict[str, np.ndarray], belongs_to: dict
     staged.rename(path)
     keep_names(path.parent)
     shutil.rmtree(beside)
+
+
+def remove_staged(folder: Path) -> None:
+    """Removes what an unfinished write left in a folder of checkpoints, what comes late included."""
+    staging, until = folder / STAGING, time.monotonic() + _LATE_SECONDS
+    shutil.rmtree(staging, ignore_errors=True)
+    while staging.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def verify_checkpoint(path: Path) -> dict[str, Any]:

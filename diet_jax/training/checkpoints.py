@@ -15,7 +15,13 @@ from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError
 from diet_jax.files.writing import cannot_write
 from diet_jax.options.plain import differences
-from diet_jax.training.checkpoint_files import STAGING, damaged, read_checkpoint, remedy, write_checkpoint
+from diet_jax.training.checkpoint_files import (
+    damaged,
+    read_checkpoint,
+    remedy,
+    remove_staged,
+    write_checkpoint,
+)
 from diet_jax.training.orbax_words import one_error_only
 from diet_jax.training.step import TrainState
 
@@ -73,7 +79,7 @@ class Checkpoints:
                 write_checkpoint(self.folder / str(step), leaves, {**self.facts, "step": step})
         except (OSError, ValueError, RuntimeError) as error:
             # What is half there takes room, and the next start would take it away.
-            shutil.rmtree(self.folder / STAGING, ignore_errors=True)
+            remove_staged(self.folder)
             raise cannot_write(f"the checkpoint of step {step} in {self.folder}", error) from error
 
     def remove(self, which: Callable[[int], bool]) -> None:

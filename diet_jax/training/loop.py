@@ -24,6 +24,7 @@ from diet_jax.scores.score import Fold
 from diet_jax.selection.masks import kept_indices
 from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.divergence import Divergence, first_bad
+from diet_jax.training.epoch_ends import end_epoch, ends_epoch, with_ends_of_epochs
 from diet_jax.training.recipe import TrainConfig, check_augment, steps_per_epoch, total_steps
 from diet_jax.training.step import (
     Program,
@@ -40,10 +41,13 @@ from diet_jax.types import Examples, Mask, Model, PRNGKey, Rows, init_variables,
 
 # Where a call does one step, the batches are still drawn for many steps at once: sorting is not free.
 ROWS_PER_CALL = 500
+# What the parts of a state belong to.
+_WHOSE = {"variables": "model", "opt_state": "optimizer (config.optimizer)", "dynamics": "dataset"}
 
 _init = CompiledProgram(init_state, static=("spec", "num_examples"))
 _rows = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
 one_step = CompiledProgram(train_step, donate="state")
+_end_epoch = CompiledProgram(end_epoch, donate="state")
 many_steps = CompiledProgram(train_steps, static=("length",), donate="state")
 
 
@@ -134,7 +138,12 @@ def program_of(
     folds: tuple[Fold, ...] = (FORGETTING_FOLD,),
 ) -> Program:
     """Returns the program of a training on `num_kept` examples of a dataset, by default all."""
-    return Program(model, config, total_steps(config, len(dataset), num_kept), folds)
+    measures = any(fold.measure is not None for fold in folds)
+    kept = len(dataset) if num_kept is None else num_kept
+    # Else trainings on other numbers of examples would be other programs.
+    epoch_steps = steps_per_epoch(kept, config.batch_size) if measures else None
+    num_steps = total_steps(config, len(dataset), num_kept)
+    return Program(model, config, num_steps, folds, epoch_steps=epoch_steps)
 
 
 def start(key: PRNGKey, dataset: Dataset, *, program: Program) -> TrainState:
@@ -184,16 +193,19 @@ def train_between(
             raise InputError(f"stops must ascend from step {step} to at most {num_steps}, got {stop}")
         metrics: list[StepMetrics] = []
         drawn = per_call if per_call > 1 else ROWS_PER_CALL
-        for count in call_lengths(stop - step, drawn):
-            rows = _rows(order_key, kept, step, num_steps=drawn, batch_size=config.batch_size)
-            if per_call > 1:
-                state, new = many_steps(state, examples, rows, length=count, program=program)
-                metrics.append(new)
-            else:
-                for batch in fetch(rows)[:count]:
-                    state, new = one_step(state, examples, batch, program=program)
+        for end in with_ends_of_epochs(program, step, stop):
+            for count in call_lengths(end - step, drawn):
+                rows = _rows(order_key, kept, step, num_steps=drawn, batch_size=config.batch_size)
+                if per_call > 1:
+                    state, new = many_steps(state, examples, rows, length=count, program=program)
                     metrics.append(new)
-            step += count
+                else:
+                    for batch in fetch(rows)[:count]:
+                        state, new = one_step(state, examples, batch, program=program)
+                        metrics.append(new)
+                step += count
+            if ends_epoch(program, step):
+                state = _end_epoch(state, examples, program=program)
         yield state, _joined(metrics)
 
 
@@ -298,11 +310,25 @@ def train_from(
     kept = check_keep(dataset, keep, config)
     program = program_of(model, dataset, config, num_kept=len(kept))
     stop = check_updates(num_updates, program.num_steps)
+    _check_state(state, dataset, program)
     # Training uses up the buffers of the state that it goes on from.
     own = replicate(copied(state))
     return _warned(
         *next(train_between(own, put_examples(dataset), kept, [stop], program=program)), program, len(kept)
     )
+
+
+def _check_state(state: TrainState, dataset: Dataset, program: Program) -> None:
+    """Raises InputError unless a state is one of this training; nothing is run."""
+    made = functools.partial(init_state, spec=dataset.spec, num_examples=len(dataset), program=program)
+    like = jax.eval_shape(made, state.key)
+    for name, whose in _WHOSE.items():
+        shapes = [
+            jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), getattr(of, name))
+            for of in (state, like)
+        ]
+        if shapes[0] != shapes[1]:
+            raise InputError(f"state is of another {whose}: its {name} have other names, shapes or dtypes")
 
 
 def _warned(

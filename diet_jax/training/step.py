@@ -14,7 +14,8 @@ from diet_jax.devices.vmap_rules import value_and_grad
 from diet_jax.errors import InputError
 from diet_jax.per_example.losses import cross_entropy, predicted_classes
 from diet_jax.scores.dynamics import FORGETTING_FOLD
-from diet_jax.scores.score import Fold
+from diet_jax.scores.score import Fold, takes
+from diet_jax.training.optimizers import has_own_rate
 from diet_jax.training.recipe import TrainConfig, make_optimizer, prepare_batch, steps_per_epoch
 from diet_jax.types import (
     THREEFRY,
@@ -48,6 +49,22 @@ class Program:
     side_by_side: bool = False
     """Whether many networks train under `vmap`: their gradients are then taken by a rule of their own, which
     cannot be differentiated again and takes no values of an outer `vmap` that a model closes over."""
+    epoch_steps: int | None = None
+    """Steps of an epoch, at whose end folds that measure are updated; 0 leaves them as they begin."""
+
+    def __post_init__(self) -> None:
+        measured = [fold.name for fold in self.folds if fold.measure is not None]
+        if measured and self.epoch_steps is None:
+            raise InputError(
+                f"{measured[0]} is measured at the end of every epoch: give the program epoch_steps, the "
+                f"steps of an epoch (steps_per_epoch), or 0 to measure nothing"
+            )
+        rated = [fold.name for fold in self.folds if fold.measure is not None and takes(fold.update, "rate")]
+        if rated and self.epoch_steps and has_own_rate(self.config.optimizer):
+            raise InputError(
+                f"{rated[0]} needs the learning rate of every epoch, and train.optimizer has one of its own; "
+                f"give the optimiser as a function of the rate"
+            )
 
     @functools.cached_property
     def optimizer(self) -> optax.GradientTransformationExtraArgs:
@@ -162,12 +179,20 @@ def init_state(
     """
     params, model_state = init_variables(program.model, run_keys(key).init, spec)
     params = split_params(params)
+    dynamics = {}
+    for fold in program.folds:
+        options = {}
+        if takes(fold.init, "num_classes"):
+            one = jax.ShapeDtypeStruct((1, *spec.shape), spec.dtype)
+            predict, variables = program.model.predict, Variables(params, model_state)
+            options = {"num_classes": jax.eval_shape(predict, variables, one).shape[-1]}
+        dynamics[fold.name] = fold.init(num_examples, **options)
     return TrainState(
         step=jnp.int32(0),
         variables=Variables(params, hold_whole(model_state)),
         opt_state=split_params(jax.tree.map(_as_later, program.optimizer.init(params))),
         key=key,
-        dynamics=hold_whole({fold.name: fold.init(num_examples) for fold in program.folds}),
+        dynamics=hold_whole(dynamics),
     )
 
 
@@ -253,8 +278,11 @@ def train_on_batch(
         value_fn=lambda params: loss_fn(params, state.variables.model_state, inputs, labels, model_key)[0],
     )
     correct = predicted_classes(logits) == labels
-    dynamics = {
-        fold.name: fold.update(state.dynamics[fold.name], rows, logits, labels) for fold in program.folds
+    # Those that measure wait for the end of the epoch.
+    dynamics = state.dynamics | {
+        fold.name: fold.update(state.dynamics[fold.name], rows, logits, labels)
+        for fold in program.folds
+        if fold.measure is None
     }
     # Every state is split as the one before, so that it can take the place of that in memory.
     new_state = TrainState(
@@ -313,6 +341,8 @@ def advance_in_one_program(
 ) -> tuple[TrainState, StepMetrics]:
     """Does the next `num_updates` updates of a training in one loop: the form that `jit` and `vmap` take.
 
+    Folds that measure examples at the end of an epoch need to be told where it is, see `score_one_seed`.
+
     Args:
         state: where to go on from.
         examples: all rows of the dataset, on the device.
@@ -323,6 +353,8 @@ def advance_in_one_program(
     Returns:
         The state after the last update; metrics `[num_updates]`.
     """
+    if ends_of_epochs(program):
+        raise InputError("folds that measure at the end of every epoch are updated by train_between only")
     rows = batch_rows(
         run_keys(state.key).order,
         kept,
@@ -331,6 +363,12 @@ def advance_in_one_program(
         batch_size=program.config.batch_size,
     )
     return train_steps(state, examples, rows, program=program)
+
+
+def ends_of_epochs(program: Program) -> int:
+    """Returns after how many steps each a fold measures all examples, see `epoch_ends.py`; 0 for never."""
+    measures = any(fold.measure is not None for fold in program.folds)
+    return (program.epoch_steps or 0) if measures else 0
 
 
 def predictions(

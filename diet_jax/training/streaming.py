@@ -18,6 +18,8 @@ from diet_jax.data.streaming.streamed import StreamedDataset
 from diet_jax.devices.mesh import DATA, FSDP, fetch, replicate
 from diet_jax.errors import InputError
 from diet_jax.training.compiled import CompiledProgram
+from diet_jax.training.epoch_ends import ends_epoch, measuring, take_in
+from diet_jax.training.passes import map_dataset
 from diet_jax.training.recipe import TrainConfig, steps_per_epoch
 from diet_jax.training.step import Program, StepMetrics, TrainState, batch_rows, run_keys, train_on_batch
 from diet_jax.types import Examples, PRNGKey, Rows
@@ -27,6 +29,7 @@ ROWS_AT_ONCE = 2**22
 
 _rows = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
 _step = CompiledProgram(train_on_batch, donate="state")
+_take_in = CompiledProgram(take_in, donate="state")
 
 
 def stream_between(
@@ -42,8 +45,9 @@ def stream_between(
     """Trains on from a state and yields at each stop, as `train_between` does, with images read from disk.
 
     Only the kept rows are read, in the order of `batch_rows`, and reading starts at the state's own step. The
-    next batches are read, decoded and put on the device while a step runs. Under a mesh whose data axes lie
-    in several processes each process reads its own part of every batch.
+    next batches are read, decoded and put on the device while a step runs. Folds that measure all
+    examples read the whole dataset once more at the end of every epoch. Under a mesh whose data axes lie in
+    several processes each process reads its own part of every batch.
 
     Args:
         state: where to go on from; used up, as is each state yielded.
@@ -118,6 +122,9 @@ def stream_between(
                     jax.block_until_ready(metrics[-1])
                 metrics.append(new)
                 step += 1
+                if ends_epoch(program, step):
+                    values = map_dataset(measuring(program), state.variables, dataset)
+                    state = _take_in(state, values, dataset.labels, program=program)
             yield state, _joined(metrics)
     finally:
         batches.close()

@@ -23,9 +23,9 @@ import diet_jax as dj
 from diet_jax.analysis.connectivity.barriers import path_correct
 from diet_jax.devices.mesh import fetch, replicate
 from diet_jax.ensemble.over_seeds import resolve_how
-from diet_jax.ensemble.passes import mapped_batches
 from diet_jax.ensemble.retraining import predict_dataset
 from diet_jax.training.loop import one_step, put_examples, start, train_between
+from diet_jax.training.passes import mapped_batches
 
 MODEL = dj.from_linen(conftest.ConvNet())
 TRAIN = conftest.tiny_dataset(50, 0, "train")

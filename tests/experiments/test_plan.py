@@ -11,7 +11,6 @@ import diet_jax as dj
 from diet_jax.cli import main as cli
 from diet_jax.cli.config_file import load_config
 from diet_jax.data.published import PUBLISHED
-from diet_jax.ensemble.passes import mapped_batches
 from diet_jax.ensemble.retraining import train_program
 from diet_jax.ensemble.scoring import score_program
 from diet_jax.errors import InputError
@@ -31,6 +30,7 @@ from diet_jax.experiments.plan_table import bytes_text, duration
 from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.setup import prepare
 from diet_jax.training.loop import many_steps, one_step
+from diet_jax.training.passes import mapped_batches
 from diet_jax.training.recipe import TrainConfig
 from diet_jax.training.step import batch_rows, init_state, train_on_batch
 
@@ -100,6 +100,8 @@ def test_the_plan_of_a_small_network_in_closed_form():
         "parameters": 4 * PARAMETERS,
         # Momentum of each parameter, and a count of steps.
         "optimiser state": 4 * PARAMETERS + 4,
+        # Two flags and a count of each example.
+        "training dynamics": 500 * (1 + 1 + 4),
         "dataset": (500 + 719) * (64 + 4),
         "intermediate arrays of the largest stage": max(stage.temporaries for stage in plan.stages),
     }

@@ -279,9 +279,10 @@ def test_a_full_disk_is_said_in_one_line_whatever_orbax_says(
         f"finished stays: make room, and the same command goes on"
     )
     assert capfd.readouterr() == ("", "")
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["0"]
+    assert checkpoints.steps() == [0]
     checkpoints.save(later)
-    assert checkpoints.steps() == [0, 1]
+    # Nothing of the one that failed is left, however late Orbax's threads gave up.
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["0", "1"]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")

@@ -272,7 +272,7 @@ def test_chunks_in_one_call_give_the_same_scores(
     expected = dj.score_dataset(
         functools.partial(dj.el2n, conv_model.predict), conv_variables, train_split, batch_size=50
     )
-    monkeypatch.setattr("diet_jax.ensemble.passes.default_chunks_per_call", lambda: chunks_per_call)
+    monkeypatch.setattr("diet_jax.training.passes.default_chunks_per_call", lambda: chunks_per_call)
     scores = dj.score_dataset(score, conv_variables, train_split, batch_size=7)
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
     assert shapes == [(7, 8, 8, 2)]

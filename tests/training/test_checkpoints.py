@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import diet_jax as dj
+from diet_jax.training.checkpoint_files import verify_checkpoint
 from diet_jax.training.checkpoints import Checkpoints
 from diet_jax.training.loop import start, train_between
 from diet_jax.training.recipe import TrainConfig, total_steps
@@ -121,6 +122,12 @@ def test_a_damaged_checkpoint_is_refused(store):
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(dj.InputError, match=r"step|damaged"):
         checkpoints.restore(4, state)
+
+
+def test_a_checkpoint_is_verified_by_a_relative_path_too(store, monkeypatch):
+    folder = store[0].folder
+    monkeypatch.chdir(folder)
+    assert verify_checkpoint(Path("0")) == verify_checkpoint(folder / "0")
 
 
 def test_half_a_checkpoint_does_not_count(store):

@@ -15,9 +15,9 @@ from diet_jax.checks.values import check_choice, check_count, check_pytree, chec
 from diet_jax.data.augment import normalize
 from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.devices.mesh import fetch, replicate, split_batch
-from diet_jax.ensemble.passes import BatchSize, map_dataset
 from diet_jax.models.adapters import check_model
 from diet_jax.per_example.losses import predicted_classes
+from diet_jax.training.passes import BatchSize, map_dataset
 from diet_jax.training.step import batch_rows
 from diet_jax.types import THREEFRY, Array, Mask, Model, PRNGKey, Rows, Variables, apply_in_training
 
