@@ -23,7 +23,7 @@ from diet_jax.devices.processes import is_alone, is_writer, together
 from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.retraining import predict_dataset
 from diet_jax.ensemble.shards import remove_shards
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.experiments.choices import chosen
 from diet_jax.experiments.config import DataConfig, RunConfig
 from diet_jax.experiments.devices import config_mesh
@@ -183,7 +183,9 @@ def select(command: "options.Select") -> None:
                 f"{path} is of {other.dataset}, {command.scores[0]} of {file.dataset}; score one"
             )
     if len(files) != rule.num_scores:
-        raise InputError(f"the rule {rule.name} reads {rule.num_scores} score files, got {len(files)}")
+        raise InputError(
+            f"the rule {rule.name} reads {counted(rule.num_scores, 'score file')}, got {len(files)}"
+        )
     key = seed_keys(command.seed, "tie_break", 1)[0]
     check_count(command.min_per_class, "min_per_class", least=0)
     check_minimum(file.labels, num_kept(len(file.ids), command.fraction), command.min_per_class)
@@ -217,7 +219,8 @@ def train(command: "options.Train") -> None:
         mask = KeepFile.load(command.keep, dataset=dataset)
         if mask.keep.ndim == 2 and num_seeds > len(mask.keep):
             raise InputError(
-                f"{command.keep} holds one mask for each of {len(mask.keep)} seeds, --num-seeds is "
+                f"{command.keep} holds one mask for each of {counted(len(mask.keep), 'seed')}, "
+                f"--num-seeds is "
                 f"{num_seeds}; lower it"
             )
         digest = hashlib.sha256(mask.keep.tobytes()).hexdigest()[:8]

@@ -5,7 +5,7 @@ import functools
 import itertools
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +23,9 @@ from diet_jax.devices.mesh import fetch, replicate
 from diet_jax.ensemble.over_seeds import AnyHow, over_seeds, resolve_how, run_seeds
 from diet_jax.ensemble.shards import score_streamed
 from diet_jax.errors import InputError
+from diet_jax.options.identity import is_of_package
 from diet_jax.scores.dynamics import FORGETTING
-from diet_jax.scores.score import Score, checked_values, folds_of, resolve_scores
+from diet_jax.scores.score import SCORES, Score, checked_values, folds_of, resolve_scores
 from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.divergence import bad_losses, warn_of
 from diet_jax.training.epoch_ends import end_epoch
@@ -72,9 +73,11 @@ class EnsembleScores(NamedTuple):
     def diverged(self) -> dict[int, str]:
         """The seeds with a loss that is NaN or infinite, and at which step the first one is.
 
-        Their scores are NaN from there on: leave them out of means, see `ScoreFile.from_seeds`.
+        The last update may have done it, which no loss shows: then one of the library's scores is NaN for
+        all examples. Their scores are NaN from there on: leave them out of means, see `ScoreFile.from_seeds`.
         """
-        return bad_losses(self.history.loss)
+        last = f"all scores nan at step {self.history.loss.shape[1]:,}"
+        return dict.fromkeys(_undefined(self.scores), last) | bad_losses(self.history.loss)
 
 
 def score_ensemble(
@@ -177,6 +180,17 @@ def score_ensemble(
     so = "their scores are NaN from there on: result.diverged names them, leave them out of means"
     warn_of(result.diverged, history.loss, steps_per_epoch(len(dataset), config.batch_size), so)
     return result
+
+
+def _undefined(scores: Mapping[str, np.ndarray]) -> list[int]:
+    """The seeds that a trained network's score, one of the library's own, is NaN for all examples by."""
+    seeds: set[int] = set()
+    for name in {*scores} & {*SCORES.names()}:
+        score, values = SCORES.find(name), scores[name]
+        if score.of_examples and score.needs_training and is_of_package(score.build):
+            last = values[-1] if values.ndim == 3 else values
+            seeds.update(np.flatnonzero(np.isnan(last).all(axis=-1)).tolist())
+    return sorted(seeds)
 
 
 def all_folds(scores: Sequence[Score]) -> tuple[Any, ...]:

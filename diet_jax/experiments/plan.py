@@ -17,7 +17,7 @@ from diet_jax.devices.progress import say
 from diet_jax.ensemble.over_seeds import seeds_at_once
 from diet_jax.ensemble.retraining import prediction_function
 from diet_jax.ensemble.scoring import score_batch_sizes
-from diet_jax.errors import NotHereError
+from diet_jax.errors import NotHereError, counted
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.costs import Cost, Rate, cost_of, measured_rate, nbytes, state_shapes, step_cost
 from diet_jax.experiments.devices import config_mesh
@@ -194,7 +194,7 @@ def stages(setup: Setup, step: Cost, rate: Rate) -> Iterator[Stage]:
     name, seeds = f"scoring: train to epoch {scoring.epoch:g}", scoring.num_seeds
     at_once = seeds_at_once(setup.how(scoring.how), seeds)
     steps = setup.score_step
-    yield stage(scoring, name, seeds, f"{steps:,} steps", steps, step, at_once=at_once)
+    yield stage(scoring, name, seeds, counted(steps, "step"), steps, step, at_once=at_once)
     program = setup.program()
     if ends := ends_of_epochs(program):
         fn = measuring(program)
@@ -208,7 +208,7 @@ def stages(setup: Setup, step: Cost, rate: Rate) -> Iterator[Stage]:
     at_once = seeds_at_once(setup.how(retraining.how), retraining.num_seeds)
     for name, networks, _, steps in trainings(setup):
         what = f"retraining: {name}"
-        yield stage(retraining, what, networks, f"{steps:,} steps", steps, step, at_once=at_once)
+        yield stage(retraining, what, networks, counted(steps, "step"), steps, step, at_once=at_once)
     networks, judge = sum(group[1] for group in trainings(setup)), prediction_function(model)
     size = model_batch_size(judge, model, test)
     yield examples(retraining, "retraining: judge", networks, judge, test, size)

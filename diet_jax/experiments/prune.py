@@ -12,7 +12,7 @@ from diet_jax.data.remarks import empty_classes
 from diet_jax.devices.deadline import NEVER, Deadline, OutOfTime
 from diet_jax.devices.processes import from_writer, together
 from diet_jax.devices.progress import say
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.own import NOTHING, Own, with_choices
@@ -183,7 +183,8 @@ def what_is_left(setup: Setup, folder: RunFolder, selections: Sequence[Selection
         missing = missing_networks(setup, folder, selections)
         to_retrain, steps = len(missing), sum(steps_of(setup, selection) for selection, _ in missing)
     return (
-        f"{len(scores) - to_score} of {len(scores)} networks have scored, {networks - to_retrain} of "
+        f"{len(scores) - to_score} of {counted(len(scores), 'network')} have scored, "
+        f"{networks - to_retrain} of "
         f"{networks} are retrained; left: {to_score + to_retrain} trainings{setup.deadline.time_for(steps)}"
     )
 

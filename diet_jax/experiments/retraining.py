@@ -9,7 +9,7 @@ from diet_jax.analysis.results import Result
 from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.retraining import predict_dataset, train_ensemble
 from diet_jax.ensemble.shards import remove_shards
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.experiments.divergence import (
     Diverged,
     at_least,
@@ -43,7 +43,10 @@ def retrain_stage(setup: Setup, folder: RunFolder, selections: Sequence[Selectio
     work = sum(steps_of(setup, selection) for selection, _ in missing)
     networks = count * len(selections)
     if len(missing) < networks:
-        say(f"{networks - len(missing)} of {networks} networks are retrained already and are used again")
+        say(
+            f"{networks - len(missing)} of {counted(networks, 'network')} are retrained already and are "
+            f"used again"
+        )
     if missing:
         say(f"retraining {count} network{'s' * (count != 1)} on each of {len(selections)} selections ({how})")
     with Progress("retraining", total=work, quiet=not work) as progress:
@@ -107,7 +110,7 @@ def retraining_notes(setup: Setup, folder: RunFolder, selections: Sequence[Selec
             f"{selection.kept_by}, keep {selection.fraction:g}",
             _diverged(setup, selection, known),
         )
-        why = f"of {count} networks diverged ({named(diverged)})"
+        why = f"of {counted(count, 'network')} diverged ({named(diverged)})"
         if _has_too_few(setup, selection, known):
             notes.append(
                 f"{row} is left out: {len(diverged)} {why}, at least {at_least(count)} must remain; lower "
@@ -115,7 +118,8 @@ def retraining_notes(setup: Setup, folder: RunFolder, selections: Sequence[Selec
             )
         elif diverged:
             notes.append(
-                f"{row} is the mean over {count - len(diverged)} of {count} networks: {len(diverged)} {why}"
+                f"{row} is the mean over {count - len(diverged)} of {counted(count, 'network')}: "
+                f"{len(diverged)} {why}"
             )
     if all(_has_too_few(setup, selection, known) for selection in selections):
         raise InputError(

@@ -16,7 +16,7 @@ from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.over_seeds import take_seed
 from diet_jax.ensemble.scoring import score_batch_sizes, score_ensemble, score_state
 from diet_jax.ensemble.shards import remove_shards
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.divergence import (
     Diverged,
@@ -34,7 +34,7 @@ from diet_jax.files.arrays import load_arrays
 from diet_jax.options.identity import is_of_package
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import Score
-from diet_jax.training.divergence import Divergence, said_elsewhere
+from diet_jax.training.divergence import Divergence, bad_losses, said_elsewhere
 from diet_jax.training.seeds import seed_keys
 
 KIND = "scores of one seed"
@@ -52,7 +52,7 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
 
 def _keep_brought(file: ScoreFile, folder: RunFolder, setup: Setup) -> ScoreFile:
     """Writes a copy of a score file that was made elsewhere, as the run's own are."""
-    say(f"{file.name}: {file.num_seeds} seeds at step {file.step:,}, from a score file")
+    say(f"{file.name}: {counted(file.num_seeds, 'seed')} at step {file.step:,}, from a score file")
     file.save(folder.path / "scores" / f"{file.name}.npz")
     _say_what_is_not_finite(file, "made elsewhere")
     return file
@@ -74,7 +74,7 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
         folder.save(paths[seed], KIND, {name: found[name] for name in names}, {**facts, **more})
 
     if done := count - len(missing) - len(enough_scorers(setup, folder)):
-        say(f"scores of {done} of {count} networks are there already and are used again")
+        say(f"scores of {done} of {counted(count, 'network')} are there already and are used again")
     if missing:
         networks = f"{count} network{'s' * (count != 1)}"
         say(f"scoring {len(train):,} examples with {networks} at step {setup.score_step:,} ({how})")
@@ -95,7 +95,7 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
             setup.deadline.worked(len(seeds) * setup.score_step)
             units = [f"score/seed_{seed:02d}" for seed in seeds]
             folder.log_histories(units, result.history, setup.per_epoch)
-            for place in sorted(set(range(len(seeds))) - set(result.diverged)):
+            for place in sorted(set(range(len(seeds))) - set(bad_losses(result.history.loss))):
                 found, unit = {name: result.scores[name][place] for name in names}, units[place]
                 network = functools.partial(take_seed, result.variables, place)
                 if broken_by(setup, folder, unit, setup.score_step, found, network) is None:
@@ -191,7 +191,8 @@ def save_scores(
         least = least_seeds(config)
         if brink and len(per_seed) - len(missing) < least:
             raise InputError(
-                f"{score.name} is defined by {len(per_seed) - len(missing)} of {len(per_seed)} seeds, at "
+                f"{score.name} is defined by {len(per_seed) - len(missing)} of "
+                f"{counted(len(per_seed), 'seed')}, at "
                 f"least {least} must be (score.min_seeds); seed {min(brink)}: {missing[min(brink)]}; lower "
                 f"the learning rate in another folder, or leave {score.name} out (score.names)"
             )

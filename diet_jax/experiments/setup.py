@@ -17,7 +17,7 @@ from diet_jax.devices.defaults import How
 from diet_jax.devices.progress import say
 from diet_jax.ensemble.over_seeds import AnyHow, resolve_how
 from diet_jax.ensemble.scoring import all_folds
-from diet_jax.errors import InputError, NotHereError
+from diet_jax.errors import InputError, NotHereError, counted
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.own import NOTHING, Own, code_of
 from diet_jax.experiments.run_folder import RunFolder
@@ -195,7 +195,7 @@ def _check_scores(setup: Setup, prunes: bool) -> None:
     for rule in setup.config.select.rules if prunes else ():
         if rule.num_scores not in (1, len(names)):
             raise InputError(
-                f"the rule {rule.name} reads {rule.num_scores} scores, there are {len(names)}: "
+                f"the rule {rule.name} reads {counted(rule.num_scores, 'score')}, there are {len(names)}: "
                 f"{', '.join(names)}"
             )
 

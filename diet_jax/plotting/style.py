@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from diet_jax.analysis.results import FULL
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.files.writing import write_atomically
 from diet_jax.scores.score import SCORES
 from diet_jax.selection.rule import RULES
@@ -201,7 +201,7 @@ def numbers(values: Any, what: str, count: int | None = None) -> np.ndarray:
     if np.isinf(array).any():
         raise InputError(f"{what} has an infinite value at position {np.isinf(array).argmax()}; give None")
     if count is not None and len(array) != count:
-        raise InputError(f"{what} has {len(array)} values, must have {count}")
+        raise InputError(f"{what} has {counted(len(array), 'value')}, must have {count}")
     return array
 
 

@@ -13,7 +13,7 @@ from diet_jax.checks.values import check_array, check_count, check_type
 from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.data.parts import rows_in_file
 from diet_jax.devices.processes import from_writer
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.files.arrays import load_arrays, save_arrays
 from diet_jax.files.tables import give_csv
 from diet_jax.scores.score import SCORES, Score
@@ -255,7 +255,8 @@ class ScoreFile:
         seeds = [str(self.seed_numbers[row]) for row in np.flatnonzero(bad.any(axis=1))]
         return (
             f"{self.name} is NaN for {int(bad.any(axis=0).sum()):,} of {len(self.scores):,} examples, by "
-            f"{len(seeds)} of {len(bad)} seeds ({', '.join(seeds)}; {bad.mean():.2%} of their single scores)"
+            f"{len(seeds)} of {counted(len(bad), 'seed')} ({', '.join(seeds)}; {bad.mean():.2%} of their "
+            f"single scores)"
         )
 
     @property

@@ -12,7 +12,7 @@ from diet_jax.checks.values import check_type
 from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.data.parts import rows_in_file
 from diet_jax.devices.processes import from_writer
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.files.arrays import load_arrays, packed
 from diet_jax.files.tables import give_csv
 from diet_jax.files.writing import write_atomically
@@ -52,7 +52,7 @@ class KeepFile:
     def __repr__(self) -> str:
         counts = np.unique(self.keep.sum(axis=-1))
         kept = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
-        seeds = "" if self.keep.ndim == 1 else f" by each of {len(self.keep)} seeds"
+        seeds = "" if self.keep.ndim == 1 else f" by each of {counted(len(self.keep), 'seed')}"
         return f"<keep mask of {self.dataset}: {kept} of {len(self.ids):,} examples kept{seeds}>"
 
     @classmethod
@@ -153,6 +153,6 @@ class KeepFile:
         if self.keep.ndim == 1:
             return self.keep
         raise InputError(
-            f"this file of {self.dataset} holds {len(self.keep)} masks, one for each seed; "
+            f"this file of {self.dataset} holds {counted(len(self.keep), 'mask')}, one for each seed; "
             f"dataclasses.replace(file, keep=file.keep[0]) is that of the first"
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from diet_jax.checks.calls import calling
 from diet_jax.checks.values import check_key, check_number
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.options.registry import Registry
 from diet_jax.options.typed import check_types
 from diet_jax.selection.masks import num_kept
@@ -77,7 +77,9 @@ class Rule:
             InputError: another number of scores, or what the rule's function refuses.
         """
         if len(scores) != self.num_scores:
-            raise InputError(f"the rule {self.name} reads {self.num_scores} scores, got {len(scores)}")
+            raise InputError(
+                f"the rule {self.name} reads {counted(self.num_scores, 'score')}, got {len(scores)}"
+            )
         self.check_fraction(fraction)
         key = jax.random.key(DEFAULT_TIE_SEED, impl=THREEFRY) if key is None else check_key(key)
         # Copies: a rule that writes into its scores changes neither those of the next fraction nor a figure.

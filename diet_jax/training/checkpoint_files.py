@@ -14,7 +14,7 @@ from diet_jax.devices.processes import is_alone
 from diet_jax.errors import InputError
 from diet_jax.files.arrays import DamagedFile
 from diet_jax.files.digests import arrays_digest, file_digest
-from diet_jax.files.writing import make_folder, write_atomically
+from diet_jax.files.writing import keep_names, make_folder, write_atomically
 
 RECORD = "digest.json"
 STAGING = "saving"
@@ -53,6 +53,7 @@ def write_checkpoint(path: Path, leaves: dict[str, np.ndarray], belongs_to: dict
     }
     write_atomically(staged / RECORD, _record_text(record))
     staged.rename(path)
+    keep_names(path.parent)
     shutil.rmtree(beside)
 
 

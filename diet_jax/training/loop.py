@@ -17,7 +17,7 @@ from diet_jax.checks.values import check_count, check_key, check_type
 from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.devices.defaults import default_steps_per_call, training_has_convolution
 from diet_jax.devices.mesh import copied, fetch, replicate
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.models.adapters import check_model
 from diet_jax.scores.dynamics import FORGETTING_FOLD
 from diet_jax.scores.score import Fold
@@ -37,10 +37,12 @@ from diet_jax.training.step import (
     train_step,
     train_steps,
 )
-from diet_jax.types import Examples, Mask, Model, PRNGKey, Rows, init_variables
+from diet_jax.types import Examples, Mask, Model, PRNGKey, Rows, init_variables, params_of
 
 # Where a call does one step, the batches are still drawn for many steps at once: sorting is not free.
 ROWS_PER_CALL = 500
+# What the parts of a state belong to.
+_WHOSE = {"variables": "model", "opt_state": "optimizer (config.optimizer)", "dynamics": "dataset"}
 
 _init = CompiledProgram(init_state, static=("spec", "num_examples"))
 _rows = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
@@ -93,7 +95,8 @@ def _check_logits(model: Model, spec: jax.ShapeDtypeStruct, num_classes: int) ->
         logits = jax.eval_shape(model.predict, variables, jax.ShapeDtypeStruct((1, *spec.shape), spec.dtype))
     if logits.shape[-1] < num_classes:
         raise InputError(
-            f"the model has {logits.shape[-1]} logits but the dataset {num_classes} classes; "
+            f"the model has {counted(logits.shape[-1], 'logit')} but the dataset "
+            f"{counted(num_classes, 'class')}; "
             f"give it at least {num_classes} outputs"
         )
 
@@ -307,6 +310,7 @@ def train_from(
     kept = check_keep(dataset, keep, config)
     program = program_of(model, dataset, config, num_kept=len(kept))
     stop = check_updates(num_updates, program.num_steps)
+    _check_state(state, dataset, program)
     # Training uses up the buffers of the state that it goes on from.
     own = replicate(copied(state))
     return _warned(
@@ -314,16 +318,31 @@ def train_from(
     )
 
 
+def _check_state(state: TrainState, dataset: Dataset, program: Program) -> None:
+    """Raises InputError unless a state is one of this training; nothing is run."""
+    made = functools.partial(init_state, spec=dataset.spec, num_examples=len(dataset), program=program)
+    like = jax.eval_shape(made, state.key)
+    for name, whose in _WHOSE.items():
+        shapes = [
+            jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), getattr(of, name))
+            for of in (state, like)
+        ]
+        if shapes[0] != shapes[1]:
+            raise InputError(f"state is of another {whose}: its {name} have other names, shapes or dtypes")
+
+
 def _warned(
     state: TrainState, history: StepMetrics, program: Program, num_kept: int
 ) -> tuple[TrainState, StepMetrics]:
     """Warns where the training diverged; returns the first two as they are."""
-    first = first_bad(history.loss)
+    step, what, first = int(state.step), "", first_bad(history.loss)
     if first is not None:
-        step = int(state.step) - len(history.loss) + first + 1
-        where = Divergence(
-            step, step / steps_per_epoch(num_kept, program.config.batch_size), f"loss {history.loss[first]}"
-        )
+        step, what = step - len(history.loss) + first + 1, f"loss {history.loss[first]}"
+    elif not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fetch(params_of(state.variables)))):
+        # By the last update, which no loss shows.
+        what = "parameters not finite"
+    if what:
+        where = Divergence(step, step / steps_per_epoch(num_kept, program.config.batch_size), what)
         warnings.warn(f"the training diverged: {where}; lower the learning rate", stacklevel=3)
     return state, history
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import diet_jax as dj
@@ -287,6 +288,18 @@ def test_the_last_update_may_be_the_one(how, epoch, message, said, tmp_path, cap
         dj.run(config, **table(), model=fragile())
     unit = "score/seed_00" if epoch else "retrain/everything/seed_00"
     assert f"{unit} diverged: loss nan for {said} examples at step 1" in capsys.readouterr().err
+
+
+def test_the_last_update_is_warned_of_in_python():
+    data, keys = table(), dj.seed_keys(0, "score", 2)
+    config = dataclasses.replace(CONFIG.train, learning_rate=1e30, steps=1)
+    with pytest.warns(UserWarning, match=r"2 of 2 seeds diverged .*all scores nan at step 1; .*result.div"):
+        scored = dj.score_ensemble(keys, fragile(), data["train"], config=config, step=(0, 1))
+    assert np.isfinite(scored.history.loss).all()
+    assert scored.diverged == dict.fromkeys((0, 1), "all scores nan at step 1")
+    config = dataclasses.replace(CONFIG.train, learning_rate=0.1, optimizer=optax.sgd(float("inf")), steps=1)
+    with pytest.warns(UserWarning, match="training diverged: parameters not finite at step 1, epoch"):
+        dj.train(keys[0], fragile(), data["train"], config=config)
 
 
 CONFIG_FILE = """
