@@ -52,7 +52,8 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
 
 def _keep_brought(file: ScoreFile, folder: RunFolder, setup: Setup) -> ScoreFile:
     """Writes a copy of a score file that was made elsewhere, as the run's own are."""
-    say(f"{file.name}: {counted(file.num_seeds, 'seed')} at step {file.step:,}, from a score file")
+    seeds = f"{file.num_seeds} seed{'s' * (file.num_seeds != '1')}"
+    say(f"{file.name}: {seeds} at step {file.step:,}, from a score file")
     file.save(folder.path / "scores" / f"{file.name}.npz")
     _say_what_is_not_finite(file, "made elsewhere")
     return file
