@@ -58,7 +58,7 @@ def noting(check: Check, name: str, remedy: str = "") -> Iterator[None]:
     except FileNotFoundError:
         text = "it is missing"
     except (InputError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        text = str(error) if isinstance(error, InputError) else f"it is damaged ({error})"
         text = error.what if remedy and isinstance(error, DamagedFile) else text
     else:
         return
