@@ -183,9 +183,9 @@ def what_is_left(setup: Setup, folder: RunFolder, selections: Sequence[Selection
         missing = missing_networks(setup, folder, selections)
         to_retrain, steps = len(missing), sum(steps_of(setup, selection) for selection, _ in missing)
     return (
-        f"{len(scores) - to_score} of {counted(len(scores), 'network')} have scored, "
-        f"{networks - to_retrain} of "
-        f"{networks} are retrained; left: {to_score + to_retrain} trainings{setup.deadline.time_for(steps)}"
+        f"{len(scores) - to_score} of {counted(len(scores), 'network')} scored, {networks - to_retrain} of "
+        f"{networks} retrained; left: {counted(to_score + to_retrain, 'training')}"
+        f"{setup.deadline.time_for(steps)}"
     )
 
 
