@@ -293,8 +293,8 @@ def test_a_missing_result_is_computed_again_to_the_same_numbers(finished):
     main(["run", *FORGETTING, "--run-dir", str(finished)])
     assert lost.read_bytes() == before
     assert (finished / "table.csv").read_bytes() == table
-    # Two stages are timed again; no epoch is logged twice.
-    assert len((finished / "metrics.jsonl").read_text().splitlines()) == lines + 2
+    # Two stages are timed again, and the end is told; no epoch is logged twice.
+    assert len((finished / "metrics.jsonl").read_text().splitlines()) == lines + 3
 
 
 def test_a_damaged_result_of_a_run_is_named(finished, capsys):
