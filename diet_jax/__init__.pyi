@@ -84,7 +84,13 @@ from .scores.logit_gradients import label_free_score as label_free_score
 from .scores.logit_gradients import logit_grad_gram as logit_grad_gram
 from .scores.logit_gradients import logit_grad_norms as logit_grad_norms
 from .scores.logit_gradients import logit_sum_gradient as logit_sum_gradient
+from .scores.logits import confidence_score as confidence_score
 from .scores.logits import el2n as el2n
+from .scores.logits import entropy_score as entropy_score
+from .scores.logits import l1_error as l1_error
+from .scores.logits import loss_score as loss_score
+from .scores.logits import max_margin as max_margin
+from .scores.logits import sum_margin as sum_margin
 from .scores.score import SCORES as SCORES
 from .scores.score import Fold as Fold
 from .scores.score import Score as Score
