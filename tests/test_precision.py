@@ -288,6 +288,10 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "ScoreFile": lambda g: dj.ScoreFile.from_seeds("el2n", g.array(MATRIX), DATASET, step=1).per_seed,
     "barrier_height": lambda g: dj.barrier_height(g.array([0.1, 0.5, 0.3])),
     "best_window": lambda g: dj.best_window(g.array(MATRIX)),
+    "class_center_distance": lambda g: [
+        dj.class_center_distance(g.array(MATRIX), LABELS, num_classes=CLASSES, center=center)
+        for center in ("mean", "median")
+    ],
     "clipping_factors": lambda g: dj.clipping_factors(g.array([0.0, 1.0, 4.0]), 2.0),
     "confidence_score": lambda g: jitted(dj.confidence_score, *g.labelled),
     "connectivity_onset": lambda g: dj.connectivity_onset([0, 1, 2], g.array([0.5, 0.01, 0.0])),
@@ -341,6 +345,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "kernel_velocity": lambda g: dj.kernel_velocity(g.gram, g.gram + 1, duration=0.5),
     "l1_error": lambda g: jitted(dj.l1_error, *g.labelled),
     "label_free_score": lambda g: jitted(dj.label_free_score, *g.network, g.other.params),
+    "label_logit_gradients": lambda g: jitted(dj.label_logit_gradients, *g.labelled),
     "linearize": linearized,
     "load_dataset": lambda g: dj.load_dataset("digits").test.examples(),
     "logit_grad_gram": lambda g: jitted(dj.logit_grad_gram, *g.network),
@@ -366,6 +371,8 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "pairwise_barriers": lambda g: dj.pairwise_barriers(MODEL, [g.variables, g.other], DATASET, num_points=3),
     "path_correct": lambda g: dj.path_correct(MODEL, g.variables, g.other, DATASET, num_points=3),
     "per_example_grad_norms": lambda g: (norms(g), norms(g, per_leaf=True)),
+    "prototype_distance": lambda g: dj.prototype_distance(g.key(), g.array(MATRIX), num_prototypes=2),
+    "reducible_loss": lambda g: dj.reducible_loss(g.array(MATRIX[0]), g.array(MATRIX[1])),
     "reestimate_statistics": lambda g: dj.reestimate_statistics(
         BATCH_NORM, BATCH_NORM.init(g.key(), SHAPE), DATASET, num_batches=2, batch_size=3
     ),
@@ -389,6 +396,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "sum_margin": lambda g: jitted(dj.sum_margin, *g.labelled),
     "take_seed": lambda g: dj.take_seed({"w": g.gram}, 1),
     "tie_mass": lambda g: dj.tie_mass(g.array(MATRIX[0]), MATRIX[0] > 0),
+    "tracin_self_scores": lambda g: dj.tracin_self_scores(g.array(MATRIX), g.array(np.abs(MATRIX[0]))),
     "train": lambda g: trained(g)[1],
     "train_ensemble": lambda g: dj.train_ensemble(g.keys, MODEL, DATASET, DATASET, config=ADAMW, how="vmap"),
     "train_from": lambda g: dj.train_from(
@@ -396,6 +404,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     )[1],
     "unrolled_convolution": convolved(dj.unrolled_convolution),
     "update_forgetting": forgetting,
+    "vog_scores": lambda g: dj.vog_scores(g.array([MATRIX, MATRIX**2]), LABELS, num_classes=CLASSES),
 }
 
 _OPTIONS, _RECORD, _SHELL = (

@@ -275,8 +275,8 @@ ENTROPY = _registered(
     reference="Lewis and Gale 1994 (uncertainty sampling), by Shannon's entropy",
     high_means="uncertain",
     elsewhere=(
-        "DeepCore: Uncertainty with Entropy, the sum of p log(p + 1e-6), which is minus the entropy, and then "
-        "keeps the highest: the certain examples",
+        "DeepCore: Uncertainty with Entropy is the sum of p log(p + 1e-6), minus the entropy, of which the "
+        "highest are kept: the certain examples",
     ),
 )
 
