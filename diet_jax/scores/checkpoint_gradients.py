@@ -48,9 +48,7 @@ def label_logit_gradients(
     inputs, labels = check_labelled_batch(predict_fn, variables, inputs, labels)
     inputs = jnp.asarray(inputs)
     if not jnp.issubdtype(inputs.dtype, jnp.floating):
-        raise InputError(
-            f"inputs must be numbers that can be moved; those of {inputs.dtype} have no gradient"
-        )
+        raise InputError(f"inputs must be floats, for a gradient in them; got {inputs.dtype}")
 
     def total(inputs: Array) -> Array:
         logits = called(predict_fn, variables, inputs)
@@ -227,8 +225,8 @@ VOG = SCORES.register(
         name="vog",
         label="VoG",
         formula="gradient of the label's logit in the input, mean over channels, standard deviation over the "
-        "ends of epochs, mean over pixels; then less its mean over the examples of the same label, in standard "
-        "deviations over them; eval mode, un-augmented",
+        "ends of epochs, mean over pixels; then less its mean over the examples of the same label, in "
+        "standard deviations over them; eval mode, un-augmented",
         reference="Agarwal et al. 2022 (VoG) and the authors' code",
         reads="dynamics",
         build=_vog,

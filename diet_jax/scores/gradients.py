@@ -223,6 +223,10 @@ GRAND = SCORES.register(
         options=GrandOptions(),
         color="#D55E00",
         marker="s",
+        elsewhere=(
+            "Paul et al. (data_diet): grad_norm, the mean over 10 networks",
+            "DeepCore calls another score GraNd, see grand_last_layer",
+        ),
     )
 )
 
@@ -236,5 +240,9 @@ GRAND_LAST_LAYER = SCORES.register(
         build=lambda model: functools.partial(grand_last_layer, features_of(model, "grand_last_layer")),
         color="#E69F00",
         marker="D",
+        elsewhere=(
+            "DeepCore: GraNd, the mean over 10 networks; its loss takes the softmax of probabilities, which "
+            "are a softmax already, so that its error vector is another one",
+        ),
     )
 )

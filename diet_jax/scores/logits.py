@@ -242,7 +242,7 @@ EL2N = _registered(
     marker="o",
     elsewhere=(
         "Paul et al. (data_diet): l2_error, the mean over 10 networks at one checkpoint",
-        "CCS, DUAL and others give the name to other scores: see the table above",
+        "CCS and DUAL call other scores EL2N: docs/definitions.md begins with them",
     ),
 )
 
