@@ -1,6 +1,6 @@
-"""Writes docs/definitions.md: what every score is, and who means something else by its name.
+"""The page docs/definitions.md: what every score is, and who means something else by its name.
 
-Command: python docs/definitions.py
+Command: python docs/lists.py
 """
 
 from pathlib import Path
@@ -15,9 +15,9 @@ HEAD = """\
 
 What every registered score is, to the letter: from what it is computed, in which pass, which way it points,
 what its options are, and what others call it. Every score file carries the formula of its score with all
-options, and files are told apart by it. This page is written by `docs/definitions.py` from the registry, and a
-test keeps it with the code; `tests/scores/test_conformance.py` holds the formulas against others, written anew
-in NumPy from the papers or the authors' code, on shared logits.
+options, and files are told apart by it. This page is written by `docs/lists.py` from the registry, and a test
+keeps it with the code; `tests/scores/test_conformance.py` holds the formulas against others, written anew in
+NumPy from the papers or the authors' code, on shared logits.
 
 High means hard in all of them, or what it says below: where a paper has it the other way, the formula begins
 with "minus". Scores are of one network; the paper's are means over about ten (`score.num_seeds`).
@@ -122,8 +122,8 @@ FUNCTIONS = ("reducible_loss", "label_free_score", "diagnose_el2n")
 FUNCTIONS_HEAD = """
 ## Functions beside the registry
 
-They want more than one network and the dataset, such as another network's losses or a mean gradient, or return
-more than a number for each example.
+They want more than one network and the dataset, such as another network's losses or a mean gradient, or they
+return more than a number for each example.
 
 """
 
@@ -152,7 +152,3 @@ def page() -> str:
     sections = "".join(section(score) for score in dj.SCORES)
     others = table(2, ("function", "what it returns"), functions)
     return HEAD + names + "\n## Scores\n" + sections + FUNCTIONS_HEAD + others
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")

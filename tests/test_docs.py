@@ -67,7 +67,7 @@ def test_the_lists_are_those_of_the_registries():
         "import pathlib, sys; docs = pathlib.Path('docs'); sys.path.insert(0, 'docs'); "
         "import definitions, lists; "
         "text = definitions.PAGE.read_text(encoding='utf-8'); "
-        "assert text == definitions.page(), 'run docs/definitions.py'; "
+        "assert text == definitions.page(), 'run docs/lists.py'; "
         "assert (docs / 'lists.md').read_text(encoding='utf-8') == lists.page(), 'run docs/lists.py'; "
         "text = pathlib.Path('README.md').read_text(encoding='utf-8'); "
         "assert text.count('<!-- end of ') == 3; assert text == lists.readme(text), 'run docs/lists.py'"
