@@ -85,7 +85,7 @@ def test_gradients_that_hardly_move_keep_their_digits():
     np.testing.assert_allclose(found, expected, rtol=0.02, atol=0.01)
 
 
-def test_what_is_remembered_and_what_is_refused(conv_model, train_split):
+def test_what_is_remembered_and_what_is_refused(conv_model, train_split, unchecked_types):
     folds = all_folds((VOG, TRACIN_SELF))
     program = program_of(conv_model, train_split, CONFIG, folds=folds)
     state = start(KEYS[0], train_split, program=program).dynamics["vog"]
