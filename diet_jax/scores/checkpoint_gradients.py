@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from diet_jax.checks.calls import called, check_labelled_batch
 from diet_jax.checks.values import check_array, check_count, check_same_length
 from diet_jax.errors import InputError
-from diet_jax.per_example.products import contract, in_one_dtype
+from diet_jax.per_example.products import in_one_dtype
 from diet_jax.scores.gradients import grand
 from diet_jax.scores.score import SCORES, Fold, Score
 from diet_jax.types import AnyArray, AnyVariables, Array, Inputs, Labels, Mask, PredictFn, ScoreArray
@@ -31,7 +31,8 @@ def label_logit_gradients(
         labels: int `[b]`, the labels that were trained on.
 
     Returns:
-        Of the shape and dtype of the inputs; large where a pixel moves the logit.
+        Of the shape and dtype of the inputs; large where a pixel moves the logit. NaN for labels that are no
+        class.
 
     Raises:
         InputError: the inputs are tokens.
@@ -50,11 +51,15 @@ def label_logit_gradients(
     if not jnp.issubdtype(inputs.dtype, jnp.floating):
         raise InputError(f"inputs must be floats, for a gradient in them; got {inputs.dtype}")
 
-    def total(inputs: Array) -> Array:
+    def total(inputs: Array) -> tuple[Array, Array]:
         logits = called(predict_fn, variables, inputs)
-        return jnp.sum(jnp.where(_one_hot(labels, logits.shape[-1]), logits, 0))
+        is_label = _one_hot(labels, logits.shape[-1])
+        own = jnp.sum(jnp.where(is_label, logits, 0), axis=1)
+        return jnp.sum(own), jnp.any(is_label, axis=1) & ~jnp.isnan(own)
 
-    return jax.grad(total)(inputs)
+    gradients, is_defined = jax.grad(total, has_aux=True)(inputs)
+    # A rectifier has the gradient 0 at NaN.
+    return jnp.where(is_defined.reshape(-1, *(1,) * (inputs.ndim - 1)), gradients, jnp.nan)
 
 
 def vog_scores(
@@ -102,20 +107,22 @@ def _normalised(
     variances: Float[Array, "n ..."], labels: Labels, keep: Bool[Array, "n"], num_classes: int
 ) -> ScoreArray:
     deviations = jnp.mean(jnp.sqrt(variances).reshape(len(variances), -1), axis=1)
-    one_hot = _one_hot(labels, num_classes)
-    member = (one_hot & keep[:, None]).astype(deviations.dtype)
-    count = jnp.maximum(jnp.sum(member, axis=0, keepdims=True), 1)
+    if labels.dtype.itemsize < 4:
+        labels = labels.astype(jnp.int32)
+    is_class = (labels >= 0) & (labels < num_classes)
+    groups = jnp.where(is_class, labels, num_classes).astype(jnp.int32)
 
     def of_class(values: Array) -> Array:
-        """Mean over the class of each example."""
-        means = contract(values[None], member, ((1,), (0,))) / count
-        return jnp.sum(jnp.where(one_hot, means, 0), axis=1)
+        """Sum over the kept examples of the class of each example."""
+        sums = jax.ops.segment_sum(jnp.where(keep, values, 0), groups, num_classes + 1)
+        return sums[groups]
 
+    count = jnp.maximum(of_class(jnp.ones_like(deviations)), 1)
     # By the differences: as a difference of squares the deviation of a narrow class would be rounding.
-    away = deviations - of_class(deviations)
-    spread = jnp.sqrt(of_class(jnp.square(away)))
-    found = jnp.where(spread > 0, away / jnp.where(spread > 0, spread, 1), 0)
-    return jnp.where(jnp.any(one_hot, axis=1), found, jnp.nan)
+    away = deviations - of_class(deviations) / count
+    spread = jnp.sqrt(of_class(jnp.square(away)) / count)
+    found = jnp.where(spread == 0, 0, away / jnp.where(spread == 0, 1, spread))
+    return jnp.where(is_class, found, jnp.nan)
 
 
 def tracin_self_scores(

@@ -85,6 +85,19 @@ def test_gradients_that_hardly_move_keep_their_digits():
     np.testing.assert_allclose(found, expected, rtol=0.02, atol=0.01)
 
 
+def test_what_is_not_defined_is_nan(conv_model, conv_variables):
+    """A rectifier hides NaN from a gradient, and a comparison hides it from a class."""
+    inputs = jnp.ones((4, 8, 8, 2)).at[1, 0, 0, 0].set(jnp.nan)
+    found = dj.label_logit_gradients(conv_model.predict, conv_variables, inputs, jnp.array([0, 1, 2, 3]))
+    np.testing.assert_array_equal(np.isnan(found).all((1, 2, 3)), [False, True, False, True])
+    assert not np.isnan(found[jnp.array([0, 2])]).any()
+    gradients = (
+        jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 2)), jnp.float32).at[1, 1, 0].set(jnp.nan)
+    )
+    found = dj.vog_scores(gradients, jnp.array([0, 0, 1, 1]), num_classes=2)
+    np.testing.assert_array_equal(np.isnan(found), [True, True, False, False])
+
+
 def test_what_is_remembered_and_what_is_refused(conv_model, train_split, unchecked_types):
     folds = all_folds((VOG, TRACIN_SELF))
     program = program_of(conv_model, train_split, CONFIG, folds=folds)
