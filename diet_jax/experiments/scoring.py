@@ -203,8 +203,8 @@ def save_scores(
         least = least_seeds(config)
         if brink and len(per_seed) - len(missing) < least:
             raise InputError(
-                f"{score.name} is defined by {len(per_seed) - len(missing)} of {counted(len(per_seed), 'seed')}, at "
-                f"least {least} must be (score.min_seeds); seed {min(brink)}: {missing[min(brink)]}; "
+                f"{score.name} is defined by {len(per_seed) - len(missing)} of "
+                f"{counted(len(per_seed), 'seed')}, at least {least} must be (score.min_seeds); seed {min(brink)}: {missing[min(brink)]}; "
                 f"{remedy}, or leave {score.name} out (score.names)"
             )
     with warnings.catch_warnings():
@@ -232,7 +232,7 @@ def _say_what_is_not_finite(file: ScoreFile, infinite_means: str) -> None:
 
 def _say_batch_sizes(setup: Setup) -> None:
     """Says how many examples are scored at a time where that was left to the library."""
-    scores = [score for score in setup.scores if score.of_examples]
+    scores = [score for score in setup.scores if score.on_batches(setup.model) is not None]
     if setup.config.score.batch_size == "auto" and scores:
         sizes = score_batch_sizes(scores, setup.model, setup.splits.train)
         say(", ".join(f"{score.name}: at most {size:,} examples at a time" for score, size in sizes))

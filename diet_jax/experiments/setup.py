@@ -208,7 +208,7 @@ def _check_scores(setup: Setup, prunes: bool) -> None:
     if taken := ({FULL, RANDOM, BALANCED, RS2} | without) & set(names):
         raise InputError(f"{taken.pop()!r} is part of every comparison as it is; leave that score out")
     for score in setup.scores:
-        if score.of_examples and not is_of_package(score.build):
+        if (score.of_examples or score.measure is not None) and not is_of_package(score.build):
             check_function(score, setup.model, setup.splits.train.spec)
     for rule in rules:
         if "features" in rule.reads:
