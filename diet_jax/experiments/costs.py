@@ -13,6 +13,7 @@ import numpy as np
 
 from diet_jax.devices.batching import peak_bytes
 from diet_jax.experiments.setup import Setup, config_model
+from diet_jax.training.dynamic_pruning.methods import rows_per_step
 from diet_jax.training.loop import steps_per_call
 from diet_jax.training.step import TrainState, init_state, train_on_batch
 from diet_jax.types import Examples
@@ -63,7 +64,7 @@ def step_cost(setup: Setup, size: int | None = None) -> Cost:
         counted = config_model(config, setup.splits.train.num_classes)
         program = dataclasses.replace(program, model=counted)
     step = functools.partial(train_on_batch, program=program)
-    return cost_of(step, state_shapes(setup), *batch_shapes(setup, size or setup.config.train.batch_size))
+    return cost_of(step, state_shapes(setup), *batch_shapes(setup, size or rows_per_step(setup.config.train)))
 
 
 def state_shapes(setup: Setup) -> TrainState:
@@ -89,7 +90,7 @@ def nbytes(tree: Any) -> int:
 
 def measured_batch(setup: Setup, step: Cost) -> int:
     """Returns the examples of the step that `measured_rate` compiles, given the cost of a full one."""
-    full = setup.config.train.batch_size
+    full = rows_per_step(setup.config.train)
     fitting = max(1, int(_most_flops() / step.flops * full))
     return min(full, 2 ** int(math.log2(fitting)))
 
