@@ -45,10 +45,10 @@ def one_by_one(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def seldom(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns `(needed, value, *others) -> fn(value, *others) if needed else value`, under `vmap` too a branch.
+    """Returns `(needed, value, *others) -> fn(value, *others) if needed else value`, for what is seldom needed.
 
-    JAX's rule makes a selection of it, which runs `fn` for every entry in every call; here it runs for those
-    entries that need it.
+    JAX's rule makes a selection of this branch, which runs `fn` for every entry in every call; here it runs
+    for those entries that need it.
 
     Args:
         fn: `(value, *others) -> value`, pytrees of the same shapes and dtypes.

@@ -80,9 +80,8 @@ def train_ensemble(
 
     Returns:
         Predicted classes and losses `[s m]` on the test split, stacked variables, history `[s t]`, and what
-        dynamic pruning remembers. Seeds that
-        diverge train on to the end, their losses are NaN and their classes mean nothing: a warning says so,
-        `.diverged` names them.
+        dynamic pruning remembers. Seeds that diverge train on to the end, their losses are NaN and their
+        classes mean nothing: a warning says so, `.diverged` names them.
 
     Raises:
         InputError: a mask that does not fit, masks that keep different numbers, or a test split that is

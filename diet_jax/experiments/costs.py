@@ -13,9 +13,9 @@ import numpy as np
 
 from diet_jax.devices.batching import peak_bytes
 from diet_jax.experiments.setup import Setup, config_model
-from diet_jax.training.dynamic_pruning.methods import rows_per_step
+from diet_jax.training.dynamic_pruning.methods import rows_per_step, without_pruning
 from diet_jax.training.loop import steps_per_call
-from diet_jax.training.step import TrainState, init_state, train_on_batch
+from diet_jax.training.step import Program, TrainState, init_state, train_on_batch
 from diet_jax.types import Examples
 
 SECONDS = 1.0
@@ -54,8 +54,8 @@ def cost_of(fn: Callable[..., Any], *shapes: Any) -> Cost:
 
 
 def step_cost(setup: Setup, size: int | None = None) -> Cost:
-    """Returns the cost of one training step on so many examples, by default a full batch."""
-    program = setup.program()
+    """Returns the cost of one training step, or of one without dynamic pruning on so many examples."""
+    program = setup.program() if size is None else _plain_program(setup)
     named = setup.own.model is None and setup.config.model.name != "mlp"
     if named and setup.config.model.convolution is None:
         # The form for CPUs has loops of its own, whose bodies would count once.
@@ -90,7 +90,7 @@ def nbytes(tree: Any) -> int:
 
 def measured_batch(setup: Setup, step: Cost) -> int:
     """Returns the examples of the step that `measured_rate` compiles, given the cost of a full one."""
-    full = rows_per_step(setup.config.train)
+    full = setup.config.train.batch_size
     fitting = max(1, int(_most_flops() / step.flops * full))
     return min(full, 2 ** int(math.log2(fitting)))
 
@@ -101,7 +101,7 @@ def measured_rate(setup: Setup, step: Cost) -> Rate:
     Small networks do as many steps in the call as the run's own calls do.
     """
     size = measured_batch(setup, step)
-    program, rng = setup.program(), np.random.default_rng(0)
+    program, rng = _plain_program(setup), np.random.default_rng(0)
     looped = 1 if setup.config.data.streaming else steps_per_call(program, setup.splits.train.spec)
 
     def steps(state: TrainState, batch: Examples, rows: Any, count: Any) -> TrainState:
@@ -130,6 +130,11 @@ def measured_rate(setup: Setup, step: Cost) -> Rate:
         calls, seconds = calls + 1, time.monotonic() - began
     times = f"{calls * count} steps" if calls * count > 1 else "one step"
     return Rate(calls * count * flops / seconds, f"measured here in {times} of training on {size} examples")
+
+
+def _plain_program(setup: Setup) -> Program:
+    program = setup.program()
+    return dataclasses.replace(program, config=without_pruning(program.config))
 
 
 def _flops(lowered: Any) -> float:

@@ -90,8 +90,9 @@ def stream_between(
     check_type(program, "program", Program, "a dj.Program")
     if program.draws_itself:
         raise InputError(
-            f"dynamic {program.config.dynamic} draws its batches by the losses of the steps before, and images "
-            f"are read from disk ahead of their step; load the dataset without streaming, or train without it"
+            f"dynamic {program.config.dynamic} draws its batches by the losses of the steps before, and "
+            f"images are read from disk ahead of their step; load the dataset without streaming, or train "
+            f"without it"
         )
     kept = check_array(kept, "kept", "k", "integers")
     check_rows_within(kept, len(dataset), "kept")

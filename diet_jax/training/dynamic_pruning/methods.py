@@ -4,6 +4,7 @@ Another one is a file with its options and its `DynamicPruning`, an entry of `ME
 `TrainConfig` for the options.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -51,6 +52,12 @@ def rows_per_step(config: Any) -> int:
     return config.batch_size if config.dynamic == "none" else METHODS[config.dynamic].candidates(config)
 
 
+def without_pruning(config: Any) -> Any:
+    """Returns a `TrainConfig` without dynamic pruning."""
+    defaults = {name: type(getattr(config, name))() for name in METHODS}
+    return dataclasses.replace(config, dynamic="none", **defaults)
+
+
 def check_method(config: Any) -> None:
     """Raises InputError if a `TrainConfig` has options of a method set that it does not use."""
     for name in METHODS:
@@ -64,6 +71,7 @@ def check_candidates(config: Any, num_kept: int) -> None:
     drawn = rows_per_step(config)
     if num_kept < drawn:
         raise InputError(
-            f"dynamic {config.dynamic} draws {drawn:,} candidates for every batch of {config.batch_size:,}, but "
-            f"only {num_kept:,} examples are trained on; raise hardest.fraction or lower batch_size"
+            f"dynamic {config.dynamic} draws {drawn:,} candidates for every batch of "
+            f"{config.batch_size:,}, but only {num_kept:,} examples are trained on; raise hardest.fraction "
+            f"or lower batch_size"
         )
