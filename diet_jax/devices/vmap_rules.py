@@ -45,7 +45,7 @@ def one_by_one(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def seldom(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns `(needed, value, *others) -> fn(value, *others) if needed else value`, for what is seldom needed.
+    """Returns `(needed, value, *others) -> fn(value, *others) if needed else value`; `fn` is seldom needed.
 
     JAX's rule makes a selection of this branch, which runs `fn` for every entry in every call; here it runs
     for those entries that need it.

@@ -101,8 +101,8 @@ def share_left_out(state: Any) -> np.ndarray:
         [0.3, 0.3]
     """
     own = pruning_of(state)
-    offered = np.asarray(fetch(own.offered), np.float64)
-    return np.asarray(fetch(own.left_out), np.float64) / np.maximum(offered, 1)
+    left_out, offered = (np.asarray(fetch(count), np.float64) for count in (own.left_out, own.offered))
+    return np.asarray(left_out / np.maximum(offered, 1))
 
 
 def last_subset(state: Any, dataset: Dataset) -> KeepFile:
