@@ -122,6 +122,10 @@ from .selection.rule import Rule as Rule
 from .selection.size import smallest_fraction as smallest_fraction
 from .selection.window_tuning import best_window as best_window
 from .selection.window_tuning import held_out as held_out
+from .training.dynamic_pruning.hardest import HardestOptions as HardestOptions
+from .training.dynamic_pruning.infobatch import InfoBatchOptions as InfoBatchOptions
+from .training.dynamic_pruning.method import last_subset as last_subset
+from .training.dynamic_pruning.method import share_left_out as share_left_out
 from .training.loop import train as train
 from .training.loop import train_from as train_from
 from .training.optimizers import AdamWOptions as AdamWOptions

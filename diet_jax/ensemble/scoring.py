@@ -29,6 +29,7 @@ from diet_jax.scores.dynamics import FORGETTING
 from diet_jax.scores.score import SCORES, Score, checked_values, folds_of, resolve_scores
 from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.divergence import bad_losses, warn_of
+from diet_jax.training.dynamic_pruning.methods import rows_per_step
 from diet_jax.training.epoch_ends import end_epoch
 from diet_jax.training.loop import (
     check_keep,
@@ -54,6 +55,7 @@ from diet_jax.training.step import (
     batch_rows,
     ends_of_epochs,
     init_state,
+    pruned_steps,
     run_keys,
     train_steps,
 )
@@ -229,7 +231,8 @@ def score_one_seed(
     # where folds measure at its end.
     epoch_steps = ends_of_epochs(program)
     block_length = int(np.gcd.reduce(np.append(counts, epoch_steps)))
-    rows = batch_rows(run_keys(key).order, kept, 0, num_steps=steps[-1], batch_size=program.config.batch_size)
+    size = rows_per_step(program.config)
+    rows = batch_rows(run_keys(key).order, kept, 0, num_steps=steps[-1], batch_size=size)
     keep = jnp.zeros(len(examples.labels), bool).at[kept].set(True)
 
     def scored(score: Score, state: TrainState, size: int) -> Array:
@@ -247,8 +250,11 @@ def score_one_seed(
 
         def block(index: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
             (state, history), at = carry, first + index * block_length
-            batches = jax.lax.dynamic_slice_in_dim(rows, at, block_length)
-            state, new = train_steps(state, examples, batches, program=program)
+            if program.draws_itself:
+                state, new = pruned_steps(state, examples, kept, length=block_length, program=program)
+            else:
+                batches = jax.lax.dynamic_slice_in_dim(rows, at, block_length)
+                state, new = train_steps(state, examples, batches, program=program)
             if epoch_steps:  # Known to all seeds alike: under `vmap` only one of the branches runs, too.
                 measure = functools.partial(end_epoch, program=program)
                 is_end = (at + block_length) % epoch_steps == 0

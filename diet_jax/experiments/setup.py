@@ -29,6 +29,7 @@ from diet_jax.scores.score import Score, check_function
 from diet_jax.selection.masks import num_kept
 from diet_jax.selection.per_class import check_minimum
 from diet_jax.selection.rule import Rule
+from diet_jax.training.dynamic_pruning.methods import check_candidates
 from diet_jax.training.loop import check_classes, check_optimizer, program_of
 from diet_jax.training.recipe import (
     check_augment,
@@ -100,6 +101,7 @@ class Setup:
             try:
                 kept = num_kept(len(train), fraction)
                 make_optimizer(config.train, total_steps(config.train, len(train), kept))
+                check_candidates(config.train, kept)
                 check_minimum(train.labels, kept, config.select.min_per_class)
             except InputError as error:
                 reasons[fraction] = str(error)
