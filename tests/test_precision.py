@@ -4,6 +4,7 @@ A new public name joins `CALLS`, or `NO_NUMBERS` with the reason.
 """
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import re
@@ -237,14 +238,23 @@ def forgotten(g):
     return once, dj.forgetting_scores(forgetting(g)), dj.forgetting_scores(forgetting(g), never_learned=3)
 
 
+def logged(g):
+    log = dj.DynamicsLog(3, 4)
+    for logits in (MATRIX[:3, :4], MATRIX[1:4, :4], MATRIX[:3, 1:5]):
+        log.update([2, 0, 1], g.array(logits), jnp.array([0, 1, 3]))
+    return log.scores()
+
+
 def trained(g, model=MODEL, **options):
     return dj.train(g.key(), model, DATASET, config=SGD, **options)
 
 
 def scored(g):
     """All registered scores."""
-    options = {"step": (1, 2), "names": SCORE_NAMES, "how": "map", "batch_size": 4}
-    return dj.score_ensemble(g.keys, MODEL, DATASET, config=SGD, **options)
+    # Three epochs: before, nothing is known yet for some scores of dynamics, and that is NaN.
+    options = {"step": (6, 7), "names": SCORE_NAMES, "how": "map", "batch_size": 4}
+    config = dataclasses.replace(SGD, steps=7)
+    return dj.score_ensemble(g.keys, MODEL, DATASET, config=config, **options)
 
 
 def wide_features(variables, inputs):
@@ -278,7 +288,7 @@ BATCH_NORM = dj.from_linen(LinenNet())
 ONE_SCORE = [
     WINDOW.with_options(WindowOptions(0.1)) if rule is WINDOW else rule
     for rule in dj.RULES
-    if rule.num_scores == 1
+    if rule.num_scores == 1 and not rule.reads
 ]
 
 CALLS: dict[str, Callable[[Given], Any]] = {
@@ -288,6 +298,10 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "ScoreFile": lambda g: dj.ScoreFile.from_seeds("el2n", g.array(MATRIX), DATASET, step=1).per_seed,
     "barrier_height": lambda g: dj.barrier_height(g.array([0.1, 0.5, 0.3])),
     "best_window": lambda g: dj.best_window(g.array(MATRIX)),
+    "DynamicsLog": logged,
+    "cld_scores": lambda g: dj.cld_scores(
+        g.array(MATRIX[:, :2]), jnp.array([0, 1]), g.array(MATRIX[:, 2:4]), jnp.array([1, 0])
+    ),
     "clipping_factors": lambda g: dj.clipping_factors(g.array([0.0, 1.0, 4.0]), 2.0),
     "connectivity_onset": lambda g: dj.connectivity_onset([0, 1, 2], g.array([0.5, 0.01, 0.0])),
     "cpu_convolution": convolved(dj.cpu_convolution),
@@ -327,8 +341,11 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "init_forgetting": lambda g: dj.init_forgetting(3),
     "input_norm": lambda g: dj.input_norm(g.variables, *g.labelled[2:]),
     "interpolate": lambda g: jax.jit(dj.interpolate)(g.variables, g.other, 0.3),
+    "keep_beta": lambda g: dj.keep_beta(np.abs(MATRIX[0]), g.array(LABELS / 9), 0.5, key=g.key()),
+    "keep_covering": lambda g: dj.keep_covering(g.array(MATRIX[0]), 0.5, cutoff=0.2, key=g.key()),
     "keep_highest": lambda g: dj.keep_highest(g.array(MATRIX[0]), 0.5, key=g.key()),
     "keep_lowest": lambda g: dj.keep_lowest(g.array(MATRIX[0]), 0.5),
+    "keep_moderate": lambda g: dj.keep_moderate(g.array(MATRIX[0]), 0.5, nearest_by="value"),
     "keep_random": lambda g: dj.keep_random(g.key(), 6, 0.5),
     "keep_window": lambda g: dj.keep_window(g.array(LABELS), 0.5, offset=0.2, key=g.key()),
     "kept_indices": lambda g: dj.kept_indices(LABELS == 0, 2),
@@ -378,6 +395,9 @@ CALLS: dict[str, Callable[[Given], Any]] = {
         replace=True,
     ),
     "seed_keys": lambda g: jax.random.key_data(dj.seed_keys(0, "score", 3)),
+    "smallest_fraction": lambda g: dj.smallest_fraction(
+        g.array([0.1, 0.5]), g.array(MATRIX[:2, :3]), g.array(MATRIX[2, :3]), max_loss=0.1
+    ),
     "spawn": lambda g: dj.spawn(trained(g, num_updates=1)[0], g.key(1)).variables,
     "steps_per_epoch": lambda g: dj.steps_per_epoch(6, 3),
     "stream_between": streamed,

@@ -60,8 +60,8 @@ def make_mesh(seed: int | None = None, data: int = 1, *, shard_params: bool = Fa
     seed = max(1, count // data) if seed is None else seed
     if seed * data > count:
         raise InputError(
-            f"a mesh of seed {seed} x data {data} needs {seed * data} devices, there "
-            f"{'is' if count == 1 else 'are'} {count}; lower one of them"
+            f"a mesh of seed {seed} x data {data} needs {seed * data} devices, of {count} there; "
+            f"lower one of them"
         )
     devices = np.asarray(jax.devices()[: seed * data]).reshape(seed, data)
     names = (SEED, FSDP if shard_params else DATA)

@@ -28,8 +28,8 @@ def beside_stage(setup: Setup, folder: RunFolder) -> dict[str, np.ndarray]:
     """Measures what the config's rules read beside scores and labels, features.npz, unless it is there.
 
     The network is the first scoring one that did not diverge, trained once more by itself unless it left a
-    checkpoint: features are what its last layer is given, un-augmented, and a class's error is the share of
-    its train examples, by their labels, that it gets wrong. No held-out examples take part.
+    checkpoint: features are what its last layer is given, un-augmented. With `w` of the `n` train examples of
+    a class wrong, by their labels, its error is `(w + 1) / (n + 2)`. No held-out examples take part.
 
     Returns:
         "features" float32 `[n d]` and "class_errors" float64 `[c]`, as far as a rule reads them.
@@ -111,8 +111,9 @@ def _measure(setup: Setup, folder: RunFolder) -> None:
     if "class_errors" in wanted:
         there = np.bincount(train.labels, minlength=train.num_classes)
         wrong = np.bincount(train.labels[~found["correct"]], minlength=train.num_classes)
-        arrays["class_errors"] = wrong / np.maximum(there, 1)
-    about = "features of the last layer's inputs, un-augmented; class errors on the train examples themselves"
+        # As if one more had been right and one wrong: else a class without mistakes would have no quota.
+        arrays["class_errors"] = (wrong + 1) / (there + 2)
+    about = "the last layer's inputs, un-augmented; class errors (w + 1) / (n + 2) on the train examples"
     folder.save(PLACE, KIND, arrays, {**_facts(setup), "seed": seed, "about": about})
 
 

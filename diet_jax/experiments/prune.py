@@ -29,7 +29,7 @@ from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.own import NOTHING, Own, with_choices
 from diet_jax.experiments.plan import trainings
-from diet_jax.experiments.provenance import PROVENANCE, save_provenance
+from diet_jax.experiments.provenance import save_provenance
 from diet_jax.experiments.retraining import (
     judge,
     missing_networks,
@@ -39,6 +39,7 @@ from diet_jax.experiments.retraining import (
 )
 from diet_jax.experiments.row_costs import cost_rows, cost_stage
 from diet_jax.experiments.run_folder import RunFolder, open_run
+from diet_jax.experiments.run_log import PROVENANCE, UNFINISHED
 from diet_jax.experiments.run_result import RunResult
 from diet_jax.experiments.scoring import score_stage, unscored
 from diet_jax.experiments.scoring_notes import detection_stage, scoring_notes
@@ -157,14 +158,15 @@ def run_prune(config: RunConfig, own: Own = NOTHING, *, deadline: Deadline = NEV
             results = judge(setup, folder, selections, files=files)
             rows = rows_of(setup, results, count=config.retrain.num_seeds)
             if rows:
-                note = f"**Unfinished**: {unfinished}. The same command goes on."
+                note = f"{UNFINISHED}: {unfinished}. The same command goes on."
                 _write_table(folder, setup, results, rows, note=note)
             return RunResult(folder.path.absolute(), rows, unfinished)
         notes = run_notes(setup, folder, files, selections)
         results = judge(setup, folder, selections, files=files)
         rows = rows_of(setup, results)
-        _write_table(folder, setup, results, rows, notes=notes, found=found)
         from_writer(lambda: draw(folder.path / "figures", setup, files, rows))
+        # A table that says nothing else is one of a finished run: it comes last.
+        _write_table(folder, setup, results, rows, notes=notes, found=found)
         from_writer(lambda: save_provenance(setup, folder))
     return RunResult(folder.path.absolute(), rows, notes=tuple(notes))
 
@@ -181,7 +183,7 @@ def run_notes(
     setup: Setup, folder: RunFolder, files: Sequence[ScoreFile], selections: Sequence[Selection]
 ) -> list[str]:
     """Says what a reader of the table must know of its scores and selections."""
-    notes = scoring_notes(setup, folder, files)
+    notes = scoring_notes(setup, files)
     if setup.config.train.augment != "none":
         notes.append(f"trained with random crops and flips: train.augment is {setup.config.train.augment}")
     notes += [*filter(None, [rate_remark(setup.config.train)]), *empty_classes(setup.splits)]
@@ -224,9 +226,9 @@ def what_is_left(setup: Setup, folder: RunFolder, selections: Sequence[Selection
         missing = missing_networks(setup, folder, selections)
         to_retrain, steps = len(missing), sum(steps_of(setup, selection) for selection, _ in missing)
     return (
-        f"{len(scores) - to_score} of {counted(len(scores), 'network')} have scored, "
-        f"{networks - to_retrain} of "
-        f"{networks} are retrained; left: {to_score + to_retrain} trainings{setup.deadline.time_for(steps)}"
+        f"{len(scores) - to_score} of {counted(len(scores), 'network')} scored, {networks - to_retrain} of "
+        f"{networks} retrained; left: {counted(to_score + to_retrain, 'training')}"
+        f"{setup.deadline.time_for(steps)}"
     )
 
 

@@ -30,6 +30,7 @@ from diet_jax.experiments.setup import Setup
 from diet_jax.experiments.train_one import trained_network
 from diet_jax.scores.file import ScoreFile
 from diet_jax.selection.masks import num_kept
+from diet_jax.files.arrays import MADE_AGAIN
 from diet_jax.training.divergence import Divergence, said_elsewhere
 from diet_jax.training.recipe import steps_per_epoch
 from diet_jax.training.seeds import seed_keys
@@ -323,6 +324,6 @@ def _predicted(setup: Setup, folder: RunFolder, selection: Selection, seed: int)
     if predicted.shape != labels.shape or loss.shape != labels.shape or not (loss >= 0).all():
         raise InputError(
             f"{folder.path / _place(selection, seed)} is damaged: it must hold a class and a loss of at "
-            f"least 0 for each of {len(labels):,} test examples; delete it to compute it again"
+            f"least 0 for each of {len(labels):,} test examples; {MADE_AGAIN}"
         )
     return predicted

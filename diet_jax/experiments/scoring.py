@@ -11,7 +11,7 @@ import numpy as np
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import SEED, axis_size
-from diet_jax.devices.processes import is_alone
+from diet_jax.devices.processes import from_writer, is_alone
 from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.over_seeds import take_seed
 from diet_jax.ensemble.scoring import score_batch_sizes, score_ensemble, score_state
@@ -27,10 +27,11 @@ from diet_jax.experiments.divergence import (
 )
 from diet_jax.experiments.environment import environment
 from diet_jax.experiments.run_folder import RunFolder
-from diet_jax.experiments.scoring_notes import scorer_accuracy
+from diet_jax.experiments.scoring_notes import accuracy_of, mean_accuracy
 from diet_jax.experiments.setup import Setup
 from diet_jax.experiments.stopping import is_enough, stop_of, wanted_seeds
 from diet_jax.experiments.train_one import trained_network
+from diet_jax.files.arrays import load_arrays
 from diet_jax.options.identity import is_of_package
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import Score
@@ -52,7 +53,8 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
 
 def _keep_brought(file: ScoreFile, folder: RunFolder, setup: Setup) -> ScoreFile:
     """Writes a copy of a score file that was made elsewhere, as the run's own are."""
-    say(f"{file.name}: seeds: {file.num_seeds}, at {file.when}, from a score file")
+    seeds = f"{file.num_seeds} seed{'s' * (file.num_seeds != '1')}"
+    say(f"{file.name}: {seeds} at {file.when}, from a score file")
     file.save(folder.path / "scores" / f"{file.name}.npz")
     _say_what_is_not_finite(file, "made elsewhere")
     return file
@@ -70,7 +72,8 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
     facts = {"fingerprint": train.fingerprint, "step": setup.score_step, "definitions": definitions}
 
     def save(seed: int, found: dict[str, np.ndarray]) -> None:
-        folder.save(paths[seed], KIND, {name: found[name] for name in names}, {**facts, "seed": seed})
+        more = {"seed": seed, "accuracy": accuracy_of(setup, folder, seed)}
+        folder.save(paths[seed], KIND, {name: found[name] for name in names}, {**facts, **more})
 
     def load(seed: int) -> dict[str, np.ndarray]:
         return folder.load(paths[seed], KIND, names, {**facts, "seed": seed})
@@ -128,7 +131,10 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
     loaded = {seed: load(seed) for seed in wanted if seed not in diverged}
     for path in paths:
         remove_shards(shards_beside(folder.path / path, train))
-    accuracy = scorer_accuracy(setup, folder)
+    there = [folder.path / paths[seed] for seed in loaded]
+    accuracy = mean_accuracy(
+        from_writer(lambda: [load_arrays(path, KIND, ())[1].get("accuracy") for path in there])
+    )
     files = []
     for score in scores:
         per_seed = np.full((len(wanted), len(train)), np.nan, np.float32)
@@ -188,15 +194,18 @@ def save_scores(
         brink = {seed: int(np.isnan(row).sum()) for seed, row in enumerate(per_seed) if seed not in missing}
         brink = {seed: count for seed, count in brink.items() if count}
         nearly = f"its network has nearly diverged (train.learning_rate {config.train.learning_rate:g})"
+        remedy = "lower the learning rate in another folder"
+        if score.fold is not None:
+            nearly = "they were presented too rarely by then, for an epoch skips its incomplete last batch"
+            remedy = "score at a later epoch in another folder"
         for seed, count in brink.items():
             missing[seed] = f"{score.name} is NaN for {count:,} of {len(train):,} examples, {nearly}"
         least = least_seeds(config)
         if brink and len(per_seed) - len(missing) < least:
             raise InputError(
-                f"{score.name} is defined by {len(per_seed) - len(missing)} of "
-                f"{counted(len(per_seed), 'seed')}, at "
-                f"least {least} must be (score.min_seeds); seed {min(brink)}: {missing[min(brink)]}; lower "
-                f"the learning rate in another folder, or leave {score.name} out (score.names)"
+                f"{score.name} is defined by {len(per_seed) - len(missing)} of {counted(len(per_seed), 'seed')}, at "
+                f"least {least} must be (score.min_seeds); seed {min(brink)}: {missing[min(brink)]}; "
+                f"{remedy}, or leave {score.name} out (score.names)"
             )
     with warnings.catch_warnings():
         # It is said below.

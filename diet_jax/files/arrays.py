@@ -15,6 +15,7 @@ from diet_jax.errors import InputError
 from diet_jax.files.digests import arrays_digest
 from diet_jax.files.writing import write_atomically
 
+MADE_AGAIN = "delete it: the same command makes it again"
 # What NumPy, zipfile, zlib and json raise on a file that is not what it was.
 DAMAGE = (
     ValueError,
@@ -27,6 +28,19 @@ DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+
+
+class DamagedFile(InputError):
+    """Raised where a file is missing or not as it was written.
+
+    Args:
+        what: is wrong, with the path; kept for who knows a better remedy.
+        remedy: what to do.
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
 
 
 def packed(kind: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> bytes:
@@ -65,7 +79,12 @@ def kind_of(path: Any) -> str | None:
 
 
 def load_arrays(
-    path: Any, kind: str, names: tuple[str, ...] | None, known: tuple[str, ...] = (), made_by: str = ""
+    path: Any,
+    kind: str,
+    names: tuple[str, ...] | None,
+    known: tuple[str, ...] = (),
+    made_by: str = "",
+    remedy: str = "",
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Reads what `save_arrays` wrote, and verifies its checksum of all arrays and facts.
 
@@ -75,20 +94,22 @@ def load_arrays(
         names: arrays to read; None reads all.
         known: facts that must be there; with any, no others are returned.
         made_by: code that makes such a file of bare arrays, for messages.
+        remedy: what to do about a damaged file; by default to make it again.
 
     Raises:
         InputError: the file is missing, damaged or of another kind.
     """
     if not Path(path).is_file():
         raise InputError(f"no file {path}")
-    again = f"make it again{made_by and ' by '}{made_by}"
+    again = remedy or f"make it again{made_by and ' by '}{made_by}"
     try:
         # np.load leaves a file that it opened itself open when the archive is damaged.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             if "header" not in archive:
-                raise InputError(
+                raise DamagedFile(
                     f"{path} is no diet_jax file: it has the arrays {', '.join(archive)} without what they "
-                    f"belong to; {again}"
+                    f"belong to",
+                    again,
                 )
             facts = dict(json.loads(str(archive["header"])))
             # Also those that are not asked for: a damaged file is damaged whoever reads it.
@@ -103,33 +124,31 @@ def load_arrays(
     except InputError:
         raise
     except (*DAMAGE, OSError) as error:
-        raise InputError(
-            f"{path} is damaged or no diet_jax file ({type(error).__name__}); {again}"
-        ) from error
+        raise DamagedFile(f"{path} is damaged or no diet_jax file ({type(error).__name__})", again) from error
     if not is_kind:
         raise InputError(f"{path} is a '{facts['format']}' file, expected '{_format(kind)}'; {again}")
     missing = [name for name in known if name not in facts]
     if missing:
-        raise InputError(f"{path} is damaged: it does not say its {', '.join(missing)}")
+        raise DamagedFile(f"{path} is damaged: it does not say its {', '.join(missing)}", again)
     return arrays, {name: facts[name] for name in known or facts}
 
 
 def load_checked(
     path: Any, kind: str, names: tuple[str, ...] | None, facts: dict[str, Any]
 ) -> dict[str, np.ndarray]:
-    """Reads arrays whose stored facts must be these.
+    """Reads arrays that the same command makes again where they are gone, and whose facts must be these.
 
     Raises:
         InputError: as `load_arrays`, or a fact differs.
     """
-    arrays, stored = load_arrays(path, kind, names)
+    arrays, stored = load_arrays(path, kind, names, remedy=MADE_AGAIN)
     wrong = [
         f"{name} is {_brief(stored.get(name))}, not {_brief(value)}"
         for name, value in facts.items()
         if stored.get(name) != value
     ]
     if wrong:
-        raise InputError(f"{path} is not of this run ({'; '.join(wrong)}); delete it to compute it again")
+        raise DamagedFile(f"{path} is not of this run ({'; '.join(wrong)})", MADE_AGAIN)
     return arrays
 
 

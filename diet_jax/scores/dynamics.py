@@ -135,7 +135,7 @@ def forgetting_scores(
             f"keep must be a boolean vector {scores.shape}, one entry per row; "
             f"got {mask.dtype} of shape {mask.shape}"
         )
-    return jnp.where(mask, scores, jnp.float32(jnp.nan))
+    return jnp.where(mask, scores, jnp.nan)
 
 
 def _from_presentations(correct: Any) -> ForgettingState:

@@ -34,7 +34,9 @@ def checked_parts(path: Any, arrays: dict[str, np.ndarray], facts: dict[str, Any
     if kinds["ids"] not in "iuU":
         raise InputError(f"{path} is damaged: its ids are neither text nor integers")
     rows = arrays["rows"]
-    if kinds["rows"] not in "iu" or len(np.unique(rows)) < len(rows) or (rows < 0).any():
+    in_order = kinds["rows"] in "iu" and bool((rows[1:] > rows[:-1]).all())
+    distinct = in_order or len(np.unique(rows)) == len(rows)
+    if kinds["rows"] not in "iu" or not distinct or (rows < 0).any():
         raise InputError(f"{path} is damaged: its rows are not those of distinct examples")
     check_unique(arrays["ids"], f"{path} is damaged")
     if not len(arrays["per_seed"]):
@@ -44,7 +46,7 @@ def checked_parts(path: Any, arrays: dict[str, np.ndarray], facts: dict[str, Any
     if not np.array_equal(arrays["scores"], mean, equal_nan=True):
         raise InputError(f"{path} is damaged: its scores are not the mean of those of its seeds")
     _check_facts(path, facts)
-    if (rows[1:] > rows[:-1]).all():
+    if in_order:
         return arrays
     order = np.argsort(rows)
     return {name: array[..., order] for name, array in arrays.items()}

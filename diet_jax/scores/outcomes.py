@@ -77,20 +77,20 @@ def both_passes(
         read: `(logits, labels) -> values`, a pytree of arrays `[b ...]`.
     """
 
-    def update(state: Any, rows: Array, logits: Array, labels: Array) -> Any:
+    def take_in(state: Any, rows: Array, values: Any, labels: Array) -> Any:
         before = jax.tree.map(lambda leaf: leaf[rows], state)
-        after = absorb(before, read(logits, labels))
+        after = absorb(before, values)
         return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new), state, after)
 
-    def update_all(state: Any, rows: Array, values: Any, labels: Array) -> Any:
-        return absorb(state, values)
+    def update(state: Any, rows: Array, logits: Array, labels: Array) -> Any:
+        return take_in(state, rows, read(logits, labels), labels)
 
-    return Fold(name, init, update), Fold(f"{name}_clean", init, update_all, _clean(read))
+    return Fold(name, init, update), Fold(f"{name}_clean", init, take_in, _clean(read))
 
 
 def where_known(known: Bool[AnyArray, "n"], keep: Mask, values: Float[AnyArray, "n"]) -> Float[Array, "n"]:
     """Returns values of the rows that were trained on and that enough is known of; NaN elsewhere."""
-    return jnp.where(jnp.asarray(known) & jnp.asarray(keep), jnp.asarray(values), jnp.float32(jnp.nan))
+    return jnp.where(jnp.asarray(known) & jnp.asarray(keep), jnp.asarray(values), jnp.nan)
 
 
 @functools.cache

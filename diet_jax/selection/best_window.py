@@ -59,7 +59,7 @@ def regressed_windows(
     Raises:
         InputError: a number is out of range, or there is one class only.
 
-    Paper: Choi et al. 2024 (BWS), section 3.
+    Paper: Choi et al. 2024 (BWS).
 
     Example:
         >>> import numpy as np
@@ -112,7 +112,7 @@ def keep_best_window(
     Returns:
         bool `[n]`, True = train on it; exactly `num_kept(n, fraction)` are True.
 
-    Paper: Choi et al. 2024 (BWS), section 3.
+    Paper: Choi et al. 2024 (BWS).
 
     Example:
         >>> import numpy as np
@@ -143,7 +143,7 @@ BEST_WINDOW = RULES.register(
     Rule(
         name="best_window",
         words="the window of ranks on which ridge regression of the labels does best",
-        reference="Choi et al. 2024 (BWS), section 3",
+        reference="Choi et al. 2024 (BWS)",
         select=keep_best_window,
         reads=("labels", "features"),
         options=BestWindowOptions(),

@@ -7,7 +7,7 @@ import numpy as np
 
 from diet_jax.checks.values import check_number
 from diet_jax.errors import InputError
-from diet_jax.selection.masks import checked_scores
+from diet_jax.selection.masks import checked_scores, num_kept
 from diet_jax.selection.ranks import keep_lowest, random_bits, ranked_rows
 from diet_jax.selection.rule import RULES, Rule
 from diet_jax.types import PRNGKey
@@ -55,6 +55,7 @@ def keep_beta(
 
     scores, doubt = checked_scores(scores), checked_scores(doubt)
     check_number(adaption, "adaption", least=0)
+    num_kept(len(scores), fraction)
     if len(doubt) != len(scores):
         raise InputError(f"scores and doubt must be of the same examples, got {len(scores)} and {len(doubt)}")
     if scores.min() < 0:

@@ -57,7 +57,7 @@ def keep_class_quotas_highest(
 
     The others, Returns and Raises as for `keep_class_quotas`.
 
-    Paper: Vysogorets et al. 2025 (DRoP), its quotas with other pruning within classes.
+    Paper: Vysogorets et al. 2025 (DRoP), algorithm 1, with other pruning within classes.
 
     Example:
         >>> import numpy as np
@@ -93,7 +93,7 @@ CLASS_QUOTAS_HIGHEST = RULES.register(
     Rule(
         name="class_quotas_highest",
         words="shares of classes in proportion to their error, the highest scores of each",
-        reference="Vysogorets et al. 2025 (DRoP), section 5",
+        reference="Vysogorets et al. 2025 (DRoP), algorithm 1, with others within classes",
         select=keep_class_quotas_highest,
         reads=("labels", "class_errors"),
         about=lambda: "shares of classes kept in proportion to their error, the highest scores of each",

@@ -6,13 +6,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from diet_jax.checks.values import check_count, check_number
+from diet_jax.checks.values import check_choice, check_count, check_number
 from diet_jax.errors import InputError
 from diet_jax.selection.groups import group_counts, places_within
 from diet_jax.selection.masks import checked_scores, num_kept
 from diet_jax.selection.ranks import keep_lowest, random_rows, ranked_rows
 from diet_jax.selection.rule import RULES, Rule
 from diet_jax.types import PRNGKey
+
+MOST_STRATA = 1_000_000
 
 
 def keep_covering(
@@ -64,7 +66,7 @@ def keep_covering(
 def check_coverage(fraction: float, cutoff: float, strata: int) -> None:
     """Raises InputError unless so much can be kept of what a cutoff leaves."""
     check_number(cutoff, "cutoff", least=0, below=1)
-    check_count(strata, "strata", most=2**31)
+    check_count(strata, "strata", most=MOST_STRATA)
     if cutoff + fraction > 1 + 1e-9:
         raise InputError(
             f"cutoff {cutoff} drops so many of the highest scores that keep fraction {fraction} is not left; "
@@ -97,13 +99,14 @@ def keep_moderate(
     Raises:
         InputError: the fraction is out of range.
 
-    Paper: Xia et al. 2023 (Moderate coreset), section 3.
+    Paper: Xia et al. 2023 (Moderate coreset).
 
     Example:
         >>> keep_moderate([0.0, 1.0, 1.1, 1.2, 9.0], 0.6).tolist()
         [False, True, True, True, False]
     """
     scores = checked_scores(scores)
+    check_choice(nearest_by, "nearest_by", ("rank", "value"))
     if nearest_by == "rank":
         count = num_kept(len(scores), fraction)
         first = (len(scores) - count) // 2
@@ -141,7 +144,7 @@ class CoverageOptions:
 
     def __post_init__(self) -> None:
         check_number(self.cutoff, "cutoff", least=0, below=1)
-        check_count(self.strata, "strata", most=2**31)
+        check_count(self.strata, "strata", most=MOST_STRATA)
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ class ModerateOptions:
 COVERAGE = RULES.register(
     Rule(
         name="coverage",
-        words="equal shares of strata of the scores, without the very highest",
+        words="equal shares of strata of the scores, below a cutoff",
         reference="Zheng et al. 2023 (CCS), algorithm 1",
         select=keep_covering,
         options=CoverageOptions(),
@@ -171,7 +174,7 @@ MODERATE = RULES.register(
     Rule(
         name="moderate",
         words="the scores nearest to the median",
-        reference="Xia et al. 2023 (Moderate coreset), section 3",
+        reference="Xia et al. 2023 (Moderate coreset)",
         select=keep_moderate,
         options=ModerateOptions(),
         about=lambda nearest_by: f"the scores nearest to the median kept, by {nearest_by}",

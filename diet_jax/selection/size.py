@@ -36,7 +36,7 @@ def smallest_fraction(fractions: Any, accuracies: Any, full: Any, *, max_loss: f
         max_loss: in the unit of the accuracies, at least 0; 0.01 is a point where they are shares.
 
     Returns:
-        The fraction, with what led to it.
+        The fraction, with the losses and their errors, float64 `[f]`, that led to it.
 
     Raises:
         InputError: shapes that do not fit, fewer than two seeds, a value that is not finite, or a fraction

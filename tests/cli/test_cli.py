@@ -293,8 +293,8 @@ def test_a_missing_result_is_computed_again_to_the_same_numbers(finished):
     main(["run", *FORGETTING, "--run-dir", str(finished)])
     assert lost.read_bytes() == before
     assert (finished / "table.csv").read_bytes() == table
-    # Two stages are timed again; no epoch is logged twice.
-    assert len((finished / "metrics.jsonl").read_text().splitlines()) == lines + 2
+    # Two stages are timed again, and the end is told; no epoch is logged twice.
+    assert len((finished / "metrics.jsonl").read_text().splitlines()) == lines + 3
 
 
 def test_a_damaged_result_of_a_run_is_named(finished, capsys):
@@ -478,7 +478,7 @@ def test_damaged_and_foreign_score_files(finished, capsys, elsewhere):
         message = refused(capsys, "select", f"{name}.npz", "--out", "m.npz", "--fraction", "0.5")
         assert f"{name}.npz is damaged" in message
     mask = str(finished / "masks" / "el2n_keep0.5.npz")
-    assert "expected 'diet_jax scores 1'" in refused(
+    assert "expected 'diet_jax scores 2'" in refused(
         capsys, "select", mask, "--out", "m.npz", "--fraction", "0.5"
     )
     assert "no file gone.npz" in refused(capsys, "select", "gone.npz", "--out", "m.npz", "--fraction", "0.5")

@@ -36,11 +36,11 @@ def test_features_and_class_errors_are_those_of_the_first_scoring_network(run):
     logits, features, _ = network.model.features(network.variables, inputs.astype(np.float32))
     np.testing.assert_allclose(found["features"], features, rtol=1e-4, atol=1e-5)
     wrong = np.argmax(np.asarray(logits), axis=1) != train.labels
-    errors = [wrong[train.labels == label].mean() for label in range(10)]
+    errors = [(wrong[train.labels == c].sum() + 1) / ((train.labels == c).sum() + 2) for c in range(10)]
     np.testing.assert_allclose(found["class_errors"], errors)
     facts = json.loads(str(found["header"]))
     assert facts["seed"] == 0
-    assert "un-augmented; class errors on the train examples themselves" in facts["about"]
+    assert "class errors (w + 1) / (n + 2) on the train examples" in facts["about"]
 
 
 def test_a_rule_without_scores_selects_once_and_all_is_verified(run, capsys):
@@ -108,7 +108,11 @@ def test_a_model_without_features_is_refused_before_anything_runs(tmp_path):
     def apply(variables, inputs, train):
         return inputs.reshape(len(inputs), -1) @ variables.params["w"], {}
 
-    model, changes = dj.from_functions(init, apply), {"model": dj.ModelConfig(), "data": dj.DataConfig()}
+    model, changes = (
+        dj.from_functions(init, apply),
+        {"model": dj.ModelConfig(), "data": dj.DataConfig(), "checkpoint_epochs": ()},
+    )
+    changes["score"] = dj.ScoreConfig(names=("el2n",), epoch=0, num_seeds=1)
     config = dataclasses.replace(CONFIG, **changes, run_dir=str(tmp_path / "run"))
     train, test = dj.load_dataset("digits")
     with pytest.raises(dj.InputError, match="the rule d2 reads what the last layer is given"):

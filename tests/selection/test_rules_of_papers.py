@@ -8,7 +8,9 @@ import pytest
 from scipy import stats
 
 import diet_jax as dj
+from diet_jax.selection.best_window import regressed_windows
 from diet_jax.selection.beta import CONCENTRATION
+from diet_jax.selection.diversity import keep_k_centre
 from diet_jax.selection.ranks import random_rows
 from diet_jax.selection.risk import risk_note
 
@@ -234,7 +236,7 @@ def test_d2_of_examples_that_are_all_one_and_without_messages():
 
 def test_k_centre_is_the_greedy_loop_and_within_twice_the_best():
     key = jax.random.key(3)
-    keep = dj.keep_k_centre(0.2, features=FEATURES, key=key)
+    keep = keep_k_centre(0.2, features=FEATURES, key=key)
     centres = [random_rows(key, N)[0]]
     while len(centres) < 12:
         centres.append(
@@ -242,7 +244,7 @@ def test_k_centre_is_the_greedy_loop_and_within_twice_the_best():
         )
     assert np.flatnonzero(keep).tolist() == sorted(centres)
     doubled = np.repeat(FEATURES[:6], 10, axis=0)
-    first = dj.keep_k_centre(0.1, features=doubled)
+    first = keep_k_centre(0.1, features=doubled)
     assert len(np.unique(doubled[first], axis=0)) == 6
 
 
@@ -268,7 +270,7 @@ def test_class_quotas_follow_the_errors_and_the_highest_are_kept_within():
 
 
 def test_windows_are_judged_by_our_kernel_regression():
-    found = dj.regressed_windows(SCORES, 0.3, labels=LABELS, features=FEATURES, step=0.2, ridge=0.1)
+    found = regressed_windows(SCORES, 0.3, labels=LABELS, features=FEATURES, step=0.2, ridge=0.1)
     np.testing.assert_allclose(found.offsets, [0, 0.2, 0.4, 0.6, 0.7])
     eye, order = np.eye(3), np.argsort(SCORES)
     for offset, accuracy in zip(found.offsets, found.accuracies, strict=True):
@@ -282,7 +284,7 @@ def test_windows_are_judged_by_our_kernel_regression():
     keep = keep_by(rule_of("best_window", step=0.2, ridge=0.1), 0.3)
     np.testing.assert_array_equal(keep, dj.keep_window(SCORES, 0.3, offset=best))
     with pytest.raises(dj.InputError, match="the labels are all one"):
-        dj.regressed_windows(SCORES, 0.3, labels=np.zeros(N, int), features=FEATURES)
+        regressed_windows(SCORES, 0.3, labels=np.zeros(N, int), features=FEATURES)
 
 
 @pytest.mark.parametrize("seed", range(4))
