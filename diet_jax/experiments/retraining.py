@@ -28,9 +28,9 @@ from diet_jax.experiments.scoring import seed_groups, shards_beside
 from diet_jax.experiments.selecting import Selection
 from diet_jax.experiments.setup import Setup
 from diet_jax.experiments.train_one import trained_network
+from diet_jax.files.arrays import MADE_AGAIN
 from diet_jax.scores.file import ScoreFile
 from diet_jax.selection.masks import num_kept
-from diet_jax.files.arrays import MADE_AGAIN
 from diet_jax.training.divergence import Divergence, said_elsewhere
 from diet_jax.training.recipe import steps_per_epoch
 from diet_jax.training.seeds import seed_keys
