@@ -204,7 +204,8 @@ def save_scores(
         if brink and len(per_seed) - len(missing) < least:
             raise InputError(
                 f"{score.name} is defined by {len(per_seed) - len(missing)} of "
-                f"{counted(len(per_seed), 'seed')}, at least {least} must be (score.min_seeds); seed {min(brink)}: {missing[min(brink)]}; "
+                f"{counted(len(per_seed), 'seed')}, at least {least} must be (score.min_seeds); seed "
+                f"{min(brink)}: {missing[min(brink)]}; "
                 f"{remedy}, or leave {score.name} out (score.names)"
             )
     with warnings.catch_warnings():
