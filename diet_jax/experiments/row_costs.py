@@ -56,8 +56,8 @@ def costs_of(
 ) -> dict[str, Costs | None]:
     """Returns the costs of each selection by its name; None for one by a score that was made elsewhere.
 
-    A rule that reads several scores takes one training of the scoring networks, and a pass for each score. One
-    that reads features or the errors of classes takes a pass of one network, and its training.
+    A rule that reads several scores takes one training of the scoring networks, and a pass for each score.
+    One that reads features or the errors of classes takes a pass of one network, and its training.
     """
     passes, full = _passes(folder), setup.num_steps
     tried = {file.name: len(file.per_seed) + len(file.provenance.get("missing_seeds", {})) for file in files}
