@@ -76,6 +76,18 @@ def forgotten():
     return np.where(RIGHT.any(axis=0), events, np.inf)
 
 
+def tdds(length, decay):
+    """Zhang et al. 2024: in windows of presentations, how unsteady the moves are; the last weigh the most."""
+    log = np.log(PROBABILITIES + 1e-8)
+    moves = np.abs(PROBABILITIES[1:] * (log[1:] - log[:-1])).sum(axis=2)
+    total = np.zeros(COUNT)
+    for first in range(TIMES - length + 1):
+        window = moves[first : first + length - 1]
+        unsteady = np.sqrt(((window - window.mean(axis=0)) ** 2).sum(axis=0))
+        total += decay * (1 - decay) ** (TIMES - length - first) * unsteady
+    return total
+
+
 MARGINS = [LOGITS[t][ROWS, LABELS] - others(LOGITS[t]).max(axis=1) for t in range(TIMES)]
 OF_DYNAMICS = {
     "forgetting": forgotten(),
@@ -95,6 +107,7 @@ OF_DYNAMICS = {
     # He et al. 2024, equations 2 and 3, windows of ten.
     "dyn_unc": np.mean([sample_deviation(window) for window in windows(10)], axis=0),
     # Cho et al. 2025: the same, each times how far from certain the window is.
+    "tdds": tdds(10, 0.9),
     "dual": np.mean([sample_deviation(w) * (1 - w.mean(axis=0)) for w in windows(10)], axis=0),
 }
 
@@ -147,7 +160,6 @@ ELSEWHERE = {
     "grand": "test_losses_and_scores.py",
     "prototype_distance": "test_features.py",
     "random": "test_score.py",
-    "tdds": "test_dynamics.py",
 }
 
 
