@@ -40,6 +40,7 @@ SETS: dict[str, tuple[str, ...]] = {
     "growth": ("growth.py", "--figure", "growth.png", "--table", "growth.md"),
     "ntk": ("ntk.py",),
     "noise_detection": ("noise_detection.py",),
+    "dynamic_pruning": ("dynamic_pruning.py",),
 }
 # What does not measure time.
 WITHOUT_ROUNDS = {"precision", "rounding", "counts", "counts_training", "noise_detection", "growth"}

@@ -158,6 +158,8 @@ def run_notes(
     notes = scoring_notes(setup, folder, files)
     if setup.config.train.augment != "none":
         notes.append(f"trained with random crops and flips: train.augment is {setup.config.train.augment}")
+    if (dynamic := setup.config.train.dynamic) != "none":
+        notes.append(f"every network chose among its examples while it trained: train.dynamic is {dynamic}")
     notes += [*filter(None, [rate_remark(setup.config.train)]), *empty_classes(setup.splits)]
     if minimum := setup.config.select.min_per_class:
         notes.append(f"at least {minimum} of every class are kept, or all that it has: select.min_per_class")
