@@ -6,7 +6,9 @@ Floor:   everything, for as many updates; times are of networks side by side, to
 InfoBatch and batch-hardest do as many updates as they are asked to. So each is run for as many as training on
 everything does, and for fewer: InfoBatch for about as many passes, as many updates as it had examples left in
 the first run; batch-hardest for as many passes over the candidates. Training on everything is run for these
-numbers of updates, too: what is saved by fewer updates alone.
+numbers of updates, too: what is saved by fewer updates alone. InfoBatch's weights make its expected batch
+gradient larger, by the examples of an epoch over those that stay; so everything is trained at a learning rate
+larger by that factor as well.
 """
 
 import dataclasses
@@ -54,9 +56,7 @@ class Options:
     """Where to write the numbers."""
 
 
-def described(
-    config: dj.TrainConfig, updates: int, result: dj.EnsembleTraining, count: int
-) -> dict[str, Any]:
+def described(config: dj.TrainConfig, updates: int, result: Any, count: int) -> dict[str, Any]:
     """Returns what a training did: of one forward pass counted 1 and its backward pass 2 for an example."""
     size, drawn = config.batch_size, rows_per_step(config)
     left_out = 0.0 if result.pruning is None else float(np.mean(dj.share_left_out(result.pruning)))
@@ -82,8 +82,11 @@ def main(options: Options) -> None:
     rows: list[dict[str, Any]] = []
     correct: dict[tuple[str, int], np.ndarray] = {}
 
-    def measure(name: str, updates: int) -> dict[str, Any]:
+    def measure(name: str, updates: int, rate: float = 1.0) -> dict[str, Any]:
         config = dataclasses.replace(base, steps=updates, dynamic=methods[name])
+        if rate != 1:
+            name = f"{name}, rate x {rate:.2f}"
+            config = dataclasses.replace(config, learning_rate=rate * base.learning_rate)
         result = dj.train_ensemble(keys, model, train, test, config=config)
         correct[name, updates] = (result.predicted == test.labels).mean(axis=1)
         rows.append({"method": name, **described(config, updates, result, len(train))})
@@ -94,6 +97,7 @@ def main(options: Options) -> None:
     fewer = round(full * (1 - infobatch["left_out"]))
     measure("InfoBatch", fewer)
     measure("everything", fewer)
+    measure("everything", fewer, full / fewer)
     measure("batch-hardest", full)
     measure("batch-hardest", full // 2)
     measure("everything", full // 2)
@@ -121,23 +125,11 @@ def main(options: Options) -> None:
     lines = [list(HEADINGS.values()), ["---"] * len(HEADINGS)]
     lines += [[cell(row, name) for name in HEADINGS] for row in rows]
     print("\n".join(f"| {' | '.join(line)} |" for line in lines))
-    timed = dataclasses.replace(base, epochs=3)
-    calls = {
-        name: partial(
-            dj.train_ensemble,
-            keys,
-            model,
-            train,
-            test,
-            how="vmap",
-            config=dataclasses.replace(timed, dynamic=of),
-        )
-        for name, of in methods.items()
-    }
-    times = interleaved(calls, options.rounds)
-    print(
-        f"\nseconds of {options.seeds} networks side by side for {total_steps(timed, len(train)):,} updates:"
-    )
+    together = partial(dj.train_ensemble, keys, model, train, test, how="vmap")
+    configs = {name: dataclasses.replace(base, epochs=3, dynamic=of) for name, of in methods.items()}
+    times = interleaved({name: partial(together, config=c) for name, c in configs.items()}, options.rounds)
+    updates = total_steps(configs["everything"], len(train))
+    print(f"\nseconds of {options.seeds} networks side by side for {updates:,} updates:")
     seconds = {}
     for name, timing in times.items():
         ratio, low, high = timing.ratio_to(times["everything"])

@@ -496,7 +496,7 @@ def test_train_says_what_a_dynamic_pruning_left_out_and_writes_its_last_subset(c
     assert float(said[1]) == round(100 * counts["left_out"] / counts["offered"], 1)
     assert (counts["method"], counts["offered"] % 1078) == ("infobatch", 0)
     message = refused(capsys, "train", *options, "--train.hardest.fraction", "0.2")
-    assert "but --train.dynamic is none" in message
+    assert "--train.hardest.fraction is 0.2 (default 0.5), but dynamic is none" in message
 
 
 def test_train_with_a_mask_and_score_its_checkpoints(finished, capsys, tmp_path):
