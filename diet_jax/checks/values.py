@@ -142,11 +142,28 @@ def check_key(key: Any, name: str = "key", *, several: bool = False) -> Any:
     if isinstance(key, jax.Array | np.ndarray):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == axes and (key.size or several):
             return key
-        # What `jax.random.PRNGKey` makes; its words are no axis of keys.
-        if key.dtype == jnp.uint32 and key.ndim == axes + 1 and key.size and key.shape[-1] in (2, 4):
+        # What `jax.random.PRNGKey` makes, in as many words as this JAX's kind of keys has: no axis of keys.
+        if key.dtype == jnp.uint32 and key.ndim == axes + 1 and key.size and key.shape[-1] == _words():
             return key
     what = "keys [s] of JAX, such as dj.seed_keys(0, 'score', 3)" if several else "a key, jax.random.key(0)"
     raise InputError(f"{name} must be {what}; got {shown(key)}")
+
+
+def _words() -> int:
+    return jax.eval_shape(lambda: jax.random.PRNGKey(0)).shape[-1]
+
+
+def check_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
+    """Returns the shape of one example, a tuple of whole numbers.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not isinstance(shape, tuple | list) or not shape:
+        array = isinstance(shape, jax.Array | np.ndarray)
+        got = f"an array of shape {shape.shape}" if array else shown(shape)
+        raise InputError(f"{name} must be the shape of one example, such as (32, 32, 3); got {got}")
+    return tuple(check_count(size, f"a size in {name}") for size in shape)
 
 
 def check_pytree(tree: Any, name: str) -> Any:

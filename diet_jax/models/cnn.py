@@ -1,5 +1,6 @@
 """Two convolutional networks without BatchNorm."""
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -61,4 +62,6 @@ class SmallCNN(nn.Module):
         x = images
         for width in self.widths:
             x = nn.relu(conv(width, 3, 2, dtype=self.dtype, form=self.convolution, train=train)(x))
-        return nn.Dense(self.num_classes, dtype=last_dtype(self.dtype))(x.reshape(x.shape[0], -1))
+        return nn.Dense(self.num_classes, dtype=last_dtype(self.dtype))(
+            x.reshape(x.shape[0], math.prod(x.shape[1:]))
+        )

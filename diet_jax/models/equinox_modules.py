@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diet_jax.checks.values import check_function
+from diet_jax.checks.values import check_function, check_key
 from diet_jax.errors import InputError
 from diet_jax.models.functions import Adapted, checked_logits
 from diet_jax.models.pytrees import by_path, like
@@ -33,7 +33,7 @@ class EquinoxModel(Adapted):
 
     def init(self, key: PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Variables:
         """Returns fresh variables; an Equinox module knows the shape of its inputs itself."""
-        return _variables(*_pair(self.constructor(key)))
+        return _variables(*_pair(self.constructor(check_key(key))))
 
     def apply(
         self, variables: Variables, inputs: Inputs, *, train: bool, key: PRNGKey | None = None

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from diet_jax.checks.values import check_key, check_shape
 from diet_jax.errors import InputError
 from diet_jax.types import Inputs, Logits, PRNGKey, Variables
 
@@ -56,7 +57,7 @@ class FunctionModel(Adapted):
 
     def init(self, key: PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Variables:
         """Returns fresh variables for inputs of a shape."""
-        made = self.init_fn(key, shape)
+        made = self.init_fn(check_key(key), check_shape(shape))
         return made if isinstance(made, Variables) else Variables(made, {})
 
     def apply(

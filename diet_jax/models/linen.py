@@ -12,6 +12,7 @@ from flax.errors import InvalidRngError, ModifyScopeVariableError
 from jax import Array
 from jaxtyping import Float
 
+from diet_jax.checks.values import check_key, check_shape
 from diet_jax.errors import InputError
 from diet_jax.models.adapters import remedy_for
 from diet_jax.types import Inputs, Logits, PRNGKey, Variables
@@ -80,8 +81,7 @@ class LinenModel:
             >>> jax.jit(model.init, static_argnums=1)(jax.random.key(0), (8, 8, 3)).model_state
             {}
         """
-        if not shape or any(size < 1 for size in shape):
-            raise InputError(f"shape: expected that of one example, such as (32, 32, 3), got {shape!r}.")
+        key, shape = check_key(key), check_shape(shape)
         inputs = jnp.zeros((1, *shape), dtype)
         # Eval mode: which variables exist does not depend on the mode, and dropout needs no second key.
         variables = self.module.init(key, inputs, **_mode_arguments(self.module, train=False))

@@ -1,5 +1,6 @@
 """A multi-layer perceptron."""
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -28,7 +29,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, inputs: Inputs) -> Float[Array, "b c"]:
         """Returns logits, float32 [b c], of normalised, float [b ...]."""
-        x = inputs.reshape(inputs.shape[0], -1)
+        x = inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))
         for width in self.widths:
             x = nn.relu(nn.Dense(width, dtype=self.dtype)(x))
         return nn.Dense(self.num_classes, dtype=last_dtype(self.dtype))(x)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diet_jax.checks.values import check_function
+from diet_jax.checks.values import check_function, check_key
 from diet_jax.errors import InputError
 from diet_jax.models.functions import Adapted, checked_logits
 from diet_jax.models.pytrees import by_path, like
@@ -31,7 +31,7 @@ class NnxModel(Adapted):
         """Returns fresh variables; an NNX module knows the shape of its inputs itself."""
         from flax import nnx
 
-        return _variables(self.constructor(nnx.Rngs(key)))
+        return _variables(self.constructor(nnx.Rngs(check_key(key))))
 
     def apply(
         self, variables: Variables, inputs: Inputs, *, train: bool, key: PRNGKey | None = None

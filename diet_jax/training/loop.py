@@ -43,6 +43,8 @@ from diet_jax.types import Examples, Mask, Model, PRNGKey, Rows, init_variables
 
 # Where a call does one step, the batches are still drawn for many steps at once: sorting is not free.
 ROWS_PER_CALL = 500
+# What the parts of a state belong to.
+_WHOSE = {"variables": "model", "opt_state": "optimizer (config.optimizer)", "dynamics": "dataset"}
 
 _init = CompiledProgram(init_state, static=("spec", "num_examples"))
 _rows = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
@@ -316,11 +318,25 @@ def train_from(
     kept = check_keep(dataset, keep, config)
     program = program_of(model, dataset, config, num_kept=len(kept))
     stop = check_updates(num_updates, program.num_steps)
+    _check_state(state, dataset, program)
     # Training uses up the buffers of the state that it goes on from.
     own = replicate(copied(state))
     return _warned(
         *next(train_between(own, put_examples(dataset), kept, [stop], program=program)), program, len(kept)
     )
+
+
+def _check_state(state: TrainState, dataset: Dataset, program: Program) -> None:
+    """Raises InputError unless a state is one of this training; nothing is run."""
+    made = functools.partial(init_state, spec=dataset.spec, num_examples=len(dataset), program=program)
+    like = jax.eval_shape(made, state.key)
+    for name, whose in _WHOSE.items():
+        shapes = [
+            jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), getattr(of, name))
+            for of in (state, like)
+        ]
+        if shapes[0] != shapes[1]:
+            raise InputError(f"state is of another {whose}: its {name} have other names, shapes or dtypes")
 
 
 def _warned(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from diet_jax.checks.values import check_count, check_number
+from diet_jax.checks.values import MOST, check_count, check_number
 from diet_jax.data.augment import CropOffsets, normalize, random_crop, random_flip
 from diet_jax.errors import InputError
 from diet_jax.options.typed import check_types
@@ -214,8 +214,11 @@ def epoch_to_step(epoch: float, per_epoch: int) -> int:
     """
     check_number(epoch, "an epoch", least=0)
     check_count(per_epoch, "per_epoch", least=0)
-    if not 0 <= epoch * per_epoch < math.inf:
-        raise InputError(f"an epoch must be a finite number of at least 0, got {epoch}")
+    if not 0 <= epoch * per_epoch <= MOST:
+        raise InputError(
+            f"an epoch must be a finite number of at least 0, and no step beyond {MOST}; got epoch {epoch} "
+            f"of {per_epoch} steps"
+        )
     return math.floor(epoch * per_epoch + 0.5)
 
 

@@ -631,8 +631,26 @@ def test_vgg_refuses_small_images():
 
 
 def test_init_checks_the_image_shape():
-    with pytest.raises(InputError, match="shape: expected that of one example"):
-        create_model("mlp", num_classes=10).init(KEY, (8, 0, 3))
+    model = create_model("mlp", num_classes=10)
+    with pytest.raises(InputError, match="size in shape must be at least 1"):
+        model.init(KEY, (8, 0, 3))
+    with pytest.raises(InputError, match=r"shape of one example.*got an array of shape \(2, 8, 8, 1\)"):
+        inspect.unwrap(type(model).init)(model, KEY, jnp.zeros((2, 8, 8, 1)))
+
+
+@pytest.mark.parametrize("key", [0, None, "a", [0, 0], np.zeros(2, np.int32), jax.random.split(KEY, 3)])
+def test_init_checks_the_key(key):
+    with pytest.raises(InputError, match="key must be a key"):
+        # Past the type checker that only the tests install.
+        inspect.unwrap(LinenModel.init)(create_model("mlp", num_classes=10), key, (8, 8, 1))
+
+
+@pytest.mark.parametrize(("name", "channels"), [("mlp", 1), ("small_cnn", 3), ("cnn", 3)])
+def test_no_examples_have_no_logits(name, channels):
+    model = create_model(name, num_classes=10)
+    variables = jax.eval_shape(lambda: model.init(KEY, (16, 16, channels)))
+    none = jax.ShapeDtypeStruct((0, 16, 16, channels), "float32")
+    assert jax.eval_shape(model.predict, variables, none).shape == (0, 10)
 
 
 def test_from_linen_wants_an_instance():

@@ -268,3 +268,25 @@ def test_a_mask_that_empties_a_class_trains_as_a_copy_without_it_does(conv_model
     masked, _ = dj.train(KEY, conv_model, train_split, keep=keep, config=config)
     sliced, _ = dj.train(KEY, conv_model, train_split.take(np.flatnonzero(keep)), config=config)
     jax.tree.map(np.testing.assert_array_equal, masked.variables, sliced.variables)
+
+
+@pytest.mark.parametrize(
+    ("model", "take", "changes", "whose"),
+    [
+        ((8,), 96, {}, "model"),
+        ((6,), 96, {"optimizer": "adamw", "learning_rate": 0.001}, "optimizer"),
+        ((6,), 90, {}, "dataset"),
+    ],
+)
+def test_a_state_of_another_training_is_refused(model, take, changes, whose):
+    images = np.random.default_rng(0).normal(size=(96, 4, 4, 1)).astype(np.float32)
+    train = Dataset.from_arrays(images, np.arange(96) % 4)
+    config = dj.TrainConfig(steps=4, batch_size=16, augment="none")
+    network = dj.create_model("mlp", num_classes=4, widths=(6,))
+    state, _ = dj.train(KEY, network, train, config=config, num_updates=2)
+    other = dj.create_model("mlp", num_classes=4, widths=model)
+    with pytest.raises(InputError, match=f"state is of another {whose}"):
+        dj.train_from(
+            state, other, train.take(np.arange(take)), config=dataclasses.replace(config, **changes)
+        )
+    assert int(dj.train_from(state, network, train, config=config)[0].step) == 4
