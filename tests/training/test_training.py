@@ -217,7 +217,7 @@ def test_the_streams_of_a_run_are_independent():
     """No two of init, order and augmentation share a key, within a run or between runs."""
     runs = [run_keys(key) for key in dj.seed_keys(0, "retrain", 20)]
     data = {tuple(np.asarray(jax.random.key_data(key)).tolist()) for run in runs for key in run}
-    assert len(data) == 100
+    assert len(data) == 120
 
 
 def test_augmentation_changes_neither_initialisation_nor_order(conv_model, train_split):
