@@ -43,6 +43,7 @@ SETS: dict[str, tuple[str, ...]] = {
     "noise_detection": ("noise_detection.py",),
     "selection": ("selection.py", "--table", "selection.md"),
     "score_files": ("score_files.py", "--table", "score_files.md"),
+    "dynamic_pruning": ("dynamic_pruning.py",),
 }
 # What does not measure time.
 WITHOUT_ROUNDS = {

@@ -186,6 +186,8 @@ def run_notes(
     notes = scoring_notes(setup, files)
     if setup.config.train.augment != "none":
         notes.append(f"trained with random crops and flips: train.augment is {setup.config.train.augment}")
+    if (dynamic := setup.config.train.dynamic) != "none":
+        notes.append(f"every network chose among its examples while it trained: train.dynamic is {dynamic}")
     notes += [*filter(None, [rate_remark(setup.config.train)]), *empty_classes(setup.splits)]
     if RS2 in setup.config.select.baselines and not any(map(setup.has_rs2, setup.fractions)):
         notes.append(

@@ -485,6 +485,20 @@ def test_damaged_and_foreign_score_files(finished, capsys, elsewhere):
     assert not (elsewhere / "m.npz").exists()
 
 
+def test_train_says_what_a_dynamic_pruning_left_out_and_writes_its_last_subset(capsys, tmp_path):
+    run = tmp_path / "trained"
+    options = ["--train.epochs", "3", "--model.widths", "8", "--run-dir", str(run)]
+    main(["train", *options, "--train.dynamic", "infobatch", "--train.infobatch.leave-out", "0.8"])
+    said = re.search(r"infobatch left out (\d+\.\d)% of the examples that it chose", capsys.readouterr().out)
+    file = KeepFile.load(run / "subsets/retrain/everything/seed_00.npz")
+    counts = file.provenance
+    assert said is not None
+    assert float(said[1]) == round(100 * counts["left_out"] / counts["offered"], 1)
+    assert (counts["method"], counts["offered"] % 1078) == ("infobatch", 0)
+    message = refused(capsys, "train", *options, "--train.hardest.fraction", "0.2")
+    assert "--train.hardest.fraction is 0.2 (default 0.5), but dynamic is none" in message
+
+
 def test_train_with_a_mask_and_score_its_checkpoints(finished, capsys, tmp_path):
     run = tmp_path / "trained"
     options = ["--train.epochs", "2", "--model.widths", "16", "--run-dir", str(run)]
