@@ -1,4 +1,4 @@
-"""Writes the lists of scores, rules and sources in README.md and docs/lists.md from the registries.
+"""Writes the lists of scores, rules and sources in README.md and docs/lists.md, and docs/definitions.md.
 
 Command: python docs/lists.py
 """
@@ -14,7 +14,8 @@ HEAD = """\
 # Scores, selection rules and sources
 
 Everything that is registered, as the command line knows it. This page is written by `docs/lists.py`; a test
-keeps it with the code. How to add to it: [CONTRIBUTING.md](../CONTRIBUTING.md).
+keeps it with the code. What each score is to the letter, and what others call it:
+[definitions.md](definitions.md). How to add to it: [CONTRIBUTING.md](../CONTRIBUTING.md).
 """
 
 
@@ -75,6 +76,9 @@ def readme(text: str) -> str:
 
 
 if __name__ == "__main__":
+    import definitions  # It imports this file.
+
     (DOCS / "lists.md").write_text(page(), encoding="utf-8")
+    definitions.PAGE.write_text(definitions.page(), encoding="utf-8")
     path = DOCS.parent / "README.md"
     path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -16,6 +16,7 @@ from diet_jax.analysis.results import FULL, LEGEND, headings, to_columns
 from diet_jax.checks.values import check_count
 from diet_jax.cli.console import console
 from diet_jax.cli.option_names import with_options_named
+from diet_jax.data.dataset import Dataset
 from diet_jax.data.image_files import as_line
 from diet_jax.data.sources import prepare_dataset
 from diet_jax.devices.deadline import Deadline, OutOfTime
@@ -49,9 +50,11 @@ from diet_jax.selection.file import KeepFile
 from diet_jax.selection.masks import num_kept
 from diet_jax.selection.per_class import balance_notes, check_by_class, check_minimum
 from diet_jax.selection.risk import risk_note
+from diet_jax.training.dynamic_pruning.method import STATE, last_subset, share_left_out
 from diet_jax.training.loop import check_keep
 from diet_jax.training.recipe import steps_per_epoch
 from diet_jax.training.seeds import MOST_SEEDS, check_seed, seed_keys
+from diet_jax.training.step import TrainState
 
 if TYPE_CHECKING:
     from diet_jax.cli import options
@@ -281,6 +284,7 @@ def train(command: "options.Train") -> None:
                     why = broken_predictor(folder, unit, num_steps, per_epoch, loss)
                     if why is not None:
                         raise Diverged(unit, why, folder)
+                    about = _last_subset(folder, unit, state, dataset)
             except Diverged as error:
                 diverged.append(error)
                 continue
@@ -293,12 +297,23 @@ def train(command: "options.Train") -> None:
             }
             folder.save(place, PREDICTIONS, {"predicted": predicted, "loss": loss}, facts)
             remove_shards(shards)
-            folder.log(unit, step=num_steps, test_accuracy=accuracy, test_loss=float(loss.mean()))
+            folder.log(unit, step=num_steps, test_accuracy=accuracy, test_loss=float(loss.mean()), **about)
             _print(f"{unit}: step {num_steps:,}, test accuracy {accuracy:.4f}, test loss {loss.mean():.4f}")
+            if about:
+                share = about["share_left_out"]
+                _print(f"{config.train.dynamic} left out {share:.1%} of the examples that it chose from")
         for error in diverged if len(diverged) < num_seeds else ():
             say(f"no accuracy: {error}")
         if len(diverged) == num_seeds:
             raise diverged[0]
+
+
+def _last_subset(folder: RunFolder, unit: str, state: TrainState, dataset: Dataset) -> dict[str, float]:
+    """Writes what a dynamic pruning kept last, subsets/UNIT.npz, and returns what share it left out."""
+    if STATE not in state.dynamics:
+        return {}
+    last_subset(state, dataset).save(folder.path / "subsets" / f"{unit}.npz")
+    return {"share_left_out": float(share_left_out(state))}
 
 
 def verify(command: "options.Verify") -> None:

@@ -205,8 +205,7 @@ def save_scores(
             raise InputError(
                 f"{score.name} is defined by {len(per_seed) - len(missing)} of "
                 f"{counted(len(per_seed), 'seed')}, at least {least} must be (score.min_seeds); seed "
-                f"{min(brink)}: {missing[min(brink)]}; "
-                f"{remedy}, or leave {score.name} out (score.names)"
+                f"{min(brink)}: {missing[min(brink)]}; {remedy}, or leave {score.name} out (score.names)"
             )
     with warnings.catch_warnings():
         # It is said below.
@@ -233,7 +232,7 @@ def _say_what_is_not_finite(file: ScoreFile, infinite_means: str) -> None:
 
 def _say_batch_sizes(setup: Setup) -> None:
     """Says how many examples are scored at a time where that was left to the library."""
-    scores = [score for score in setup.scores if score.of_examples]
+    scores = [score for score in setup.scores if score.on_batches(setup.model) is not None]
     if setup.config.score.batch_size == "auto" and scores:
         sizes = score_batch_sizes(scores, setup.model, setup.splits.train)
         say(", ".join(f"{score.name}: at most {size:,} examples at a time" for score, size in sizes))

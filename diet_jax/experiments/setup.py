@@ -29,6 +29,7 @@ from diet_jax.scores.score import Score, check_function
 from diet_jax.selection.masks import num_kept
 from diet_jax.selection.per_class import check_minimum
 from diet_jax.selection.rule import Rule
+from diet_jax.training.dynamic_pruning.methods import check_candidates
 from diet_jax.training.loop import check_classes, check_optimizer, program_of
 from diet_jax.training.recipe import (
     check_augment,
@@ -100,6 +101,7 @@ class Setup:
             try:
                 kept = num_kept(len(train), fraction)
                 make_optimizer(config.train, total_steps(config.train, len(train), kept))
+                check_candidates(config.train, kept)
                 check_minimum(train.labels, kept, config.select.min_per_class)
             except InputError as error:
                 reasons[fraction] = str(error)
@@ -208,7 +210,7 @@ def _check_scores(setup: Setup, prunes: bool) -> None:
     if taken := ({FULL, RANDOM, BALANCED, RS2} | without) & set(names):
         raise InputError(f"{taken.pop()!r} is part of every comparison as it is; leave that score out")
     for score in setup.scores:
-        if score.of_examples and not is_of_package(score.build):
+        if (score.of_examples or score.measure is not None) and not is_of_package(score.build):
             check_function(score, setup.model, setup.splits.train.spec)
     for rule in rules:
         if "features" in rule.reads:

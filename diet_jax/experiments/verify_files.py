@@ -106,6 +106,7 @@ class Files:
             ("masks", "masks/*.npz", self._mask),
             ("predictions of the table", "retrain/**/*.npz", self._predictions),
             ("predictions of single trainings", "trained/**/*.npz", self._predictions),
+            ("last subsets", "subsets/**/*.npz", self._subset),
             ("checkpoints", "checkpoints/**/*", self._checkpoint),
             ("states to go on from", "unfinished/**/*", self._checkpoint),
             ("table and figures", PROVENANCE, self._made),
@@ -249,6 +250,9 @@ class Files:
             if not np.array_equal(file.ids, other.ids):
                 raise InputError(f"its ids are not those of {name}")
         self.masks[path.stem] = file
+
+    def _subset(self, path: Path, check: Check) -> None:
+        self._belongs(KeepFile.load(path).fingerprint, 0)
 
     def _predictions(self, path: Path, check: Check) -> None:
         _, facts = load_arrays(path, PREDICTIONS, ("predicted", "loss"))
