@@ -218,10 +218,11 @@ def _of_one_pass(scores: Iterable[str | Score] | None) -> tuple[Score, ...]:
     else:
         chosen = resolve_scores(scores)
     for score in chosen:
-        if score.fold is None:
+        if not _follows_from_logits(score):
+            reads = "the network at the end of every epoch" if score.fold is not None else score.reads
             raise InputError(
-                f"{score.name} reads {score.reads}, a DynamicsLog has scores of training dynamics: "
-                f"{', '.join(s.name for s in SCORES if s.reads == 'dynamics')}"
+                f"{score.name} reads {reads}, a DynamicsLog has scores of training dynamics that follow from "
+                f"logits: {', '.join(s.name for s in SCORES if _follows_from_logits(s))}"
             )
     clean = [score.name for score in chosen if score.fold is not None and score.fold.measure is not None]
     if clean and len(clean) < len(chosen):
@@ -230,6 +231,10 @@ def _of_one_pass(scores: Iterable[str | Score] | None) -> tuple[Score, ...]:
             f"{own} is of the training's own pass and {clean[0]} of a clean one: make a log for each"
         )
     return chosen
+
+
+def _follows_from_logits(score: Score) -> bool:
+    return score.fold is not None and (score.fold.measure is None or score.fold.of_logits)
 
 
 def _rows_by_id(ids: Sequence[Any], count: int) -> dict[Any, int]:

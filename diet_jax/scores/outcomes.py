@@ -85,7 +85,7 @@ def both_passes(
     def update(state: Any, rows: Array, logits: Array, labels: Array) -> Any:
         return take_in(state, rows, read(logits, labels), labels)
 
-    return Fold(name, init, update), Fold(f"{name}_clean", init, take_in, _clean(read))
+    return Fold(name, init, update), Fold(f"{name}_clean", init, take_in, _clean(read), of_logits=True)
 
 
 def where_known(known: Bool[AnyArray, "n"], keep: Mask, values: Float[AnyArray, "n"]) -> Float[Array, "n"]:

@@ -42,6 +42,8 @@ class Fold(NamedTuple):
     init: Callable[..., Any]
     update: Callable[..., Any]
     measure: Callable[[Model], Callable[..., Any]] | None = None
+    of_logits: bool = False
+    """Whether what is measured follows from the logits of a clean pass, as `DynamicsLog` is given them."""
 
 
 def takes(fn: Callable[..., Any], argument: str) -> bool:

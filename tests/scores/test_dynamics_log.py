@@ -23,7 +23,7 @@ CONFIG = dj.TrainConfig(
 )
 KEYS = dj.seed_keys(0, "score", 2)
 OF_TRAINING = tuple(s.name for s in SCORES if s.fold is not None and s.fold.measure is None)
-CLEAN = tuple(s.name for s in SCORES if s.fold is not None and s.fold.measure is not None)
+CLEAN = tuple(s.name for s in SCORES if s.fold is not None and s.fold.of_logits)
 
 
 def linear(params, inputs):
@@ -186,7 +186,11 @@ def test_what_is_refused_changes_nothing(ids, logits, labels, message):
 
 def test_what_cannot_be_logged():
     for scores, message in (
-        (("el2n",), "el2n reads logits, a DynamicsLog has scores of training dynamics: aum, "),
+        (
+            ("el2n",),
+            "el2n reads logits, a DynamicsLog has scores of training dynamics that follow from logits: aum, ",
+        ),
+        (("vog",), "vog reads the network at the end of every epoch"),
         (("aum", "dual_clean"), "aum is of the training's own pass and dual_clean of a clean one"),
     ):
         with pytest.raises(dj.InputError, match=message):

@@ -97,7 +97,7 @@ def strange():
     """A file of ids that CSV must quote and of scores that are hard to write."""
     names = ("cat, big", 'dog "x"')
     dataset = dj.Dataset.from_arrays(np.ones((8, 2)), [0, 1] * 4, IDS, class_names=names)
-    with pytest.warns(UserWarning, match="mine is NaN for 1 of 8 examples, by 1 of 1 seeds"):
+    with pytest.warns(UserWarning, match="mine is NaN for 1 of 8 examples, by 1 of 1 seed "):
         return dj.ScoreFile.from_seeds("mine", VALUES, dataset, step=3)
 
 
