@@ -163,7 +163,14 @@ def select_stage(setup: Setup, folder: RunFolder, files: list[ScoreFile]) -> lis
     if risk := risk_note(config.select.rules, setup.fractions, guarded=guarded):
         say(f"warning: {risk}")
     selections, timed = [], {line["unit"] for line in from_writer(folder.metrics)}
-    for selection, provenance in selections_of(setup, files, beside_stage(setup, folder)):
+
+    def stored(name: str) -> KeepFile | None:
+        try:
+            return KeepFile.load(folder.path / "masks" / f"{name}.npz", dataset=train)
+        except InputError:  # Missing or damaged: it is made again.
+            return None
+
+    for selection, provenance in selections_of(setup, files, beside_stage(setup, folder), stored):
         selections.append(selection)
         keep, notes = selection.keep, selection.notes
         remedy = " (--select.min-per-class keeps some of each)" if notes and not guarded else ""
@@ -181,11 +188,21 @@ def select_stage(setup: Setup, folder: RunFolder, files: list[ScoreFile]) -> lis
 
 
 def selections_of(
-    setup: Setup, files: Sequence[ScoreFile], beside: Mapping[str, Any]
+    setup: Setup,
+    files: Sequence[ScoreFile],
+    beside: Mapping[str, Any],
+    stored: Callable[[str], KeepFile | None] = lambda name: None,
 ) -> Iterator[tuple[Selection, dict[str, Any]]]:
     """Yields everything, then what is selected by every score and at random at each fraction.
 
     With each comes how it came about.
+
+    Args:
+        setup: of the run.
+        files: the scores.
+        beside: what rules read beside scores and labels, by name.
+        stored: returns the mask of a name that the same config made before, if there is one: where it was
+            made from the same numbers, it is not made again. Some rules take long.
     """
     config, train = setup.config, setup.splits.train
     tie_key = seed_keys(config.seed, "tie_break", 1)[0]
@@ -199,13 +216,22 @@ def selections_of(
     for fraction in sorted(setup.fractions):
         for rule, names in setup.groups:
             begun, of = time.monotonic(), [by_name[name] for name in names or list(by_name)[:1]]
-            keep, facts = mask_of(of, rule, fraction, **options)
+            kept_by = _kept_by(names, rule, several)
+            read = [by_name[name].scores for name in names] + [np.asarray(beside[n]) for n in sorted(beside)]
+            made_from = [fingerprint(numbers) for numbers in read]
+            before = stored(Selection(kept_by, fraction, None).name)
+            if before is not None and before.provenance.get("made_from") == made_from:
+                keep, facts = before.keep, before.provenance
+            else:
+                keep, facts = mask_of(of, rule, fraction, **options)
+                facts["made_from"] = made_from
             more: Any = {"scores": names, "rule": rule.name, "seconds": time.monotonic() - begun}
             more |= {"notes": tuple(balance_notes(keep, train.labels, train.class_names))}
-            yield Selection(_kept_by(names, rule, several), fraction, keep, **more), facts
+            yield Selection(kept_by, fraction, keep, **more), facts
         for name, by_class in ((RANDOM, balanced), *([(BALANCED, True)] if setup.has_balanced else [])):
             begun = time.monotonic()
-            masks = [_random(key, train.labels, fraction, minimum, by_class) for key in random_keys]
+            least = 0 if name == BALANCED else minimum
+            masks = [_random(key, train.labels, fraction, least, by_class) for key in random_keys]
             keep, seconds = np.stack(masks), (time.monotonic() - begun) / len(masks)
             facts = {"method": name, "keep_fraction": fraction, "num_kept": num_kept(len(train), fraction)}
             notes = tuple(balance_notes(keep, train.labels, train.class_names))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from diet_jax.analysis.results import FULL
+from diet_jax.analysis.results import FULL, RS2
 from diet_jax.experiments.own import OF
 from diet_jax.experiments.run_folder import RESULTS
 from diet_jax.experiments.run_log import METRICS, PROVENANCE, STARTS
@@ -44,8 +44,10 @@ def _required(files: Files) -> Iterator[tuple[str, str]]:
         if data["label_noise"] or data["labels"] is not None:
             yield "noise.npz", AGAIN
     retrained = {file.parent.name for file in path.glob("retrain/*/*.npz")}
-    for name in sorted(retrained - {FULL}):
-        yield f"masks/{name}.npz", AGAIN
+    for name in sorted(retrained):
+        # These keep everything.
+        if name.partition("_keep")[0] not in (FULL, RS2):
+            yield f"masks/{name}.npz", AGAIN
     if retrained or files.masks:
         for name in files.resolved["code"]:
             kind, _, score = name.rpartition(" ")

@@ -12,7 +12,7 @@ import diet_jax as dj
 from diet_jax.analysis.results import BALANCED, FULL, RANDOM, RS2
 from diet_jax.cli.main import main
 from diet_jax.ensemble import over_seeds
-from diet_jax.experiments import retraining
+from diet_jax.experiments import retraining, selecting
 from diet_jax.experiments.config import (
     DataConfig,
     ModelConfig,
@@ -201,6 +201,28 @@ def test_the_costs_are_those_that_the_folder_has_whatever_counts_now(compared, m
     before = (compared / "costs.csv").read_bytes()
     run_prune(dataclasses.replace(CONFIG, run_dir=str(compared)))
     assert (compared / "costs.csv").read_bytes() == before
+
+
+def test_masks_that_are_there_are_not_made_again_unless_scores_are_others(compared, monkeypatch):
+    name, made = "el2n-highest_keep0.5", []
+    path, real = compared / f"masks/{name}.npz", selecting.mask_of
+
+    def watched(files, rule, fraction, **options):
+        made.append((files[0].name, rule.name, fraction))
+        return real(files, rule, fraction, **options)
+
+    monkeypatch.setattr(selecting, "mask_of", watched)
+    monkeypatch.setattr("diet_jax.experiments.prune.draw", lambda *_: None)
+    before, config = dj.KeepFile.load(path), dataclasses.replace(CONFIG, run_dir=str(compared))
+    run_prune(config)
+    assert made == []
+    other = dataclasses.replace(before, provenance={**before.provenance, "made_from": ["other scores"]})
+    other.save(path)
+    run_prune(config)
+    path.write_bytes(path.read_bytes()[:-20])
+    run_prune(config)
+    assert made == [("el2n", "highest", 0.5)] * 2
+    np.testing.assert_array_equal(dj.KeepFile.load(path).keep, before.keep)
 
 
 def test_a_score_that_was_made_elsewhere_has_no_known_cost(compared, tmp_path):

@@ -19,7 +19,11 @@ from diet_jax.training.recipe import (
     total_steps,
 )
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
+CONFIGS = [
+    path
+    for pattern in ("*.py", "compare/*.py")
+    for path in sorted((Path(__file__).parents[2] / "configs").glob(pattern))
+]
 SIZES = {"digits": 1078, "cifar10": 50_000, "fashion_mnist": 60_000, "imagenet2012": 1_281_167}
 
 
