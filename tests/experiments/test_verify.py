@@ -79,7 +79,8 @@ def test_a_finished_run_matches_and_is_left_as_it_is(finished, capsys, monkeypat
 
 def flip(path):
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    # Within an array or what is said of it: of a ZIP's own fields, such as dates, none says anything here.
+    content[len(content) // (4 if path.parent.name == "masks" else 2)] ^= 1
     path.write_bytes(content)
 
 
@@ -149,8 +150,8 @@ CASES = [
         "the line with the number 6 is missing",
         COPY,
     ),
-    (damaged("metrics.jsonl", with_a_line_of_another), "metrics.jsonl", "line 36 is of another run", COPY),
-    (damaged("metrics.jsonl", of_another), "metrics.jsonl", "line 1 (and 34 more) is of another run", COPY),
+    (damaged("metrics.jsonl", with_a_line_of_another), "metrics.jsonl", "line 41 is of another run", COPY),
+    (damaged("metrics.jsonl", of_another), "metrics.jsonl", "line 1 (and 39 more) is of another run", COPY),
     (
         says_diverged("retrain/everything/seed_00", 3),
         "metrics.jsonl",
@@ -203,7 +204,7 @@ def test_what_is_changed_or_missing_is_named_with_a_remedy(run, capsys, change, 
     found = rows_of(out)
     if name.endswith(".jsonl"):
         count = len((run / name).read_bytes().splitlines()) if (run / name).is_file() else 0
-        other = {"metrics.jsonl": 1, "starts.jsonl": 35}[name]
+        other = {"metrics.jsonl": 1, "starts.jsonl": 40}[name]
         assert found["logs"][0] == count + other
     if name.startswith(("checkpoints", "table", "figures", "provenance", "starts", "noise")):
         assert found["masks, selected again"][1] == "matches"
