@@ -34,7 +34,7 @@ def draw_costs(rows: list[dict[str, Any]], *, title: str) -> Figure:
     panels = [
         {
             "title": rule or WHAT,
-            "x_label": "scoring and one retraining, in trainings on everything",
+            "x_label": "cost, in trainings on everything",
             "y_label": "final test accuracy",
             "percent": True,
             "x_scale": "log" if max(costs) > WIDE * min(costs) else "linear",
@@ -46,7 +46,8 @@ def draw_costs(rows: list[dict[str, Any]], *, title: str) -> Figure:
     ]
     left = len(rows) - len(known)
     fractions = ", ".join(f"{fraction:g}" for fraction in sorted({row["keep_fraction"] for row in parts}))
-    note = f"{seeds_note(rows)} Along a line the keep fraction rises: {fractions}."
+    note = f"{seeds_note(rows)} Cost: scoring and one retraining; equal costs stand side by side."
+    note += f" Along a line the keep fraction rises: {fractions}."
     note += " Dotted: what no selection in any panel beats at its price or below."
     note += f" {left} rows by scores that were made elsewhere have no known cost." if left else ""
     return draw_result({"title": title, "note": note, "chart": {"kind": "costs", "panels": panels}})

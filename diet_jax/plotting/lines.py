@@ -57,7 +57,7 @@ def draw_lines(ax: Axes, panel: Mapping[str, Any], series: Seen, levels: Seen, w
     step = 0.0 if names else _beside(places, x_scale)
     for position, ((_, look), arrays) in enumerate(zip(series, data, strict=True)):
         place = position - (len(data) - 1) / 2
-        shift = ScaledTranslation(place * min(BESIDE, ALL_BESIDE / len(data)), 0, ax.figure.dpi_scale_trans)
+        shift = _shift(ax, place, len(data))
         shifted = bool(panel.get("beside")) and not step and not names
         drawn = {"transform": ax.transData + shift} if shifted else {}
         _draw_one(ax, arrays, look, place * step, hollow, drawn)
@@ -118,18 +118,28 @@ def draw_costs_panel(
     """
     scale = 100.0 if panel.get("percent") else 1.0
     entries = [_draw_level(ax, item, look, scale) for item, look in levels]
-    for item, look in series:
-        x, mean, low, high = _series_data(item, scale)
-        order = 2.0 if look.baseline else 3.0
+    data = [_series_data(item, scale) for item, _ in series]
+    # What costs the same, to a hundredth of the axis, stands side by side.
+    places = np.concatenate([x for x, *_ in data] or [np.zeros(1)])
+    cells = [tuple(np.round(100 * x / max(np.ptp(places), places.max(), 1e-9))) for x, *_ in data]
+    for position, ((_, look), (x, mean, low, high)) in enumerate(zip(series, data, strict=True)):
+        order, same = 2.0 if look.baseline else 3.0, cells.count(cells[position])
+        place = cells[:position].count(cells[position]) - (same - 1) / 2
+        at: Any = {"transform": ax.transData + _shift(ax, place, same)}
         bars = np.isfinite(low) & np.isfinite(high)
-        ax.vlines(x[bars], low[bars], high[bars], color=look.color, linewidth=2.5, alpha=0.35, zorder=order)
+        look_of_bars: Any = {"color": look.color, "linewidth": 2.5, "alpha": 0.35, "zorder": order}
+        ax.vlines(x[bars], low[bars], high[bars], **look_of_bars, **at)
         style: Any = {"linewidth": 0.9, "linestyle": look.dash, **_marker(look, False)}
-        ax.plot(x, mean, alpha=0.9, zorder=order + 0.5, **style)
+        ax.plot(x, mean, alpha=0.9, zorder=order + 0.5, **style, **at)
+        # What is shifted on the paper does not count for the limits by itself.
+        ends = np.concatenate([np.stack([x, y], axis=1) for y in (mean, low, high)])
+        ax.update_datalim(ends[np.isfinite(ends).all(axis=1)])
         entries.append(Entry(look, Line2D([], [], **style), not len(x)))
-    ends = np.asarray(panel["front"], np.float64).reshape(-1, 2).T
+    ax.margins(x=0.09)
+    best = np.asarray(panel["front"], np.float64).reshape(-1, 2).T
     style = {"color": "#CC3311", "linewidth": 1.0, "linestyle": (0, (1, 1))}
-    ax.plot(ends[0], scale * ends[1], drawstyle="steps-post", zorder=1.8, **style)
-    entries.append(Entry(Look("best at its price", "#CC3311", ""), Line2D([], [], **style), not ends.size))
+    ax.plot(best[0], scale * best[1], drawstyle="steps-post", zorder=1.8, **style)
+    entries.append(Entry(Look("best at its price", "#CC3311", ""), Line2D([], [], **style), not best.size))
     if panel.get("x_scale") == "log":
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -199,6 +209,11 @@ def _draw_one(
     # What is shifted on the paper does not count for the limits by itself.
     ends = np.concatenate([np.stack([x, y], axis=1) for y in (mean, low, high)])
     ax.update_datalim(ends[np.isfinite(ends).all(axis=1)])
+
+
+def _shift(ax: Axes, place: float, count: int) -> ScaledTranslation:
+    """How far on the paper a series stands beside the middle one, by its place from there among so many."""
+    return ScaledTranslation(place * min(BESIDE, ALL_BESIDE / count), 0, ax.figure.dpi_scale_trans)
 
 
 def _beside(places: np.ndarray, scale: str) -> float:
