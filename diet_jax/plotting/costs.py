@@ -5,7 +5,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from diet_jax.analysis.results import FULL
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.plotting.accuracy import WHAT, by_rule, levels_of, seeds_note, series_of
 from diet_jax.plotting.result import draw_result
 
@@ -49,7 +49,11 @@ def draw_costs(rows: list[dict[str, Any]], *, title: str) -> Figure:
     note = f"{seeds_note(rows)} Cost: scoring and one retraining; equal costs stand side by side."
     note += f" Along a line the keep fraction rises: {fractions}."
     note += " Dotted: what no selection in any panel beats at its price or below."
-    note += f" {left} rows by scores that were made elsewhere have no known cost." if left else ""
+    note += (
+        f" Without {counted(left, 'row')} by scores that were made elsewhere, of unknown cost."
+        if left
+        else ""
+    )
     return draw_result({"title": title, "note": note, "chart": {"kind": "costs", "panels": panels}})
 
 

@@ -10,9 +10,16 @@ from diet_jax.plotting.costs import front
 
 def row(kept_by, fraction, accuracy, cost, rule=""):
     return {
-        "kept_by": f"{kept_by} {rule}".strip(), "score": kept_by if rule else "", "rule": rule,
-        "keep_fraction": fraction, "examples": 100, "seeds": 3, "accuracy": accuracy, "cost": cost,
-        "accuracy_p16": accuracy - 0.01, "accuracy_p84": accuracy + 0.01,
+        "kept_by": f"{kept_by} {rule}".strip(),
+        "score": kept_by if rule else "",
+        "rule": rule,
+        "keep_fraction": fraction,
+        "examples": 100,
+        "seeds": 3,
+        "accuracy": accuracy,
+        "cost": cost,
+        "accuracy_p16": accuracy - 0.01,
+        "accuracy_p84": accuracy + 0.01,
     }
 
 
@@ -59,7 +66,7 @@ def test_costs_have_a_panel_per_rule_with_baselines_and_one_front():
 def test_costs_that_are_not_known_are_left_out_and_said():
     rows = [*ROWS, row("elsewhere", 0.1, 0.5, None, "highest")]
     note = draw_costs(rows, title="t").get_supxlabel().replace("\n", " ")
-    assert "1 rows by scores that were made elsewhere have no known cost" in note
+    assert "Without 1 row by scores that were made elsewhere" in note
     with pytest.raises(InputError, match="no row has a cost"):
         draw_costs([{**each, "cost": None} for each in ROWS], title="t")
 
