@@ -4,6 +4,7 @@ A new public name joins `CALLS`, or `NO_NUMBERS` with the reason.
 """
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import re
@@ -97,7 +98,16 @@ DRAWN_WIDE = {
     *("from_nnx",),
 }
 # With keys of any kind trainings are those of Threefry keys.
-TRAININGS = {"score_ensemble", "spawn", "train", "train_ensemble", "train_from", "stream_between"}
+TRAININGS = {
+    "last_subset",
+    "score_ensemble",
+    "share_left_out",
+    "spawn",
+    "train",
+    "train_ensemble",
+    "train_from",
+    "stream_between",
+}
 
 
 @dataclass
@@ -275,6 +285,13 @@ def norms(g, **options):
 
 
 BATCH_NORM = dj.from_linen(LinenNet())
+
+
+def pruned(g, dynamic):
+    config = dataclasses.replace(SGD, steps=8, batch_size=2, dynamic=dynamic)
+    return dj.train(g.key(), MODEL, DATASET, config=config)[0]
+
+
 ONE_SCORE = [
     WINDOW.with_options(WindowOptions(0.1)) if rule is WINDOW else rule
     for rule in dj.RULES
@@ -338,6 +355,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     ),
     "kernel_velocity": lambda g: dj.kernel_velocity(g.gram, g.gram + 1, duration=0.5),
     "label_free_score": lambda g: jitted(dj.label_free_score, *g.network, g.other.params),
+    "last_subset": lambda g: dj.last_subset(pruned(g, "hardest"), DATASET).keep,
     "linearize": linearized,
     "load_dataset": lambda g: dj.load_dataset("digits").test.examples(),
     "logit_grad_gram": lambda g: jitted(dj.logit_grad_gram, *g.network),
@@ -378,6 +396,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
         replace=True,
     ),
     "seed_keys": lambda g: jax.random.key_data(dj.seed_keys(0, "score", 3)),
+    "share_left_out": lambda g: dj.share_left_out(pruned(g, "infobatch")),
     "spawn": lambda g: dj.spawn(trained(g, num_updates=1)[0], g.key(1)).variables,
     "steps_per_epoch": lambda g: dj.steps_per_epoch(6, 3),
     "stream_between": streamed,
@@ -401,7 +420,10 @@ NO_NUMBERS = {
     **dict.fromkeys(
         ("DataConfig", "ModelConfig", "RetrainConfig", "RunConfig", "ScoreConfig", "SelectConfig"), _OPTIONS
     ),
-    **dict.fromkeys(("AdamWOptions", "TrainConfig"), _OPTIONS + "; train and train_ensemble use them"),
+    **dict.fromkeys(
+        ("AdamWOptions", "HardestOptions", "InfoBatchOptions", "TrainConfig"),
+        _OPTIONS + "; train and train_ensemble use them",
+    ),
     **dict.fromkeys(("EnsembleScores", "EnsembleTraining", "Examples", "ForgettingState"), _RECORD),
     **dict.fromkeys(
         ("NoisyLabels", "Normalization", "RunResult", "Splits", "TrainState", "Variables"), _RECORD
