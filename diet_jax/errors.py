@@ -8,5 +8,15 @@ class InputError(ValueError):
     """
 
 
-class NotOnDiskError(InputError):
-    """Raised when a dataset is known but not on this disk."""
+class NotHereError(InputError):
+    """Raised when data is not where it is looked for, or when objects of one's own were not brought."""
+
+
+def counted(count: int, noun: str) -> str:
+    """Returns how many there are of something, in words.
+
+    Example:
+        >>> counted(1, "channel"), counted(1078, "example"), counted(0, "class")
+        ('1 channel', '1,078 examples', '0 classes')
+    """
+    return f"{count:,} {noun}{('es' if noun.endswith('s') else 's') * (count != 1)}"

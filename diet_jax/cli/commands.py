@@ -8,13 +8,13 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from diet_jax.analysis.results import FULL, headings, to_columns
+from diet_jax.analysis.reading import DOWN, UP, pivot, verdicts
+from diet_jax.analysis.results import FULL, LEGEND, headings, to_columns
 from diet_jax.checks.values import check_count
+from diet_jax.cli.console import console
 from diet_jax.cli.option_names import with_options_named
 from diet_jax.data.dataset import Dataset
 from diet_jax.data.image_files import as_line
@@ -24,11 +24,13 @@ from diet_jax.devices.processes import is_alone, is_writer, together
 from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.retraining import predict_dataset
 from diet_jax.ensemble.shards import remove_shards
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.experiments.choices import chosen
 from diet_jax.experiments.config import DataConfig, RunConfig
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.divergence import Diverged, broken_predictor
+from diet_jax.experiments.features import read_beside
+from diet_jax.experiments.own import from_folder
 from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.retraining import PREDICTIONS
 from diet_jax.experiments.run_folder import RunFolder, open_run
@@ -46,7 +48,8 @@ from diet_jax.scores.file import ScoreFile, score_columns
 from diet_jax.scores.score import SCORES
 from diet_jax.selection.file import KeepFile
 from diet_jax.selection.masks import num_kept
-from diet_jax.selection.per_class import balance_notes, check_minimum
+from diet_jax.selection.per_class import balance_notes, check_by_class, check_minimum
+from diet_jax.selection.risk import risk_note
 from diet_jax.training.dynamic_pruning.method import STATE, last_subset, share_left_out
 from diet_jax.training.loop import check_keep
 from diet_jax.training.recipe import steps_per_epoch
@@ -56,8 +59,8 @@ from diet_jax.training.step import TrainState
 if TYPE_CHECKING:
     from diet_jax.cli import options
 
-# Tables go to a file or a pipe in full.
-WIDTH_WITHOUT_TERMINAL = 120
+# Rows of a table, everything at one keep fraction and a few more.
+AT_A_GLANCE = 20
 # A line and two blanks.
 BETWEEN_COLUMNS = 3
 
@@ -73,7 +76,7 @@ def run(command: "options.Run") -> None:
         plan = plan_run(command.config, command.own, tflops=command.plan_tflops)
         tables = plan_tables(plan, command.own.named(command.config))
         if is_writer():
-            _console().print(tables)
+            console().print(tables)
         return
     deadline = Deadline(command.minutes)
     result = run_prune(command.config, command.own, deadline=deadline)
@@ -84,6 +87,8 @@ def run(command: "options.Run") -> None:
         _print_result(rows, "final test accuracy, %" + (", unfinished" if unfinished else ""))
     for note in result.notes:
         print(f"note: {with_options_named(note, type(command))}")
+    if rows:
+        _print_reading(rows, type(command))
     print(f"run folder: {shown(result.path)}")
     if unfinished:
         print(f"stopped after {deadline.used()}: {unfinished}; the same command goes on, {ELSEWHERE}")
@@ -91,10 +96,10 @@ def run(command: "options.Run") -> None:
 
 def _print_result(rows: list[dict[str, Any]], title: str) -> None:
     """Prints the table, of which a narrow terminal gets fewer columns: no number is cut."""
-    console = _console()
-    room = console.width - 1 if console.is_terminal else math.inf
+    there = console()
+    room = there.width - 1 if there.is_terminal else math.inf
     columns = to_columns(rows, room, BETWEEN_COLUMNS)
-    caption = "± is the standard error of the paired difference"
+    caption = LEGEND
     if missing := [name for name in headings(rows) if name not in columns]:
         caption += f"\nno room for {', '.join(missing)}: see table.md"
     table = Table(title=title, caption=caption)
@@ -105,13 +110,23 @@ def _print_result(rows: list[dict[str, Any]], title: str) -> None:
         table.add_row(*cells)
     numbers = list(columns.items())[1:]
     least = sum(max(map(len, (name, *texts))) + BETWEEN_COLUMNS for name, texts in numbers)
-    console.width = max(console.width, least + len("everything") + BETWEEN_COLUMNS + 1)
-    console.print(table)
+    names = ["everything"] if there.is_terminal else [row["kept_by"] for row in rows]
+    there.width = max(there.width, least + max(map(len, names)) + BETWEEN_COLUMNS + 1)
+    there.print(table)
 
 
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
+def _print_reading(rows: list[dict[str, Any]], command: type) -> None:
+    """Prints accuracies by keep fraction, of more selections than are seen at a glance, and what they say."""
+    if len(rows) > AT_A_GLANCE:
+        heads, lines = pivot(rows)
+        table = Table(caption=f"{UP} {DOWN} significantly above or below random")
+        for place, name in enumerate(heads):
+            table.add_column(name, justify="right" if place else "left", overflow="fold")
+        for cells in lines:
+            table.add_row(*cells)
+        console().print(table)
+    for line in verdicts(rows):
+        print(with_options_named(line, command))
 
 
 def score(command: "options.Score") -> None:
@@ -142,21 +157,22 @@ def score_from_run(command: "options.Score") -> None:
     assert command.from_run is not None
     if not is_alone():
         raise InputError("--from-run scores in one process; leave out --distributed")
-    data_dir = command.config.data.data_dir
-    if dataclasses.replace(command.config, data=DataConfig()) != RunConfig() or (
-        command.config.data != DataConfig(data_dir=data_dir)
-    ):
+    given, usual = vars(command.config.data), vars(DataConfig())
+    moved = {name: given[name] for name in ("name", "data_dir", "labels") if given[name] != usual[name]}
+    if command.config != RunConfig(data=DataConfig(**moved)):
         raise InputError(
-            "--from-run takes data, model and seeds from that run: leave out all options "
-            "but --step, --names and --data.data-dir"
+            "--from-run takes data, model and seeds from that run: leave out all options but --step, --names "
+            "and, where its data has moved, --data.name, --data.data-dir and --data.labels"
         )
     if command.step is None:
         raise InputError("--from-run needs --step, the step of the checkpoints to score")
-    config = RunFolder(command.from_run).config(command.own.recipe)
-    data = dataclasses.replace(config.data, data_dir=data_dir or config.data.data_dir)
+    folder = RunFolder(command.from_run)
+    resolved, place = folder.header()["resolved"], folder.path / "scores"
+    config, own = from_folder(folder.config(command.own.recipe), command.own, resolved, place)
+    data = dataclasses.replace(config.data, **moved)
     config = dataclasses.replace(config, run_dir=str(command.from_run), data=data)
     scores = [chosen(SCORES, name, config.score.options) for name in command.names or config.score.names]
-    setup = prepare_setup(config, command.own, scores=False, prunes=False)
+    setup = prepare_setup(config, own, scores=False, prunes=False)
     with open_run(config, setup.resolved()) as folder:
         paths = score_checkpoints(setup, folder, command.step, scores)
         for note in missing_notes([ScoreFile.load(path) for path in paths]):
@@ -176,20 +192,30 @@ def select(command: "options.Select") -> None:
             raise InputError(f"{path} exists already; choose another {option}")
     if not command.scores:
         raise InputError("select needs a score file, such as runs/digits-mlp/scores/el2n.npz")
-    files = [ScoreFile.load(path) for path in command.scores]
+    files = ScoreFile.join(ScoreFile.load(path) for path in command.scores)
     file, rule = files[0], command.rule
-    for path, other in zip(command.scores[1:], files[1:], strict=True):
-        if other.fingerprint != file.fingerprint or not np.array_equal(other.ids, file.ids):
-            raise InputError(
-                f"{path} is of {other.dataset}, {command.scores[0]} of {file.dataset}; score one"
-            )
-    if len(files) != rule.num_scores:
-        raise InputError(f"the rule {rule.name} reads {rule.num_scores} score files, got {len(files)}")
+    # Of a rule without scores one file says which examples there are.
+    if len(files) != max(1, rule.num_scores):
+        raise InputError(
+            f"the rule {rule.name} reads {counted(rule.num_scores, 'score file')}, got {len(files)}"
+        )
+    check_by_class([rule], command.min_per_class, command.balanced)
+    beside = {} if command.features is None else read_beside(command.features, file.ids)
+    if missing := [name for name in rule.reads if name not in ("labels", *beside)]:
+        raise InputError(
+            f"the rule {rule.name} reads {' and '.join(missing)}: give a file that holds them, such as the "
+            f"features.npz of a run, by --features"
+        )
+    if beside and not set(rule.reads) & set(beside):
+        raise InputError(f"the rule {rule.name} reads no features; leave out --features")
     key = seed_keys(command.seed, "tie_break", 1)[0]
     check_count(command.min_per_class, "min_per_class", least=0)
     check_minimum(file.labels, num_kept(len(file.ids), command.fraction), command.min_per_class)
-    minimum = command.min_per_class
-    keep, facts = mask_of(files, rule, command.fraction, key=key, min_per_class=minimum)
+    options: Any = {"min_per_class": command.min_per_class, "balanced": command.balanced}
+    options["beside"] = beside
+    keep, facts = mask_of(files, rule, command.fraction, key=key, **options)
+    if command.features is not None:
+        facts["features_file"] = command.features.name
     facts |= {"score_files": [path.name for path in command.scores], "tie_break_seed": command.seed}
     mask = KeepFile(keep, file.ids, file.dataset, file.fingerprint, facts)
     contents = {command.out: mask.packed(), ids_path: "".join(f"{as_line(str(i))}\n" for i in mask.kept_ids)}
@@ -199,8 +225,11 @@ def select(command: "options.Select") -> None:
     names = file.provenance.get("class_names") or [str(c) for c in range(int(file.labels.max()) + 1)]
     for note in missing_notes(files):
         say(note)
+    guarded = bool(command.min_per_class or command.balanced)
+    if risk := risk_note([rule], [command.fraction], guarded=guarded):
+        say(f"warning: {risk}")
     for note in balance_notes(keep, file.labels, names):
-        say(f"{note} (--min-per-class keeps some of each)")
+        say(note + " (--min-per-class keeps some of each)" * (not guarded))
     written = ", ".join(map(str, contents))
     print(f"kept {int(keep.sum()):,} of {len(keep):,} examples of {file.dataset}: {written}")
 
@@ -218,7 +247,8 @@ def train(command: "options.Train") -> None:
         mask = KeepFile.load(command.keep, dataset=dataset)
         if mask.keep.ndim == 2 and num_seeds > len(mask.keep):
             raise InputError(
-                f"{command.keep} holds one mask for each of {len(mask.keep)} seeds, --num-seeds is "
+                f"{command.keep} holds one mask for each of {counted(len(mask.keep), 'seed')}, "
+                f"--num-seeds is "
                 f"{num_seeds}; lower it"
             )
         digest = hashlib.sha256(mask.keep.tobytes()).hexdigest()[:8]
@@ -287,20 +317,24 @@ def _last_subset(folder: RunFolder, unit: str, state: TrainState, dataset: Datas
 
 
 def verify(command: "options.Verify") -> None:
-    """Verifies a run folder and prints what was checked; ends with exit code 1 where something is wrong."""
+    """Verifies a run folder or a store and prints what was checked; exit code 1 where something is wrong."""
+    from diet_jax.experiments.reproduction.verify import is_store, verify_store
     from diet_jax.experiments.verify import verify_run
 
     check_count(command.examples, "--examples", least=0)
     check_seed(command.seed)
     table = Table("verified", "how many", "result", title=f"verification of {command.run}")
     wrong: list[str] = []
-    for check in verify_run(command.run, command.own, examples=command.examples, seed=command.seed):
+    moved = {name: value for name, value in vars(command.data).items() if value is not None}
+    options: Any = {"moved": moved, "examples": command.examples, "seed": command.seed}
+    is_run = (command.run / "config.json").is_file() or not is_store(command.run)
+    for check in verify_run(command.run, command.own, **options) if is_run else verify_store(command.run):
         results = [f"{len(check.wrong)} not as written"] if check.wrong else []
         results += [escape(f"skipped: {check.skipped}")] if check.skipped else []
         if check.count or results:
             table.add_row(check.name, f"{check.count:,}", "; ".join(results) or "matches")
         wrong += [f"{name}: {what}" for name, what in check.wrong.items()]
-    _console().print(table)
+    console().print(table)
     for line in dict.fromkeys(wrong):
         print(as_line(line))
     if wrong:
@@ -391,4 +425,4 @@ def _print_claims(result: dict[str, Any]) -> None:
         holds = verdict(claim["holds"], claim["seeds"])
         table.add_row(claim["claim"], claim["published"], claim["ours"], holds)
     if result["claims"]:
-        _console().print(table)
+        console().print(table)

@@ -18,20 +18,23 @@ from diet_jax.cli.objects import REGISTRY, RefusedOptionError
 from diet_jax.cli.option_names import with_options_named
 from diet_jax.cli.options import (
     COMMANDS,
+    Compare,
     Compiling,
+    Convert,
     Experiment,
     Prepare,
     Reproduce,
     Run,
     Score,
     Select,
+    Stability,
     Train,
     Verify,
 )
 from diet_jax.data.sources.source import SOURCES, Source, describe_sources
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import RunConfig
-from diet_jax.experiments.own import NOTHING, with_choices
+from diet_jax.experiments.own import NOTHING, Own, with_choices
 from diet_jax.options.registry import Registry
 
 # Exit code of a process that Ctrl-C stopped.
@@ -68,15 +71,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _act(command: Any, arguments: list[str]) -> None:
     with _one_message(arguments):
-        from diet_jax.cli import commands
+        from diet_jax.cli import commands, score_files
         from diet_jax.cli.compilation_cache import keep_programs
         from diet_jax.devices import processes
 
         actions: dict[type, Callable[[Any], None]] = {
             Run: commands.run,
+            Compare: commands.run,
             Score: commands.score,
             Select: commands.select,
             Train: commands.train,
+            Convert: score_files.convert,
+            Stability: score_files.stability,
             Verify: commands.verify,
             Prepare: commands.prepare,
             Reproduce: commands.reproduce,
@@ -166,21 +172,18 @@ def _parse(arguments: list[str]) -> Any:
             raise InputError(f"{word.rstrip('=') if word.strip() else before} is given an empty value")
     command: Any = COMMANDS[name]
     default: Any = {}
+    brings: dict[str, Any] = {}
     if issubclass(command, Experiment):
         config, own = RunConfig(), NOTHING
         if rest and not rest[0].startswith("-"):
             path = rest.pop(0)
             module = run_file(path)
-            own = own_of(module, path)
-            brought = (getattr(module, name, None) for name in ("SCORES", "RULES"))
-            # A file may have the library's own registries by these names.
-            scores, rules = (None if isinstance(value, Registry) else value for value in brought)
             # With --from-run the config is that of the run; the file brings what that cannot hold.
-            if not (command is Score and "--from-run" in rest):
-                config, files = with_choices(config_of(module, path), scores, rules)
-                own = dataclasses.replace(own, files=files)
-            elif isinstance(config_file := getattr(module, "CONFIG", None), RunConfig):
-                own = dataclasses.replace(own, recipe=config_file.train)
+            if command is Score and "--from-run" in rest:
+                own = _own_of_a_run(module, path)
+            else:
+                config, files = with_choices(config_of(module, path), *_choices_of(module))
+                own = dataclasses.replace(own_of(module, path), files=files)
         default = {"default": command(config=config, own=own), "description": _with_sources(command, SOURCES)}
     elif command is Prepare:
         default = {"description": _with_sources(command, [s for s in SOURCES if s.prepare is not None])}
@@ -188,12 +191,25 @@ def _parse(arguments: list[str]) -> Any:
         path = rest.pop(0)
         module = run_file(path)
         if command is Verify:
-            own = own_of(module, path)
-            recipe = getattr(getattr(module, "CONFIG", None), "train", None)
-            default = {"default": Verify(tyro.MISSING, own=dataclasses.replace(own, recipe=recipe))}
+            brings = {"own": _own_of_a_run(module, path)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return tyro.cli(command, args=rest, prog=f"diet-jax {name}", registry=REGISTRY, **default)
+        parsed = tyro.cli(command, args=rest, prog=f"diet-jax {name}", registry=REGISTRY, **default)
+    return dataclasses.replace(parsed, **brings) if brings else parsed
+
+
+def _choices_of(module: Any) -> list[Any]:
+    """The scores and rules that a config file brings; it may have the library's registries by their names."""
+    brought = (getattr(module, name, None) for name in ("SCORES", "RULES"))
+    return [None if isinstance(value, Registry) else value for value in brought]
+
+
+def _own_of_a_run(module: Any, path: str) -> Own:
+    """What a config file brings to a run that is there; its scores and rules can then be named."""
+    with_choices(RunConfig(), *_choices_of(module))
+    config = getattr(module, "CONFIG", None)
+    recipe = config.train if isinstance(config, RunConfig) else None
+    return dataclasses.replace(own_of(module, path), recipe=recipe)
 
 
 def _with_sources(command: type, sources: Iterable[Source]) -> str:
@@ -202,5 +218,5 @@ def _with_sources(command: type, sources: Iterable[Source]) -> str:
 
 
 _CONFIG_HELP = """\
-run, score and train take a config file (diet-jax run configs/fashion_mnist.py), then options that change
-it (--score.epoch 10). Without a file the config is that of the embedded digits."""
+run, compare, score and train take a config file (diet-jax run configs/fashion_mnist.py), then options that
+change it (--score.epoch 10). Without a file the config is that of the embedded digits."""

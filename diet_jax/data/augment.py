@@ -45,7 +45,7 @@ def normalize(
         return inputs if inputs.dtype == jnp.int32 else inputs.astype(jnp.float32)
     if not mean.shape == std.shape == inputs.shape[-1:]:
         raise InputError(
-            f"mean and std must have one entry for each of the {inputs.shape[-1]} channels, "
+            f"mean and std must have one entry for each channel ({inputs.shape[-1]}), "
             f"got shapes {mean.shape} and {std.shape}"
         )
     shape = (*(1,) * (inputs.ndim - 1), -1)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.progress import say
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, NotHereError, counted
 
 Value = TypeVar("Value")
 
@@ -41,7 +41,8 @@ def read_column(
         with at_line(path, number):
             if len(cells) != 2:
                 raise InputError(
-                    f"a line holds an id and a {column}, got {len(cells)} cells; quote commas in ids"
+                    f"a line holds an id and a {column}, got {counted(len(cells), 'cell')}; quote commas "
+                    f"in ids"
                 )
             name, cell = cells
             if name in elsewhere:
@@ -90,7 +91,8 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
                 if cells:
                     yield reader.line_num, cells
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        kind = NotHereError if isinstance(error, FileNotFoundError) else InputError
+        raise kind(f"{path}: cannot be read: {error.strerror or error}") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a CSV file in UTF-8: {error}; write it again as one") from error
 

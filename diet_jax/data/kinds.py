@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from diet_jax.checks.values import check_array, check_choice, shown
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 
 Kind = Literal["images", "table", "signals", "tokens"]
 """What an example is; see `Dataset.from_arrays`."""
@@ -53,8 +53,10 @@ def checked_inputs(inputs: np.ndarray, kind: Kind | None) -> tuple[np.ndarray, K
         if _is_channels_first(inputs.shape):
             channels, *_, last = inputs.shape[1:]
             raise InputError(
-                f"images of shape {inputs.shape} look like {channels} channels first; give them last, "
-                f"np.moveaxis(inputs, 1, -1), or say kind='signals' if the last axis holds {last} channels"
+                f"images of shape {inputs.shape} look like {counted(channels, 'channel')} first; give "
+                f"them last, "
+                f"np.moveaxis(inputs, 1, -1), or say kind='signals' if the last axis holds "
+                f"{counted(last, 'channel')}"
             )
     if kind == "table" and inputs.ndim != 2:
         raise InputError(f"a table must have shape [n f], got {inputs.shape}")
@@ -113,7 +115,8 @@ def _kind_of(inputs: np.ndarray) -> Kind:
         )
     if inputs.ndim == 3 and shape[1] <= 3 and not pixels:
         raise InputError(
-            f"inputs of shape {shape} are no images [n h w]: if they are signals with {shape[1]} channels "
+            f"inputs of shape {shape} are no images [n h w]: if they are signals with "
+            f"{counted(shape[1], 'channel')} "
             "first, give np.moveaxis(inputs, 1, -1) with kind='signals'; or say kind='images'"
         )
     if inputs.ndim > 4:

@@ -9,7 +9,7 @@ from diet_jax.data.columns import at_line, read_column, read_lines
 from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.data.image_files import named
 from diet_jax.data.noise import NoisyLabels, replace_labels
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 
 
 def read_labels(path: str | os.PathLike[str], dataset: Dataset) -> np.ndarray:
@@ -140,12 +140,14 @@ def read_matrix(path: str | os.PathLike[str]) -> np.ndarray:
                 raise InputError(problem) from None
             if len(rows[-1]) != len(rows[0]):
                 raise InputError(
-                    f"{len(rows[-1])} numbers, but {len(rows[0])} in the first line; make them equal"
+                    f"{counted(len(rows[-1]), 'number')}, but {len(rows[0])} in the first line; make "
+                    f"them equal"
                 )
     if not rows or len(rows) != len(rows[0]):
         columns = len(rows[0]) if rows else 0
         raise InputError(
-            f"{path}: a matrix has a row and a column for each class, got {len(rows)} rows of {columns}"
+            f"{path}: a matrix has a row and a column for each class, got {counted(len(rows), 'row')} of "
+            f"{columns}"
         )
     return np.array(rows, np.float64)
 

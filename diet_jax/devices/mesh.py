@@ -60,7 +60,7 @@ def make_mesh(seed: int | None = None, data: int = 1, *, shard_params: bool = Fa
     seed = max(1, count // data) if seed is None else seed
     if seed * data > count:
         raise InputError(
-            f"a mesh of seed {seed} x data {data} needs {seed * data} devices, there are {count}; "
+            f"a mesh of seed {seed} x data {data} needs {seed * data} devices, of {count} there; "
             f"lower one of them"
         )
     devices = np.asarray(jax.devices()[: seed * data]).reshape(seed, data)

@@ -5,7 +5,7 @@ import functools
 import itertools
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +22,11 @@ from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import fetch, replicate
 from diet_jax.ensemble.over_seeds import AnyHow, over_seeds, resolve_how, run_seeds
 from diet_jax.ensemble.shards import score_streamed
+from diet_jax.ensemble.whole_dataset import finished, score_of_all
 from diet_jax.errors import InputError
+from diet_jax.options.identity import is_of_package
 from diet_jax.scores.dynamics import FORGETTING
-from diet_jax.scores.score import Score, checked_values, folds_of, resolve_scores
+from diet_jax.scores.score import SCORES, Score, checked_values, folds_of, resolve_scores
 from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.divergence import bad_losses, warn_of
 from diet_jax.training.dynamic_pruning.methods import rows_per_step
@@ -74,9 +76,11 @@ class EnsembleScores(NamedTuple):
     def diverged(self) -> dict[int, str]:
         """The seeds with a loss that is NaN or infinite, and at which step the first one is.
 
-        Their scores are NaN from there on: leave them out of means, see `ScoreFile.from_seeds`.
+        The last update may have done it, which no loss shows: then one of the library's scores is NaN for
+        all examples. Their scores are NaN from there on: leave them out of means, see `ScoreFile.from_seeds`.
         """
-        return bad_losses(self.history.loss)
+        last = f"all scores nan at step {self.history.loss.shape[1]:,}"
+        return dict.fromkeys(_undefined(self.scores), last) | bad_losses(self.history.loss)
 
 
 def score_ensemble(
@@ -181,6 +185,17 @@ def score_ensemble(
     return result
 
 
+def _undefined(scores: Mapping[str, np.ndarray]) -> list[int]:
+    """The seeds that a trained network's score, one of the library's own, is NaN for all examples by."""
+    seeds: set[int] = set()
+    for name in {*scores} & {*SCORES.names()}:
+        score, values = SCORES.find(name), scores[name]
+        if score.of_examples and score.needs_training and is_of_package(score.build):
+            last = values[-1] if values.ndim == 3 else values
+            seeds.update(np.flatnonzero(np.isnan(last).all(axis=-1)).tolist())
+    return sorted(seeds)
+
+
 def all_folds(scores: Sequence[Score]) -> tuple[Any, ...]:
     """Returns the folds of a training that some scores need, beside the one that every training has."""
     return folds_of((FORGETTING, *scores))
@@ -220,8 +235,13 @@ def score_one_seed(
     rows = batch_rows(run_keys(key).order, kept, 0, num_steps=steps[-1], batch_size=size)
     keep = jnp.zeros(len(examples.labels), bool).at[kept].set(True)
 
-    def of_examples(score: Score, variables: Variables, size: int) -> Array:
-        return map_examples_of(score.function(program.model), variables, examples, batch_size=size)
+    def scored(score: Score, state: TrainState, size: int) -> Array:
+        if score.measure is not None:
+            return score_of_all(score, program.model, state.variables, examples, batch_size=size)
+        fn = score.on_batches(program.model)
+        if fn is None:
+            return score_from_state(score, state, len(keep), keep)
+        return map_examples_of(fn, state.variables, examples, batch_size=size)
 
     def stretch(
         carry: tuple[TrainState, StepMetrics], bounds: tuple[Array, Array]
@@ -247,13 +267,7 @@ def score_one_seed(
         if steps[-1]:
             carry = jax.lax.fori_loop(0, 1 if (counts == block_length).all() else num_blocks, block, carry)
         state, history = carry
-        scores = {
-            score.name: of_examples(score, state.variables, size)
-            if score.of_examples
-            else score_from_state(score, state, len(keep), keep)
-            for score, size in batch_sizes
-        }
-        return (state, history), scores
+        return (state, history), {score.name: scored(score, state, size) for score, size in batch_sizes}
 
     empty = StepMetrics(*(jnp.zeros(len(rows), jnp.float32) for _ in StepMetrics._fields))
     bounds = jnp.asarray((0, *steps[:-1]), jnp.int32), jnp.asarray(counts // max(1, block_length))
@@ -310,7 +324,7 @@ def score_state(
     Raises:
         OutOfTime: the deadline has come.
     """
-    on_examples = tuple(score for score in scores if score.of_examples)
+    on_examples = tuple(score for score in scores if score.on_batches(model) is not None)
     found = {}
     if shards is not None and on_examples:
         found = score_streamed(
@@ -324,12 +338,13 @@ def score_state(
             deadline=deadline,
         )
     for score in scores:
-        if not score.of_examples:
+        fn = score.on_batches(model)
+        if fn is None:
             found[score.name] = np.asarray(fetch(score_from_state(score, state, len(dataset), keep)))
         elif shards is None:
-            fn = score.function(model)
             with deadline.whole(f"scoring by {score.name}"):
-                found[score.name] = map_dataset(fn, state.variables, dataset, batch_size=batch_size)
+                values = map_dataset(fn, state.variables, dataset, batch_size=batch_size)
+                found[score.name] = finished(score, model, state.variables, dataset, values)
     return {score.name: found[score.name] for score in scores}
 
 
@@ -340,12 +355,10 @@ def score_batch_sizes(
     check_batch_size(batch_size)
 
     def size(score: Score) -> int:
-        if not score.of_examples:
+        fn = score.on_batches(model)
+        if fn is None:
             return len(dataset)
-        fn = score.function(model)
-        if batch_size != "auto":
-            return batch_size
-        return model_batch_size(fn, model, dataset)
+        return model_batch_size(fn, model, dataset) if batch_size == "auto" else batch_size
 
     return tuple((score, size(score)) for score in scores)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from diet_jax.ensemble.retraining import predict_dataset
 from diet_jax.ensemble.shards import remove_shards
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup
@@ -58,7 +58,8 @@ def check_enough(diverged: Mapping[int, Divergence], count: int, least: int, fol
         at_once = all(divergence.step <= 1 for divergence in diverged.values())
         hint = "; they did so before or at the first update: look at the model's initialisation too"
         raise InputError(
-            f"{len(diverged)} of {count} networks that score diverged ({named(diverged)}), at least {least} "
+            f"{len(diverged)} of {counted(count, 'network')} that score diverged ({named(diverged)}), at "
+            f"least {least} "
             f"must remain (score.min_seeds): {remedy(folder.path)}" + hint * at_once
         )
 

@@ -1,8 +1,9 @@
 """Objects that take part in a run in place of what its config names: data, a model, score files."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from diet_jax.options.identity import LETTERS, identify
 from diet_jax.scores.file import ScoreFile
 from diet_jax.training.recipe import TrainConfig
 from diet_jax.types import Model
+
+# In config.json, before the name of a score that was made elsewhere.
+OF = "scores of "
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +126,25 @@ def with_choices(config: RunConfig, scores: Any, rules: Any) -> tuple[RunConfig,
     return config, files
 
 
+def from_folder(
+    config: RunConfig, own: Own, resolved: Mapping[str, Any], scores: Path
+) -> tuple[RunConfig, Own]:
+    """Returns config and what is brought to a run that is there, with its copies of scores made elsewhere.
+
+    Args:
+        config: of the run.
+        own: what is brought beside them.
+        resolved: what followed from the config, as in config.json.
+        scores: the run's folder of score files. Where it lacks a copy, files are those of the config.
+    """
+    code = resolved.get("code", {})
+    paths = [scores / f"{name.removeprefix(OF)}.npz" for name in code if name.startswith(OF)]
+    if not paths or not all(path.is_file() for path in paths):
+        return config, own
+    config = dataclasses.replace(config, score=dataclasses.replace(config.score, files=()))
+    return config, dataclasses.replace(own, files=tuple(map(ScoreFile.load, paths)))
+
+
 def code_of(config: RunConfig, own: Own, files: tuple[ScoreFile, ...]) -> dict[str, str]:
     """Names what decides a run's numbers and is not in its config, with digests of source or contents."""
     return dict(_code_of(config, own, files))
@@ -131,12 +154,13 @@ def _code_of(config: RunConfig, own: Own, files: tuple[ScoreFile, ...]) -> Itera
     if own.model is not None:
         yield "model", _named(model_name(own.model), own.model)
     for score in config.score.scores:
-        parts: list[Any] = [part for part in (score.build, *(score.fold or ())) if part is not None]
+        functions: list[Any] = [score.build, score.measure, *(score.fold or ())]
+        parts = [part for part in functions if part is not None]
         yield f"score {score.name}", _named(score.name, parts)
     for rule in config.select.rules:
         yield f"rule {rule.name}", _named(rule.name, rule.select)
     for file in files:
-        yield f"scores of {file.name}", fingerprint(file.scores, file.per_seed)[:LETTERS]
+        yield f"{OF}{file.name}", fingerprint(file.scores, file.per_seed)[:LETTERS]
 
 
 def _named(name: str, thing: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.analysis.results import FULL, RANDOM
+from diet_jax.analysis.results import BALANCED, FULL, RANDOM, RS2
 from diet_jax.data.dataset import Splits, first_examples
 from diet_jax.data.labels import labels_of_file, new_labels_remark, read_matrix
 from diet_jax.data.noise import flip_labels
@@ -17,13 +17,14 @@ from diet_jax.devices.defaults import How
 from diet_jax.devices.progress import say
 from diet_jax.ensemble.over_seeds import AnyHow, resolve_how
 from diet_jax.ensemble.scoring import all_folds
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, NotHereError, counted
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.own import NOTHING, Own, code_of
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.models import MODEL_NAMES, create_model
 from diet_jax.options.identity import identify, is_of_package
 from diet_jax.scores.file import ScoreFile
+from diet_jax.scores.gradients import GRAND_LAST_LAYER
 from diet_jax.scores.score import Score, check_function
 from diet_jax.selection.masks import num_kept
 from diet_jax.selection.per_class import check_minimum
@@ -115,11 +116,26 @@ class Setup:
     def groups(self) -> list[tuple[Rule, tuple[str, ...]]]:
         """Each rule with the names of scores that it reads: once for each selection at a keep fraction."""
         names = [*self.config.score.names, *(file.name for file in self.files)]
+        of_rule = {0: [()], 1: [(name,) for name in names]}
         return [
             (rule, group)
             for rule in self.config.select.rules
-            for group in ([(name,) for name in names] if rule.num_scores == 1 else [tuple(names)])
+            for group in of_rule.get(rule.num_scores, [tuple(names)])
         ]
+
+    def steps_at(self, fraction: float) -> int:
+        """Steps of a training on a keep fraction, 1 for everything."""
+        count = len(self.splits.train)
+        return total_steps(self.config.train, count, num_kept(count, fraction))
+
+    @property
+    def has_balanced(self) -> bool:
+        """Whether class-balanced random subsets are wanted, and are others than the random ones."""
+        return BALANCED in self.config.select.baselines and not self.config.select.balanced
+
+    def has_rs2(self, fraction: float) -> bool:
+        """Whether RS2 is wanted at a keep fraction, and is there another training than that on everything."""
+        return RS2 in self.config.select.baselines and self.steps_at(fraction) != self.num_steps
 
     def program(self, num_kept: int | None = None) -> Program:
         """Returns the program of a training on so many of the train examples, by default all."""
@@ -189,15 +205,24 @@ def _check_scores(setup: Setup, prunes: bool) -> None:
     names = [*setup.config.score.names, *(file.name for file in setup.files)]
     if not names:
         raise InputError("there is no score: choose some with score.names, or bring files with score.files")
-    if taken := {FULL, RANDOM} & set(names):
+    rules = setup.config.select.rules if prunes else ()
+    without = {rule.name for rule in rules if not rule.num_scores}
+    if taken := ({FULL, RANDOM, BALANCED, RS2} | without) & set(names):
         raise InputError(f"{taken.pop()!r} is part of every comparison as it is; leave that score out")
     for score in setup.scores:
-        if score.of_examples and not is_of_package(score.build):
+        if (score.of_examples or score.measure is not None) and not is_of_package(score.build):
             check_function(score, setup.model, setup.splits.train.spec)
-    for rule in setup.config.select.rules if prunes else ():
-        if rule.num_scores not in (1, len(names)):
+    for rule in rules:
+        if "features" in rule.reads:
+            try:
+                check_function(GRAND_LAST_LAYER, setup.model, setup.splits.train.spec)
+            except InputError as error:
+                raise InputError(
+                    f"the rule {rule.name} reads what the last layer is given: {error}"
+                ) from error
+        if rule.num_scores not in (0, 1, len(names)):
             raise InputError(
-                f"the rule {rule.name} reads {rule.num_scores} scores, there are {len(names)}: "
+                f"the rule {rule.name} reads {counted(rule.num_scores, 'score')}, there are {len(names)}: "
                 f"{', '.join(names)}"
             )
 
@@ -273,7 +298,7 @@ def config_model(config: RunConfig, num_classes: int) -> Model:
         if config.model.name in MODEL_NAMES:
             raise
         own = "A model of one's own comes with a config file that has it as MODEL."
-        raise InputError(f"{error} {own}") from error
+        raise NotHereError(f"{error} {own}") from error
 
 
 def prepare(

@@ -18,14 +18,14 @@ from diet_jax.devices.mesh import replicate
 from diet_jax.devices.processes import from_writer
 from diet_jax.devices.progress import Progress
 from diet_jax.experiments.config import LOCATIONS, SOURCES_OF_DATA
-from diet_jax.experiments.divergence import Diverged
+from diet_jax.experiments.divergence import Diverged, scorers
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup
 from diet_jax.options.plain import without
 from diet_jax.training.checkpoints import Checkpoints
 from diet_jax.training.divergence import first_bad
 from diet_jax.training.loop import call_lengths, check_keep, start, steps_per_call, train_between
-from diet_jax.training.recipe import steps_per_epoch
+from diet_jax.training.recipe import epoch_to_step, steps_per_epoch
 from diet_jax.training.step import Program, StepMetrics, TrainState
 from diet_jax.training.streaming import reading_position, stream_between
 from diet_jax.types import PRNGKey
@@ -61,6 +61,7 @@ def trained_network(
     key: PRNGKey,
     *,
     keep: np.ndarray | None = None,
+    length_of: int | None = None,
     stop: int | None = None,
     save: Collection[int] | None = None,
     first: Callable[[], TrainState] | None = None,
@@ -81,6 +82,7 @@ def trained_network(
         unit: name of this training.
         key: of the run.
         keep: bool `[n]`, the examples to train on; by default all.
+        length_of: the training has the steps of one on so many examples; by default of those it trains on.
         stop: step to stop at; by default the end.
         save: steps whose states are saved; by default those of the config.
         first: makes the state to start from; by default a fresh one at step 0.
@@ -98,7 +100,7 @@ def trained_network(
     deadline.check()
     kept = check_keep(train, keep, config)
     per_epoch = steps_per_epoch(len(kept), config.batch_size)
-    program = setup.program(len(kept))
+    program = setup.program(len(kept) if length_of is None else length_of)
     if not measures and program.epoch_steps:
         program = dataclasses.replace(program, epoch_steps=0)
     stop = program.num_steps if stop is None else stop
@@ -142,6 +144,8 @@ def trained_network(
     saved = time.monotonic()
     parts: list[StepMetrics] = []
     logged = done
+    # How far a network had learned when it scored is told from the log, also when it trains on.
+    cut = epoch_to_step(setup.config.score.epoch, setup.per_epoch) if unit in scorers(setup) else 0
     stops = _stops(ends, done, per_call, deadline)
     for reached, history in steps(state, stops, position):
         state, step = reached, int(reached.step)
@@ -150,7 +154,7 @@ def trained_network(
         bad = first_bad(history.loss) is not None
         out = not bad and step < stop and deadline.is_over()
         if bad or out or step in ends:
-            divergence = folder.log_history(unit, _joined(parts), logged, per_epoch)
+            divergence = folder.log_history(unit, _joined(parts), logged, per_epoch, cut)
             if divergence is not None:
                 unfinished.remove(lambda step: True)
                 progress.update(stop - done)

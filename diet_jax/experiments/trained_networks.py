@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from diet_jax.data.dataset import Dataset, Splits
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import RunConfig
-from diet_jax.experiments.own import Own
+from diet_jax.experiments.own import Own, from_folder
 from diet_jax.experiments.run_folder import RunFolder, check_same
 from diet_jax.experiments.setup import prepare
 from diet_jax.experiments.train_one import facts_of
@@ -90,7 +90,9 @@ def load_checkpoint(
         raise InputError(
             f"recipe is not that of {folder.path} ({'; '.join(other)}); leave it out, or give that one"
         )
-    setup = prepare(config, Own(train, test, model), scores=False, prunes=False)
+    resolved, scores = folder.header()["resolved"], folder.path / "scores"
+    config, own = from_folder(config, Own(train, test, model), resolved, scores)
+    setup = prepare(config, own, scores=False, prunes=False)
     check_same(folder, setup.config, setup.resolved())
     trainings = folder.path / "checkpoints"
     place = trainings / of / f"seed_{seed:02d}"

@@ -60,6 +60,8 @@ def write_together(contents: Mapping[Any, bytes | str]) -> None:
                     os.fsync(file.fileno())
             for temporary, path in staged:
                 os.replace(temporary, path)
+            for folder in {place.parent for _, place in staged}:
+                keep_names(folder)
         except BaseException:
             for temporary, _ in staged:
                 with contextlib.suppress(OSError):
@@ -67,6 +69,21 @@ def write_together(contents: Mapping[Any, bytes | str]) -> None:
             raise
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def keep_names(folder: Path) -> None:
+    """Makes what was renamed in a folder outlast a loss of power, on systems that can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders.
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
 
 
 def append(path: Path, content: bytes, after: int | None = None) -> None:

@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Iterator
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, NotHereError
 
 
 @runtime_checkable
@@ -82,7 +82,7 @@ class Registry(Generic[Item]):
         if not isinstance(name, str) or name not in self._items:
             near = difflib.get_close_matches(str(name), self._items, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise InputError(
+            raise NotHereError(
                 f"no {self._kind} is called {name!r}; {hint}there are {', '.join(self.names())}; one of your "
                 f"own must be registered first, in a module that the config file imports"
             )

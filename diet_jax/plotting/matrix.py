@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.patches import Rectangle
 
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.plotting.style import (
     LINE,
     Entry,
@@ -98,7 +98,9 @@ def _contents(panel: Mapping[str, Any]) -> _Contents:
     if not rows or not columns:
         raise InputError(f"a matrix needs rows and columns, got {len(rows)} and {len(columns)}")
     if len(lines) != len(rows):
-        raise InputError(f"values has {len(lines)} rows, must have {len(rows)}, one per name in rows")
+        raise InputError(
+            f"values has {counted(len(lines), 'row')}, must have {len(rows)}, one per name in rows"
+        )
     values = [
         numbers(line, f"row {row!r} of values", len(columns)) for row, line in zip(rows, lines, strict=True)
     ]

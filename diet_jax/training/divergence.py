@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diet_jax.errors import counted
+
 # Of more diverged seeds a message names the first ones.
 NAMED = 3
 
@@ -68,7 +70,8 @@ def warn_of(diverged: Mapping[int, str], loss: Any, per_epoch: int, so: str) -> 
         texts.append(f"seed {seed}: {why}{at}")
     more = "; ..." if len(diverged) > NAMED else ""
     warnings.warn(
-        f"{len(diverged)} of {len(loss)} seeds diverged ({'; '.join(texts)}{more}); {so}; lower the "
+        f"{len(diverged)} of {counted(len(loss), 'seed')} diverged ({'; '.join(texts)}{more}); {so}; "
+        f"lower the "
         f"learning rate",
         stacklevel=3,
     )

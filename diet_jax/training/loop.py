@@ -17,7 +17,7 @@ from diet_jax.checks.values import check_count, check_key, check_type
 from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.devices.defaults import default_steps_per_call, training_has_convolution
 from diet_jax.devices.mesh import copied, fetch, replicate
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.models.adapters import check_model
 from diet_jax.scores.dynamics import FORGETTING_FOLD
 from diet_jax.scores.score import Fold
@@ -39,7 +39,7 @@ from diet_jax.training.step import (
     train_step,
     train_steps,
 )
-from diet_jax.types import Examples, Mask, Model, PRNGKey, Rows, init_variables
+from diet_jax.types import Examples, Mask, Model, PRNGKey, Rows, init_variables, params_of
 
 # Where a call does one step, the batches are still drawn for many steps at once: sorting is not free.
 ROWS_PER_CALL = 500
@@ -99,7 +99,8 @@ def _check_logits(model: Model, spec: jax.ShapeDtypeStruct, num_classes: int) ->
         logits = jax.eval_shape(model.predict, variables, jax.ShapeDtypeStruct((1, *spec.shape), spec.dtype))
     if logits.shape[-1] < num_classes:
         raise InputError(
-            f"the model has {logits.shape[-1]} logits but the dataset {num_classes} classes; "
+            f"the model has {counted(logits.shape[-1], 'logit')} but the dataset "
+            f"{counted(num_classes, 'class')}; "
             f"give it at least {num_classes} outputs"
         )
 
@@ -343,12 +344,14 @@ def _warned(
     state: TrainState, history: StepMetrics, program: Program, num_kept: int
 ) -> tuple[TrainState, StepMetrics]:
     """Warns where the training diverged; returns the first two as they are."""
-    first = first_bad(history.loss)
+    step, what, first = int(state.step), "", first_bad(history.loss)
     if first is not None:
-        step = int(state.step) - len(history.loss) + first + 1
-        where = Divergence(
-            step, step / steps_per_epoch(num_kept, program.config.batch_size), f"loss {history.loss[first]}"
-        )
+        step, what = step - len(history.loss) + first + 1, f"loss {history.loss[first]}"
+    elif not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fetch(params_of(state.variables)))):
+        # By the last update, which no loss shows.
+        what = "parameters not finite"
+    if what:
+        where = Divergence(step, step / steps_per_epoch(num_kept, program.config.batch_size), what)
         warnings.warn(f"the training diverged: {where}; lower the learning rate", stacklevel=3)
     return state, history
 

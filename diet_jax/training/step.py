@@ -201,11 +201,11 @@ def init_state(
     params = split_params(params)
     dynamics = {}
     for fold in program.folds:
-        options = {}
+        options: dict[str, Any] = {"spec": spec} if takes(fold.init, "spec") else {}
         if takes(fold.init, "num_classes"):
             one = jax.ShapeDtypeStruct((1, *spec.shape), spec.dtype)
             predict, variables = program.model.predict, Variables(params, model_state)
-            options = {"num_classes": jax.eval_shape(predict, variables, one).shape[-1]}
+            options["num_classes"] = jax.eval_shape(predict, variables, one).shape[-1]
         dynamics[fold.name] = fold.init(num_examples, **options)
     if program.pruning is not None:
         dynamics[STATE] = program.pruning.init(num_examples)

@@ -146,7 +146,7 @@ def test_a_mesh_is_as_large_as_asked_for_or_refused():
     for wrong, message in (
         ((0, 1), "at least 1"),
         ((1, 0), "at least 1"),
-        ((1, 99), "needs 99 devices, there"),
+        ((1, 99), "needs 99 devices, of"),
     ):
         with pytest.raises(InputError, match=message):
             dj.make_mesh(*wrong)

@@ -129,12 +129,17 @@ def test_scorers_that_have_hardly_learned_and_seeds_that_disagree(tmp_path):
     assert f"had {100 * accuracy:.1f} % accuracy" in told
     learned = dj.run(in_folder(tmp_path / "learned"), **data)
     assert not any("hardly" in note for note in learned.notes)
-    # The accuracy is the mean over seeds of what the log has at the step of scoring.
+
+
+def test_how_far_scorers_had_learned_is_told_of_the_whole_epoch(tmp_path):
+    data, score = splits(), dataclasses.replace(CONFIG.score, epoch=1.7)
     keys, model = dj.seed_keys(0, "score", 2), dj.create_model("mlp", num_classes=4)
-    by_hand = dj.score_ensemble(
-        keys, model, data["train"], config=CONFIG.train, step=10
-    ).history.accuracy.mean()
-    assert learned.scores["el2n"].provenance["scorer_accuracy"] == pytest.approx(by_hand, abs=0.011)
+    options = {"config": CONFIG.train, "step": 17, "how": "loop"}
+    by_hand = dj.score_ensemble(keys, model, data["train"], **options).history.accuracy[:, 10:].mean()
+    # Checkpoints within the epoch cut its line in the log.
+    few = {"retrain": dj.RetrainConfig(num_seeds=1), "checkpoint_epochs": (1.2, 1.5, 2)}
+    told = dj.run(in_folder(tmp_path, score=score, **few), **data).scores["el2n"].provenance
+    assert told["scorer_accuracy"] == pytest.approx(by_hand, abs=1e-6)
 
 
 def test_select_says_what_is_lost_and_guards(tmp_path, capsys):

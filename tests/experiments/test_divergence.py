@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import diet_jax as dj
@@ -289,6 +290,18 @@ def test_the_last_update_may_be_the_one(how, epoch, message, said, tmp_path, cap
     assert f"{unit} diverged: loss nan for {said} examples at step 1" in capsys.readouterr().err
 
 
+def test_the_last_update_is_warned_of_in_python():
+    data, keys = table(), dj.seed_keys(0, "score", 2)
+    config = dataclasses.replace(CONFIG.train, learning_rate=1e30, steps=1)
+    with pytest.warns(UserWarning, match=r"2 of 2 seeds diverged .*all scores nan at step 1; .*result.div"):
+        scored = dj.score_ensemble(keys, fragile(), data["train"], config=config, step=(0, 1))
+    assert np.isfinite(scored.history.loss).all()
+    assert scored.diverged == dict.fromkeys((0, 1), "all scores nan at step 1")
+    config = dataclasses.replace(CONFIG.train, learning_rate=0.1, optimizer=optax.sgd(float("inf")), steps=1)
+    with pytest.warns(UserWarning, match="training diverged: parameters not finite at step 1, epoch"):
+        dj.train(keys[0], fragile(), data["train"], config=config)
+
+
 CONFIG_FILE = """
 from diet_jax.experiments.config import *
 import diet_jax as dj
@@ -326,6 +339,8 @@ def test_a_checkpoint_that_is_nan_and_a_seed_without_one_are_missing(tmp_path, c
     shutil.rmtree(place.folder)
     place.save(state._replace(variables=jax.tree.map(lambda leaf: leaf * np.float32("nan"), state.variables)))
     shutil.rmtree(folder / "checkpoints" / "score" / "seed_02")
+    # What such trainings would not have made.
+    shutil.rmtree(folder / "trained")
     RunFolder(folder).log_divergence("score/seed_02", 20, 33, "loss nan")
     main(["score", "--from-run", str(folder), "--step", "33"])
     file = dj.ScoreFile.load(folder / "scores" / "step_33" / "el2n.npz")

@@ -8,7 +8,7 @@ from diet_jax.data.published import PAPER_NORMALIZATIONS
 from diet_jax.data.sources.folder import stored_folder
 from diet_jax.data.sources.source import SOURCES, Source
 from diet_jax.data.stored import StoredDataset, data_folder
-from diet_jax.errors import NotOnDiskError
+from diet_jax.errors import NotHereError
 
 
 def load_cinic10(*, data_dir: str | os.PathLike[str] | None = None, **options: Any) -> Splits:
@@ -39,7 +39,7 @@ def _stored(data_dir: str | os.PathLike[str] | None) -> StoredDataset:
     candidates = [data_folder(data_dir) / folder for folder in ("cinic10", "CINIC-10")]
     root = next((folder for folder in candidates if folder.is_dir()), None)
     if root is None:
-        raise NotOnDiskError(
+        raise NotHereError(
             f"dataset 'cinic10' is not here: found neither {candidates[0]} nor {candidates[1]}\n"
             f"  either unpack CINIC-10 (https://github.com/BayesWatch/cinic-10) to {candidates[0]}\n"
             "  or point to a copy: --data.data-dir DIR (reproduce: --data-dir; Python: data_dir=); "

@@ -15,7 +15,7 @@ from diet_jax.data.reader import WHITE, Background, Record
 from diet_jax.data.sources.source import SOURCES, Source
 from diet_jax.data.stored import StoredDataset, StoredSplits
 from diet_jax.devices.progress import say
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, NotHereError
 
 _VALIDATION = ("valid", "validation", "val")
 
@@ -191,7 +191,8 @@ def _split_folders(root: Path) -> tuple[tuple[list[str], list[str]], list[str]]:
     missing = [split for split in Splits._fields if split not in there]
     beside = [p.name + "/" for p in sorted(root.iterdir()) if p.is_dir()] if root.is_dir() else []
     holds = f"; it holds {named(beside)}" if beside else ""
-    raise InputError(
+    error = InputError if root.is_dir() else NotHereError
+    raise error(
         f"folder {root} must hold train/CLASS and test/CLASS (or val, valid, validation) with images; there "
         f"is no folder {' and no folder '.join(missing)} in it{holds}"
     )

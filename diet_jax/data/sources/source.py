@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diet_jax.checks.values import check_type
 from diet_jax.data.dataset import Splits
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, NotHereError
 from diet_jax.options.registry import Registry
 
 ALL_OTHER_NAMES = "tfds"
@@ -100,13 +100,13 @@ def describe_sources(sources: Iterable[Source]) -> str:
 def unknown_name(name: str, known: Iterable[str]) -> InputError:
     """The error for a name that nothing answers to, with the nearest of the known ones and the sources'."""
     if Path(name).expanduser().is_dir():
-        return InputError(
+        return NotHereError(
             f"name {name!r} is no dataset but a folder: give folder:{name} if it holds train/CLASS and "
             "test/CLASS with images"
         )
     near = difflib.get_close_matches(name.lower(), sorted({*known, *SOURCES.names()}), n=3)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    return InputError(
+    return NotHereError(
         f"name {name!r} is not a known dataset.{hint} Supported:\n{describe_sources(SOURCES)}\n"
         "A source of your own must be registered first, in a module that the config file imports; examples "
         "of your own come with a config file that has them as TRAIN and TEST"

@@ -21,11 +21,12 @@ from diet_jax.devices.deadline import NEVER, Deadline, OutOfTime
 from diet_jax.devices.defaults import How
 from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.over_seeds import joined, take_seed
-from diet_jax.ensemble.retraining import predict_dataset, train_ensemble
+from diet_jax.ensemble.retraining import predict_dataset
 from diet_jax.ensemble.scoring import score_ensemble, score_state
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.experiments.divergence import Diverged, broken_by, broken_predictor
 from diet_jax.experiments.reproduction.task import ScoreAt, Task, digest
+from diet_jax.experiments.retraining import train_together
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup, prepare
 from diet_jax.experiments.train_one import trained_network
@@ -33,7 +34,7 @@ from diet_jax.files.arrays import load_checked, save_arrays
 from diet_jax.files.records import from_record, with_checksum
 from diet_jax.files.writing import hold, remove_leftovers, write_atomically
 from diet_jax.selection.ranks import keep_random
-from diet_jax.training.divergence import said_elsewhere
+from diet_jax.training.divergence import bad_losses, said_elsewhere
 from diet_jax.training.loop import check_keep
 from diet_jax.training.recipe import epoch_to_step, steps_per_epoch, total_steps
 from diet_jax.training.seeds import seed_keys
@@ -216,7 +217,11 @@ class Store:
             left = self._unscored(task, pairs)
             steps = sum({seed: self.step(task, at.epoch) for seed, at in left}.values())
             there = {at: num_seeds - sum(other == at for _, other in left) for at in wanted}
-            lines = [f"  {at.label}: {count} of {num_seeds} networks" for at, count in there.items() if count]
+            lines = [
+                f"  {at.label}: {count} of {counted(num_seeds, 'network')}"
+                for at, count in there.items()
+                if count
+            ]
             out.report += [f"{task.name}: {len(left)} scores are left{self.deadline.time_for(steps)}", *lines]
             raise
         return {at: np.stack([found[seed, at] for seed in range(num_seeds)]) for at in wanted}
@@ -242,7 +247,9 @@ class Store:
         steps = tuple(sorted({self.step(task, at.epoch) for _, at in missing}))
         scores = tuple({at.name: at.score for _, at in missing}.values())
         keys = seed_keys(task.seed, "score", seeds[-1] + 1)[np.asarray(seeds)]
-        say(f"scoring {task.name} with {len(seeds)} networks at steps {', '.join(map(str, steps))}")
+        say(
+            f"scoring {task.name} with {counted(len(seeds), 'network')} at steps {', '.join(map(str, steps))}"
+        )
         options: Any = {"config": setup.config.train, "step": steps, "names": scores}
         with said_elsewhere():
             result = score_ensemble(keys, setup.model, setup.splits.train, **options)
@@ -251,7 +258,7 @@ class Store:
             # Those that are NaN are looked at one by one, where the network is at hand.
             if not np.isnan(values).any():
                 self._keep("scores", self._score_facts(task, at, seed), {"scores": values})
-        for place in result.diverged:
+        for place in bad_losses(result.history.loss):
             folder = self._folder(Training(task, "score", seeds[place]))
             folder.log_history("", take_seed(result.history, place), 0, setup.per_epoch)
 
@@ -353,7 +360,7 @@ class Store:
                 right = 100 * np.mean([one["predicted"] == dataset.labels for one in found])
                 name = ", ".join(map(str, key)) if isinstance(key, tuple) else str(key)
                 accuracy = f"{right:.2f} % {dataset.split} accuracy"
-                lines.append(f"  {name}: {len(there)} of {len(group)} networks, {accuracy}")
+                lines.append(f"  {name}: {len(there)} of {counted(len(group), 'network')}, {accuracy}")
         return lines
 
     def _lacking(self, group: Collection[Training], dataset: Dataset) -> list[Training]:
@@ -369,21 +376,11 @@ class Store:
         )
         if not group:
             return
-        task, setup = group[0].task, self.setup(group[0].task)
+        setup = self.setup(group[0].task)
         for training in group:
             self._check_known(training, self._num_steps(training))
-        keys = seed_keys(task.seed, "retrain", max(t.seed for t in group) + 1)
-        everything = np.ones(len(setup.splits.train), bool)
-        with said_elsewhere():
-            trained = train_ensemble(
-                keys[np.asarray([t.seed for t in group])],
-                setup.model,
-                setup.splits.train,
-                dataset,
-                config=setup.config.train,
-                keep=np.stack([everything if t.keep is None else t.keep for t in group]),
-                how=how,
-            )
+        networks, num_steps = [(t.seed, t.keep) for t in group], self._num_steps(group[0])
+        trained = train_together(setup, networks, dataset, num_steps=num_steps, how=how)
         for place, training in enumerate(group):
             if place not in trained.diverged:
                 found = {"predicted": trained.predicted[place]}
@@ -445,7 +442,9 @@ class _NewSteps(Progress):
 def _retrainings(task: Task, keep: np.ndarray | None, num_seeds: int) -> list[Training]:
     masks = [keep] * num_seeds if keep is None or keep.ndim == 1 else list(keep)
     if len(masks) != num_seeds:
-        raise InputError(f"keep has {len(masks)} masks for {num_seeds} seeds; give one for each")
+        raise InputError(
+            f"keep has {counted(len(masks), 'mask')} for {counted(num_seeds, 'seed')}; give one for each"
+        )
     return [Training(task, "retrain", seed, mask) for seed, mask in enumerate(masks)]
 
 

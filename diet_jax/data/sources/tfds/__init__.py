@@ -29,7 +29,7 @@ from diet_jax.data.sources.tfds.names import PREPARABLE
 from diet_jax.data.sources.tfds.prepare import prepare_tfds
 from diet_jax.data.sources.tfds.prepared import prepared_files
 from diet_jax.data.stored import StoredDataset, StoredSplits
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 
 
 def _is_not_about_group_size(record: logging.LogRecord) -> bool:
@@ -89,7 +89,8 @@ class RecordReader:
         ]
         for record in records:
             if record.label >= self.num_classes:
-                what = f"it gives {self.num_classes} classes, the label of {record.name} is {record.label}"
+                classes = counted(self.num_classes, "class")
+                what = f"it gives {classes}, the label of {record.name} is {record.label}"
                 names = labels_file(self.directory, label)
                 raise damaged(names if names.exists() else self.directory / FEATURES, what)
         return records
@@ -232,7 +233,8 @@ def _check_channels(reader: RecordReader, shape: tuple[int | None, ...]) -> None
     if channels != (shape[-1] or 3) and not (shape[-1] in (None, 3) and None in shape[:2]):
         raise damaged(
             reader.directory / FEATURES,
-            f"it gives images {shape[-1]} channels, {first.name} has {channels} (Pillow mode {mode!r})",
+            f"it gives images {counted(shape[-1] or 3, 'channel')}, {first.name} has {channels} (Pillow mode "
+            f"{mode!r})",
         )
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from diet_jax.data.sources.source import unknown_name
-from diet_jax.errors import InputError, NotOnDiskError
+from diet_jax.errors import InputError, NotHereError
 
 PREPARABLE = ("cifar10", "cifar100", "mnist", "fashion_mnist")
 """The data sets that are downloaded and written without TensorFlow."""
@@ -55,7 +55,7 @@ def not_prepared(name: str, folder: Path) -> InputError:
     else:
         first = f"{tensorflow_route(name, folder)}   (TensorFlow is needed this once)"
     wanted = folder / dataset / (config or "") / (version or "")
-    return NotOnDiskError(
+    return NotHereError(
         f"dataset {name!r} is not prepared: found no data in {wanted}\n"
         f"  either prepare it:   {first}\n"
         f"  or point to a copy:  --data.data-dir DIR (reproduce: --data-dir, Python: data_dir=), "
