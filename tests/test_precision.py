@@ -425,6 +425,8 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     ),
     "seed_keys": lambda g: jax.random.key_data(dj.seed_keys(0, "score", 3)),
     "share_left_out": lambda g: dj.share_left_out(pruned(g, "infobatch")),
+    "stability": lambda g: [row.correlation.mean for row in dj.stability(g.array(MATRIX))],
+    "expected_overlap": lambda g: dj.expected_overlap(0.8, 0.5, seeds=5, now=10, more=10),
     "smallest_fraction": lambda g: dj.smallest_fraction(
         g.array([0.1, 0.5]), g.array(MATRIX[:2, :3]), g.array(MATRIX[2, :3]), max_loss=0.1
     ),
@@ -462,6 +464,7 @@ NO_NUMBERS = {
     **dict.fromkeys(
         ("NoisyLabels", "Normalization", "RunResult", "Splits", "TrainState", "Variables"), _RECORD
     ),
+    "import_scores": "reads a file; tests/scores/test_formats.py",
     **dict.fromkeys(("Fold", "Model", "Program", "Rule", "Score", "Source"), "says how, computes nothing"),
     **dict.fromkeys(("SCORES", "SOURCES"), "a list; score_ensemble computes all scores"),
     **dict.fromkeys(("StreamedDataset", "draw_examples", "load_streamed", "prepare_dataset"), _SHELL),
