@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from contents import contents as matrix_contents
-from contents import differences
+from contents import differences, flip
 
 import diet_jax as dj
 from diet_jax.cli.main import main
@@ -75,13 +75,6 @@ def test_a_finished_run_matches_and_is_left_as_it_is(finished, capsys, monkeypat
     assert found["masks, selected again"][0] == found["masks"][0] == 3
     # Two networks that score, and two on each of four selections, after one epoch each.
     assert found["checkpoints"][0] == 2 + 2 * 4
-
-
-def flip(path):
-    content = bytearray(path.read_bytes())
-    # Within an array or what is said of it: of a ZIP's own fields, such as dates, none says anything here.
-    content[len(content) // (4 if path.parent.name == "masks" else 2)] ^= 1
-    path.write_bytes(content)
 
 
 def damaged(name, how):
