@@ -4,7 +4,7 @@ Command: diet-jax prepare fashion_mnist
          diet-jax compare configs/compare/fashion_mnist.py
 Figure:  none in the paper; docs/comparison.md says what the columns mean.
 Time:    14 min 5 s in two parts, on two cores that other work shared.
-Measured: keep 0.1: at random .851, by EL2N the highest .155, coverage .862; docs/results/compare_fashion_mnist.
+Measured: keep 0.1 at random .851; by EL2N highest .155, coverage .862; docs/results/compare_fashion_mnist.
 """
 
 from diet_jax.experiments.config import (
