@@ -27,6 +27,7 @@ SETS: dict[str, tuple[str, ...]] = {
     "train_step": ("train_step.py",),
     "steps_per_call": ("steps_per_call.py",),
     "ensemble": ("ensemble.py",),
+    "dynamics": ("dynamics.py",),
     "scaling": ("scaling.py",),
     "convolution": ("convolution.py",),
     "startup": ("startup.py",),
@@ -40,9 +41,20 @@ SETS: dict[str, tuple[str, ...]] = {
     "growth": ("growth.py", "--figure", "growth.png", "--table", "growth.md"),
     "ntk": ("ntk.py",),
     "noise_detection": ("noise_detection.py",),
+    "selection": ("selection.py", "--table", "selection.md"),
+    "score_files": ("score_files.py", "--table", "score_files.md"),
+    "dynamic_pruning": ("dynamic_pruning.py",),
 }
 # What does not measure time.
-WITHOUT_ROUNDS = {"precision", "rounding", "counts", "counts_training", "noise_detection", "growth"}
+WITHOUT_ROUNDS = {
+    "precision",
+    "rounding",
+    "counts",
+    "counts_training",
+    "noise_detection",
+    "growth",
+    "score_files",
+}
 
 
 @dataclass(frozen=True)

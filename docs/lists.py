@@ -1,4 +1,4 @@
-"""Writes the lists of scores, rules and sources in README.md and docs/lists.md from the registries.
+"""Writes the lists of scores, rules and sources in README.md and docs/lists.md, and docs/definitions.md.
 
 Command: python docs/lists.py
 """
@@ -14,7 +14,8 @@ HEAD = """\
 # Scores, selection rules and sources
 
 Everything that is registered, as the command line knows it. This page is written by `docs/lists.py`; a test
-keeps it with the code. How to add to it: [CONTRIBUTING.md](../CONTRIBUTING.md).
+keeps it with the code. What each score is to the letter, and what others call it:
+[definitions.md](definitions.md). How to add to it: [CONTRIBUTING.md](../CONTRIBUTING.md).
 """
 
 
@@ -29,6 +30,12 @@ def options_text(prefix: str, item) -> str:
     return ", ".join(f"`--{prefix}.{name}.{option}` ({value})" for option, value in defaults)
 
 
+def reads_text(rule) -> str:
+    """Returns what a rule reads: how many scores, and what else."""
+    scores = [f"{rule.num_scores} score" + "s" * (rule.num_scores > 1)] if rule.num_scores else []
+    return ", ".join([*scores, *(name.replace("_", " ") for name in rule.reads)])
+
+
 def table(columns: int, headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """Returns a Markdown table of the first columns."""
     lines = [headings, ("---",) * len(headings), *rows]
@@ -41,13 +48,16 @@ def lists(columns: int) -> dict[str, str]:
     scores = [
         (f"`{s.name}`", s.formula, s.reads, options_text("score", s), s.label, s.reference) for s in dj.SCORES
     ]
-    rules = [(f"`{r.name}`", f"keeps {r.words}", options_text("select", r), r.reference) for r in dj.RULES]
+    rules = [
+        (f"`{r.name}`", f"keeps {r.words}", options_text("select", r), reads_text(r), r.reference)
+        for r in dj.RULES
+    ]
     sources = [
         (f"`{s.usage}`", s.about, "yes" if s.stream else "", "yes" if s.prepare else "") for s in dj.SOURCES
     ]
     return {
         "scores": table(columns, ("score", "what it is", "reads", "options", "label", "reference"), scores),
-        "rules": table(columns, ("rule", "what it does", "options", "reference"), rules),
+        "rules": table(columns, ("rule", "what it does", "options", "reads", "reference"), rules),
         "sources": table(columns, ("name", "what it is", "streams", "prepares"), sources),
     }
 
@@ -66,6 +76,9 @@ def readme(text: str) -> str:
 
 
 if __name__ == "__main__":
+    import definitions  # It imports this file.
+
     (DOCS / "lists.md").write_text(page(), encoding="utf-8")
+    definitions.PAGE.write_text(definitions.page(), encoding="utf-8")
     path = DOCS.parent / "README.md"
     path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")

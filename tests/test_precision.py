@@ -4,6 +4,7 @@ A new public name joins `CALLS`, or `NO_NUMBERS` with the reason.
 """
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import re
@@ -237,14 +238,23 @@ def forgotten(g):
     return once, dj.forgetting_scores(forgetting(g)), dj.forgetting_scores(forgetting(g), never_learned=3)
 
 
+def logged(g):
+    log = dj.DynamicsLog(3, 4)
+    for logits in (MATRIX[:3, :4], MATRIX[1:4, :4], MATRIX[:3, 1:5]):
+        log.update([2, 0, 1], g.array(logits), jnp.array([0, 1, 3]))
+    return log.scores()
+
+
 def trained(g, model=MODEL, **options):
     return dj.train(g.key(), model, DATASET, config=SGD, **options)
 
 
 def scored(g):
     """All registered scores."""
-    options = {"step": (1, 2), "names": SCORE_NAMES, "how": "map", "batch_size": 4}
-    return dj.score_ensemble(g.keys, MODEL, DATASET, config=SGD, **options)
+    # Three epochs: before, nothing is known yet for some scores of dynamics, and that is NaN.
+    options = {"step": (6, 7), "names": SCORE_NAMES, "how": "map", "batch_size": 4}
+    config = dataclasses.replace(SGD, steps=7)
+    return dj.score_ensemble(g.keys, MODEL, DATASET, config=config, **options)
 
 
 def wide_features(variables, inputs):
@@ -278,7 +288,7 @@ BATCH_NORM = dj.from_linen(LinenNet())
 ONE_SCORE = [
     WINDOW.with_options(WindowOptions(0.1)) if rule is WINDOW else rule
     for rule in dj.RULES
-    if rule.num_scores == 1
+    if rule.num_scores == 1 and not rule.reads
 ]
 
 CALLS: dict[str, Callable[[Given], Any]] = {
@@ -288,7 +298,16 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "ScoreFile": lambda g: dj.ScoreFile.from_seeds("el2n", g.array(MATRIX), DATASET, step=1).per_seed,
     "barrier_height": lambda g: dj.barrier_height(g.array([0.1, 0.5, 0.3])),
     "best_window": lambda g: dj.best_window(g.array(MATRIX)),
+    "DynamicsLog": logged,
+    "cld_scores": lambda g: dj.cld_scores(
+        g.array(MATRIX[:, :2]), jnp.array([0, 1]), g.array(MATRIX[:, 2:4]), jnp.array([1, 0])
+    ),
+    "class_center_distance": lambda g: [
+        dj.class_center_distance(g.array(MATRIX), LABELS, num_classes=CLASSES, center=center)
+        for center in ("mean", "median")
+    ],
     "clipping_factors": lambda g: dj.clipping_factors(g.array([0.0, 1.0, 4.0]), 2.0),
+    "confidence_score": lambda g: jitted(dj.confidence_score, *g.labelled),
     "connectivity_onset": lambda g: dj.connectivity_onset([0, 1, 2], g.array([0.5, 0.01, 0.0])),
     "cpu_convolution": convolved(dj.cpu_convolution),
     "create_model": applied(lambda: dj.create_model("small_cnn", num_classes=CLASSES, widths=[2])),
@@ -297,6 +316,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "diagnose_el2n": lambda g: jitted(dj.diagnose_el2n, *g.labelled),
     "el2n": lambda g: jitted(dj.el2n, *g.labelled),
     "el2n_agreement": lambda g: dj.el2n_agreement(jitted(dj.diagnose_el2n, *g.labelled)),
+    "entropy_score": lambda g: jitted(dj.entropy_score, *g.network),
     "epoch_to_step": lambda g: dj.epoch_to_step(0.5, 33),
     "error_barrier": lambda g: dj.error_barrier(MODEL, g.variables, g.other, DATASET, num_points=3),
     "error_norm": lambda g: dj.error_norm(g.array(MATRIX)),
@@ -327,8 +347,11 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "init_forgetting": lambda g: dj.init_forgetting(3),
     "input_norm": lambda g: dj.input_norm(g.variables, *g.labelled[2:]),
     "interpolate": lambda g: jax.jit(dj.interpolate)(g.variables, g.other, 0.3),
+    "keep_beta": lambda g: dj.keep_beta(np.abs(MATRIX[0]), g.array(LABELS / 9), 0.5, key=g.key()),
+    "keep_covering": lambda g: dj.keep_covering(g.array(MATRIX[0]), 0.5, cutoff=0.2, key=g.key()),
     "keep_highest": lambda g: dj.keep_highest(g.array(MATRIX[0]), 0.5, key=g.key()),
     "keep_lowest": lambda g: dj.keep_lowest(g.array(MATRIX[0]), 0.5),
+    "keep_moderate": lambda g: dj.keep_moderate(g.array(MATRIX[0]), 0.5, nearest_by="value"),
     "keep_random": lambda g: dj.keep_random(g.key(), 6, 0.5),
     "keep_window": lambda g: dj.keep_window(g.array(LABELS), 0.5, offset=0.2, key=g.key()),
     "kept_indices": lambda g: dj.kept_indices(LABELS == 0, 2),
@@ -337,14 +360,18 @@ CALLS: dict[str, Callable[[Given], Any]] = {
         g.gram, g.array(MATRIX[:2, :3]), g.gram[:3], ridge=0.1
     ),
     "kernel_velocity": lambda g: dj.kernel_velocity(g.gram, g.gram + 1, duration=0.5),
+    "l1_error": lambda g: jitted(dj.l1_error, *g.labelled),
     "label_free_score": lambda g: jitted(dj.label_free_score, *g.network, g.other.params),
+    "label_logit_gradients": lambda g: jitted(dj.label_logit_gradients, *g.labelled),
     "linearize": linearized,
     "load_dataset": lambda g: dj.load_dataset("digits").test.examples(),
     "logit_grad_gram": lambda g: jitted(dj.logit_grad_gram, *g.network),
     "logit_grad_norms": lambda g: jitted(dj.logit_grad_norms, *g.network),
     "logit_gram": lambda g: (dj.logit_gram(*g.network), jitted(dj.logit_gram, *g.network)),
     "logit_sum_gradient": lambda g: jitted(dj.logit_sum_gradient, *g.network),
+    "loss_score": lambda g: jitted(dj.loss_score, *g.labelled),
     "matmul_convolution": convolved(dj.matmul_convolution),
+    "max_margin": lambda g: jitted(dj.max_margin, *g.labelled),
     "normalize": lambda g: (
         dj.normalize(g.inputs, g.array([0.5]), g.array([2.0])),
         dj.normalize(jnp.asarray(STORED), jnp.array([0.5]), jnp.array([2.0])),
@@ -361,6 +388,8 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "pairwise_barriers": lambda g: dj.pairwise_barriers(MODEL, [g.variables, g.other], DATASET, num_points=3),
     "path_correct": lambda g: dj.path_correct(MODEL, g.variables, g.other, DATASET, num_points=3),
     "per_example_grad_norms": lambda g: (norms(g), norms(g, per_leaf=True)),
+    "prototype_distance": lambda g: dj.prototype_distance(g.key(), g.array(MATRIX), num_prototypes=2),
+    "reducible_loss": lambda g: dj.reducible_loss(g.array(MATRIX[0]), g.array(MATRIX[1])),
     "reestimate_statistics": lambda g: dj.reestimate_statistics(
         BATCH_NORM, BATCH_NORM.init(g.key(), SHAPE), DATASET, num_batches=2, batch_size=3
     ),
@@ -378,11 +407,16 @@ CALLS: dict[str, Callable[[Given], Any]] = {
         replace=True,
     ),
     "seed_keys": lambda g: jax.random.key_data(dj.seed_keys(0, "score", 3)),
+    "smallest_fraction": lambda g: dj.smallest_fraction(
+        g.array([0.1, 0.5]), g.array(MATRIX[:2, :3]), g.array(MATRIX[2, :3]), max_loss=0.1
+    ),
     "spawn": lambda g: dj.spawn(trained(g, num_updates=1)[0], g.key(1)).variables,
     "steps_per_epoch": lambda g: dj.steps_per_epoch(6, 3),
     "stream_between": streamed,
+    "sum_margin": lambda g: jitted(dj.sum_margin, *g.labelled),
     "take_seed": lambda g: dj.take_seed({"w": g.gram}, 1),
     "tie_mass": lambda g: dj.tie_mass(g.array(MATRIX[0]), MATRIX[0] > 0),
+    "tracin_self_scores": lambda g: dj.tracin_self_scores(g.array(MATRIX), g.array(np.abs(MATRIX[0]))),
     "train": lambda g: trained(g)[1],
     "train_ensemble": lambda g: dj.train_ensemble(g.keys, MODEL, DATASET, DATASET, config=ADAMW, how="vmap"),
     "train_from": lambda g: dj.train_from(
@@ -390,6 +424,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     )[1],
     "unrolled_convolution": convolved(dj.unrolled_convolution),
     "update_forgetting": forgetting,
+    "vog_scores": lambda g: dj.vog_scores(g.array([MATRIX, MATRIX**2]), LABELS, num_classes=CLASSES),
 }
 
 _OPTIONS, _RECORD, _SHELL = (

@@ -8,14 +8,15 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from diet_jax.analysis.results import FULL, headings, to_columns
+from diet_jax.analysis.reading import DOWN, UP, pivot, verdicts
+from diet_jax.analysis.results import FULL, LEGEND, headings, to_columns
 from diet_jax.checks.values import check_count
+from diet_jax.cli.console import console
 from diet_jax.cli.option_names import with_options_named
+from diet_jax.data.dataset import Dataset
 from diet_jax.data.image_files import as_line
 from diet_jax.data.sources import prepare_dataset
 from diet_jax.devices.deadline import Deadline, OutOfTime
@@ -28,6 +29,7 @@ from diet_jax.experiments.choices import chosen
 from diet_jax.experiments.config import DataConfig, RunConfig
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.divergence import Diverged, broken_predictor
+from diet_jax.experiments.features import read_beside
 from diet_jax.experiments.own import from_folder
 from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.retraining import PREDICTIONS
@@ -46,16 +48,19 @@ from diet_jax.scores.file import ScoreFile, score_columns
 from diet_jax.scores.score import SCORES
 from diet_jax.selection.file import KeepFile
 from diet_jax.selection.masks import num_kept
-from diet_jax.selection.per_class import balance_notes, check_minimum
+from diet_jax.selection.per_class import balance_notes, check_by_class, check_minimum
+from diet_jax.selection.risk import risk_note
+from diet_jax.training.dynamic_pruning.method import STATE, last_subset, share_left_out
 from diet_jax.training.loop import check_keep
 from diet_jax.training.recipe import steps_per_epoch
 from diet_jax.training.seeds import MOST_SEEDS, check_seed, seed_keys
+from diet_jax.training.step import TrainState
 
 if TYPE_CHECKING:
     from diet_jax.cli import options
 
-# Tables go to a file or a pipe in full.
-WIDTH_WITHOUT_TERMINAL = 120
+# Rows of a table, everything at one keep fraction and a few more.
+AT_A_GLANCE = 20
 # A line and two blanks.
 BETWEEN_COLUMNS = 3
 
@@ -71,7 +76,7 @@ def run(command: "options.Run") -> None:
         plan = plan_run(command.config, command.own, tflops=command.plan_tflops)
         tables = plan_tables(plan, command.own.named(command.config))
         if is_writer():
-            _console().print(tables)
+            console().print(tables)
         return
     deadline = Deadline(command.minutes)
     result = run_prune(command.config, command.own, deadline=deadline)
@@ -82,6 +87,8 @@ def run(command: "options.Run") -> None:
         _print_result(rows, "final test accuracy, %" + (", unfinished" if unfinished else ""))
     for note in result.notes:
         print(f"note: {with_options_named(note, type(command))}")
+    if rows:
+        _print_reading(rows, type(command))
     print(f"run folder: {shown(result.path)}")
     if unfinished:
         print(f"stopped after {deadline.used()}: {unfinished}; the same command goes on, {ELSEWHERE}")
@@ -89,10 +96,10 @@ def run(command: "options.Run") -> None:
 
 def _print_result(rows: list[dict[str, Any]], title: str) -> None:
     """Prints the table, of which a narrow terminal gets fewer columns: no number is cut."""
-    console = _console()
-    room = console.width - 1 if console.is_terminal else math.inf
+    there = console()
+    room = there.width - 1 if there.is_terminal else math.inf
     columns = to_columns(rows, room, BETWEEN_COLUMNS)
-    caption = "± is the standard error of the paired difference"
+    caption = LEGEND
     if missing := [name for name in headings(rows) if name not in columns]:
         caption += f"\nno room for {', '.join(missing)}: see table.md"
     table = Table(title=title, caption=caption)
@@ -103,13 +110,23 @@ def _print_result(rows: list[dict[str, Any]], title: str) -> None:
         table.add_row(*cells)
     numbers = list(columns.items())[1:]
     least = sum(max(map(len, (name, *texts))) + BETWEEN_COLUMNS for name, texts in numbers)
-    console.width = max(console.width, least + len("everything") + BETWEEN_COLUMNS + 1)
-    console.print(table)
+    names = ["everything"] if there.is_terminal else [row["kept_by"] for row in rows]
+    there.width = max(there.width, least + max(map(len, names)) + BETWEEN_COLUMNS + 1)
+    there.print(table)
 
 
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
+def _print_reading(rows: list[dict[str, Any]], command: type) -> None:
+    """Prints accuracies by keep fraction, of more selections than are seen at a glance, and what they say."""
+    if len(rows) > AT_A_GLANCE:
+        heads, lines = pivot(rows)
+        table = Table(caption=f"{UP} {DOWN} significantly above or below random")
+        for place, name in enumerate(heads):
+            table.add_column(name, justify="right" if place else "left", overflow="fold")
+        for cells in lines:
+            table.add_row(*cells)
+        console().print(table)
+    for line in verdicts(rows):
+        print(with_options_named(line, command))
 
 
 def score(command: "options.Score") -> None:
@@ -175,22 +192,30 @@ def select(command: "options.Select") -> None:
             raise InputError(f"{path} exists already; choose another {option}")
     if not command.scores:
         raise InputError("select needs a score file, such as runs/digits-mlp/scores/el2n.npz")
-    files = [ScoreFile.load(path) for path in command.scores]
+    files = ScoreFile.join(ScoreFile.load(path) for path in command.scores)
     file, rule = files[0], command.rule
-    for path, other in zip(command.scores[1:], files[1:], strict=True):
-        if other.fingerprint != file.fingerprint or not np.array_equal(other.ids, file.ids):
-            raise InputError(
-                f"{path} is of {other.dataset}, {command.scores[0]} of {file.dataset}; score one"
-            )
-    if len(files) != rule.num_scores:
+    # Of a rule without scores one file says which examples there are.
+    if len(files) != max(1, rule.num_scores):
         raise InputError(
             f"the rule {rule.name} reads {counted(rule.num_scores, 'score file')}, got {len(files)}"
         )
+    check_by_class([rule], command.min_per_class, command.balanced)
+    beside = {} if command.features is None else read_beside(command.features, file.ids)
+    if missing := [name for name in rule.reads if name not in ("labels", *beside)]:
+        raise InputError(
+            f"the rule {rule.name} reads {' and '.join(missing)}: give a file that holds them, such as the "
+            f"features.npz of a run, by --features"
+        )
+    if beside and not set(rule.reads) & set(beside):
+        raise InputError(f"the rule {rule.name} reads no features; leave out --features")
     key = seed_keys(command.seed, "tie_break", 1)[0]
     check_count(command.min_per_class, "min_per_class", least=0)
     check_minimum(file.labels, num_kept(len(file.ids), command.fraction), command.min_per_class)
-    minimum = command.min_per_class
-    keep, facts = mask_of(files, rule, command.fraction, key=key, min_per_class=minimum)
+    options: Any = {"min_per_class": command.min_per_class, "balanced": command.balanced}
+    options["beside"] = beside
+    keep, facts = mask_of(files, rule, command.fraction, key=key, **options)
+    if command.features is not None:
+        facts["features_file"] = command.features.name
     facts |= {"score_files": [path.name for path in command.scores], "tie_break_seed": command.seed}
     mask = KeepFile(keep, file.ids, file.dataset, file.fingerprint, facts)
     contents = {command.out: mask.packed(), ids_path: "".join(f"{as_line(str(i))}\n" for i in mask.kept_ids)}
@@ -200,8 +225,11 @@ def select(command: "options.Select") -> None:
     names = file.provenance.get("class_names") or [str(c) for c in range(int(file.labels.max()) + 1)]
     for note in missing_notes(files):
         say(note)
+    guarded = bool(command.min_per_class or command.balanced)
+    if risk := risk_note([rule], [command.fraction], guarded=guarded):
+        say(f"warning: {risk}")
     for note in balance_notes(keep, file.labels, names):
-        say(f"{note} (--min-per-class keeps some of each)")
+        say(note + " (--min-per-class keeps some of each)" * (not guarded))
     written = ", ".join(map(str, contents))
     print(f"kept {int(keep.sum()):,} of {len(keep):,} examples of {file.dataset}: {written}")
 
@@ -256,6 +284,7 @@ def train(command: "options.Train") -> None:
                     why = broken_predictor(folder, unit, num_steps, per_epoch, loss)
                     if why is not None:
                         raise Diverged(unit, why, folder)
+                    about = _last_subset(folder, unit, state, dataset)
             except Diverged as error:
                 diverged.append(error)
                 continue
@@ -268,12 +297,23 @@ def train(command: "options.Train") -> None:
             }
             folder.save(place, PREDICTIONS, {"predicted": predicted, "loss": loss}, facts)
             remove_shards(shards)
-            folder.log(unit, step=num_steps, test_accuracy=accuracy, test_loss=float(loss.mean()))
+            folder.log(unit, step=num_steps, test_accuracy=accuracy, test_loss=float(loss.mean()), **about)
             _print(f"{unit}: step {num_steps:,}, test accuracy {accuracy:.4f}, test loss {loss.mean():.4f}")
+            if about:
+                share = about["share_left_out"]
+                _print(f"{config.train.dynamic} left out {share:.1%} of the examples that it chose from")
         for error in diverged if len(diverged) < num_seeds else ():
             say(f"no accuracy: {error}")
         if len(diverged) == num_seeds:
             raise diverged[0]
+
+
+def _last_subset(folder: RunFolder, unit: str, state: TrainState, dataset: Dataset) -> dict[str, float]:
+    """Writes what a dynamic pruning kept last, subsets/UNIT.npz, and returns what share it left out."""
+    if STATE not in state.dynamics:
+        return {}
+    last_subset(state, dataset).save(folder.path / "subsets" / f"{unit}.npz")
+    return {"share_left_out": float(share_left_out(state))}
 
 
 def verify(command: "options.Verify") -> None:
@@ -294,7 +334,7 @@ def verify(command: "options.Verify") -> None:
         if check.count or results:
             table.add_row(check.name, f"{check.count:,}", "; ".join(results) or "matches")
         wrong += [f"{name}: {what}" for name, what in check.wrong.items()]
-    _console().print(table)
+    console().print(table)
     for line in dict.fromkeys(wrong):
         print(as_line(line))
     if wrong:
@@ -385,4 +425,4 @@ def _print_claims(result: dict[str, Any]) -> None:
         holds = verdict(claim["holds"], claim["seeds"])
         table.add_row(claim["claim"], claim["published"], claim["ours"], holds)
     if result["claims"]:
-        _console().print(table)
+        console().print(table)

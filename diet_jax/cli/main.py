@@ -18,13 +18,16 @@ from diet_jax.cli.objects import REGISTRY, RefusedOptionError
 from diet_jax.cli.option_names import with_options_named
 from diet_jax.cli.options import (
     COMMANDS,
+    Compare,
     Compiling,
+    Convert,
     Experiment,
     Prepare,
     Reproduce,
     Run,
     Score,
     Select,
+    Stability,
     Train,
     Verify,
 )
@@ -68,15 +71,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _act(command: Any, arguments: list[str]) -> None:
     with _one_message(arguments):
-        from diet_jax.cli import commands
+        from diet_jax.cli import commands, score_files
         from diet_jax.cli.compilation_cache import keep_programs
         from diet_jax.devices import processes
 
         actions: dict[type, Callable[[Any], None]] = {
             Run: commands.run,
+            Compare: commands.run,
             Score: commands.score,
             Select: commands.select,
             Train: commands.train,
+            Convert: score_files.convert,
+            Stability: score_files.stability,
             Verify: commands.verify,
             Prepare: commands.prepare,
             Reproduce: commands.reproduce,
@@ -212,5 +218,5 @@ def _with_sources(command: type, sources: Iterable[Source]) -> str:
 
 
 _CONFIG_HELP = """\
-run, score and train take a config file (diet-jax run configs/fashion_mnist.py), then options that change
-it (--score.epoch 10). Without a file the config is that of the embedded digits."""
+run, compare, score and train take a config file (diet-jax run configs/fashion_mnist.py), then options that
+change it (--score.epoch 10). Without a file the config is that of the embedded digits."""

@@ -1,15 +1,16 @@
 """The options of every command of the command line, as dataclasses."""
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
 from diet_jax.errors import InputError
 from diet_jax.experiments.choices import choices_of, chosen, options_of, take_options
-from diet_jax.experiments.config import RunConfig
+from diet_jax.experiments.config import Baseline, DataConfig, RunConfig
 from diet_jax.experiments.own import NOTHING
 from diet_jax.scores.score import SCORES
 from diet_jax.selection.rule import RULES, Rule
@@ -93,6 +94,20 @@ class Run(Slice, Experiment):
 
 
 @dataclass(frozen=True)
+class Compare(Run):
+    """Compare scores and rules with all baselines: run, with class-balanced random subsets and RS2 in.
+
+    Scores (--score.names), rules (--select.method) and keep fractions make a grid. The run folder is that of
+    `diet-jax run` with these baselines (--select.baselines). docs/comparison.md says what the columns mean.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        select = dataclasses.replace(self.config.select, baselines=get_args(Baseline))
+        object.__setattr__(self, "config", dataclasses.replace(self.config, select=select))
+
+
+@dataclass(frozen=True)
 class Score(Experiment):
     """Score every example with an ensemble, and write a score file for each score.
 
@@ -142,6 +157,11 @@ class Select:
     """Options that single rules have, by rule name."""
     min_per_class: int = 0
     """Keep at least so many examples of every class, or all that it has, by the same rule within it."""
+    balanced: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Keep as many examples of every class, or all that a smaller one has, by the same rule within it."""
+    features: Path | None = None
+    """For rules that read features: the features.npz of a run, or a file (.npz) of your own with features
+    [n d] and ids [n] of the same examples in any order."""
     seed: int = 0
     """Decides between equal scores."""
 
@@ -189,6 +209,59 @@ class Verify(Compiling):
 
 
 @dataclass(frozen=True)
+class Convert:
+    """Turn scores of another program into score files, and score and mask files into what others read.
+
+    Scores made elsewhere are joined to the examples of the dataset that the data options name; the format is
+    recognised, or said. What is written follows from the ending of OUT: .npz is a score file, .csv and
+    .parquet are tables; of a mask file .txt and .json are the kept ids, and .npy the kept row numbers, as
+    torch.utils.data.Subset takes them.
+    """
+
+    file: tyro.conf.Positional[Path]
+    """Score file or mask file (.npz), or what another program wrote."""
+    out: tyro.conf.Positional[Path]
+    """What to write; of several scores a folder, without an ending."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """What was scored."""
+    source: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """Format of a file of another program; by default it is recognised."""
+    score: str | None = None
+    """Of a file with several scores: the one to write."""
+    name: str | None = None
+    """What to call it; by default what the file does."""
+    order: Literal["rows", "original"] | None = None
+    """Without ids: values stand in the order of the dataset's rows, or of the files that it was published as.
+    With ids: they are the numbers in that order."""
+    high_means: Literal["hard", "easy"] | None = None
+    """What a high score means, where the file does not say."""
+    split: Literal["train", "test"] = "train"
+    """Which examples were scored."""
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Say how much score files depend on their seeds, and what further seeds would change.
+
+    Groups of seeds that have none in common are compared: rank correlation, and what both keep, with standard
+    errors by the jackknife over seeds. Files of several steps are drawn against the step too.
+    """
+
+    scores: tyro.conf.Positional[tuple[Path, ...]]
+    """Score files with at least four seeds each."""
+    fractions: tuple[float, ...] = (0.1, 0.3, 0.5)
+    """Keep fractions: the highest scores are kept."""
+    more: int = 4
+    """Say how many of the kept examples so many further seeds would leave."""
+    pairs: int = 10
+    """Pairs of groups of each size, drawn at random; more of them take longer and narrow the errors."""
+    seed: int = 0
+    """Draws them."""
+    out: Path | None = None
+    """Picture to draw (.png)."""
+
+
+@dataclass(frozen=True)
 class Prepare:
     """Do what a dataset needs once before it can be loaded: download it, write it as TFDS would."""
 
@@ -223,9 +296,12 @@ class Reproduce(Slice, Compiling):
 
 COMMANDS: dict[str, type] = {
     "run": Run,
+    "compare": Compare,
     "score": Score,
     "select": Select,
     "train": Train,
+    "convert": Convert,
+    "stability": Stability,
     "verify": Verify,
     "prepare": Prepare,
     "reproduce": Reproduce,

@@ -7,10 +7,11 @@ import numpy as np
 from diet_jax.data.dataset import Dataset, Whole
 from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
+from diet_jax.files.ids import rows_by_id
 
 
 def rows_in_file(path: Any, facts: dict[str, Any], ids: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Returns which rows of a file are a dataset's examples: all, or, of the whole, those that were taken.
+    """Returns which rows of a file are a dataset's examples, by id: all, or, of the whole, those taken.
 
     Raises:
         InputError: the file is of neither, by its fingerprint, or its ids are not those of it.
@@ -18,8 +19,9 @@ def rows_in_file(path: Any, facts: dict[str, Any], ids: np.ndarray, dataset: Dat
     for whole in (Whole(dataset.fingerprint, dataset.ids), dataset.whole):
         if facts["fingerprint"] != whole.fingerprint:
             continue
-        if not np.array_equal(ids, whole.ids):
-            raise InputError(f"{path} is damaged: its ids are not those of {dataset.name}/{dataset.split}")
+        of_whole = rows_by_id(ids, whole.ids, f"{path} is damaged", f"{dataset.name}/{dataset.split}")
+        if whole.ids is dataset.ids:
+            return of_whole
         row_of = {name: row for row, name in enumerate(ids.tolist())}
         rows = np.array([row_of[name] for name in dataset.ids.tolist()], np.int64)
         if len(rows) < len(ids):

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.custom_batching import custom_vmap, sequential_vmap
 
 in_turn = sequential_vmap
@@ -39,6 +40,42 @@ def one_by_one(fn: Callable[..., Any]) -> Callable[..., Any]:
             return jnp.stack([call(*one) for one in taken]), True
         # Still written out by a vmap around this one.
         return one_by_one(jax.vmap(fn, in_axes=[0 if yes else None for yes in batched]))(*args), True
+
+    return call
+
+
+def seldom(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `(needed, value, *others) -> fn(value, *others) if needed else value`; `fn` is seldom needed.
+
+    JAX's rule makes a selection of this branch, which runs `fn` for every entry in every call; here it runs
+    for those entries that need it.
+
+    Args:
+        fn: `(value, *others) -> value`, pytrees of the same shapes and dtypes.
+
+    Example:
+        >>> double = seldom(lambda x: 2 * x)
+        >>> jax.vmap(double)(jnp.array([True, False]), jnp.array([3, 4])).tolist()
+        [6, 4]
+    """
+
+    def branch(needed: Array, value: Any, *others: Any) -> Any:
+        return jax.lax.cond(needed, fn, lambda value, *_: value, value, *others)
+
+    call = custom_vmap(branch)
+
+    @call.def_vmap
+    def _(size: int, batched: Sequence[Any], *args: Any) -> tuple[Any, Any]:
+        def whole(leaf: Any, yes: bool) -> Any:
+            return leaf if yes else jnp.broadcast_to(leaf, (size, *jnp.shape(leaf)))
+
+        # What is not batched is not copied for each entry.
+        value = jax.tree.map(whole, args[1], batched[1])
+        axes = [jax.tree.map(lambda yes: 0 if yes else None, tree) for tree in batched]
+        each = jax.vmap(in_turn(branch), in_axes=(axes[0], 0, *axes[2:]), axis_size=size)
+        needed = jnp.any(args[0])
+        result = jax.lax.cond(needed, each, lambda _, value, *others: value, args[0], value, *args[2:])
+        return result, jax.tree.map(lambda _: True, result)
 
     return call
 

@@ -138,7 +138,7 @@ def seeds_at_once(how: How, num_seeds: int) -> int:
     return num_seeds if how == "vmap" else 1
 
 
-def joined(groups: Iterable[Sequence[T]], how: How, size: Callable[[T], int]) -> list[list[T]]:
+def joined(groups: Iterable[Sequence[T]], how: How, size: Callable[[T], Any]) -> list[list[T]]:
     """Returns groups of trainings, joined where more networks side by side are faster; none is split.
 
     Args:
@@ -148,7 +148,7 @@ def joined(groups: Iterable[Sequence[T]], how: How, size: Callable[[T], int]) ->
     """
     most = SIDE_BY_SIDE * (axis_size(SEED) if how == "mesh" else how == "vmap")
     found: list[list[T]] = []
-    last: dict[int, list[T]] = {}
+    last: dict[Any, list[T]] = {}
     for group in filter(None, groups):
         before = last.get(size(group[0]), [])
         if before and len(before) + len(group) <= most:

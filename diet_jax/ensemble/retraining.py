@@ -20,6 +20,7 @@ from diet_jax.ensemble.shards import JUDGED, score_streamed
 from diet_jax.errors import InputError
 from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.divergence import bad_losses, warn_of
+from diet_jax.training.dynamic_pruning.method import STATE
 from diet_jax.training.loop import check_keep, check_training, program_of, put_examples, start, train_between
 from diet_jax.training.passes import map_dataset, map_examples_of, model_batch_size
 from diet_jax.training.recipe import TrainConfig, steps_per_epoch
@@ -38,6 +39,8 @@ class EnsembleTraining(NamedTuple):
     """Stacked final variables."""
     history: StepMetrics
     """Loss and accuracy of every step's batch, float32 `[s t]`."""
+    pruning: Any = None
+    """What dynamic pruning remembers, stacked, see `share_left_out` and `last_subset`; None without any."""
 
     @property
     def diverged(self) -> dict[int, str]:
@@ -76,9 +79,9 @@ def train_ensemble(
         how: see `over_seeds`.
 
     Returns:
-        Predicted classes and losses `[s m]` on the test split, stacked variables, history `[s t]`. Seeds that
-        diverge train on to the end, their losses are NaN and their classes mean nothing: a warning says so,
-        `.diverged` names them.
+        Predicted classes and losses `[s m]` on the test split, stacked variables, history `[s t]`, and what
+        dynamic pruning remembers. Seeds that diverge train on to the end, their losses are NaN and their
+        classes mean nothing: a warning says so, `.diverged` names them.
 
     Raises:
         InputError: a mask that does not fit, masks that keep different numbers, or a test split that is
@@ -115,13 +118,14 @@ def train_ensemble(
     size = model_batch_size(prediction_function(model), model, test)
     examples = put_examples(dataset)
 
-    def one(seeded: tuple[PRNGKey, np.ndarray]) -> tuple[np.ndarray, np.ndarray, Variables, StepMetrics]:
+    def one(seeded: tuple[PRNGKey, np.ndarray]) -> tuple[np.ndarray, np.ndarray, Variables, StepMetrics, Any]:
         key, rows = seeded
         state = start(key, dataset, program=program)
         state, history = next(train_between(state, examples, rows, [program.num_steps], program=program))
-        return (*predict_dataset(model, state.variables, test), fetch(state.variables), history)
+        own = fetch(state.dynamics.get(STATE))
+        return (*predict_dataset(model, state.variables, test), fetch(state.variables), history, own)
 
-    predicted, loss, variables, history = run_seeds(
+    predicted, loss, variables, history, own = run_seeds(
         train_program,
         (keys, np.stack(kept)),
         examples,
@@ -131,8 +135,8 @@ def train_ensemble(
         program=program,
         batch_size=size,
     )
-    predicted, loss, history = fetch((predicted, loss, history))
-    result = EnsembleTraining(predicted, loss, replicate(variables), history)
+    predicted, loss, history, own = fetch((predicted, loss, history, own))
+    result = EnsembleTraining(predicted, loss, replicate(variables), history, own)
     so = "what they predict means nothing: result.diverged names them, leave them out of means"
     warn_of(result.diverged, history.loss, steps_per_epoch(len(kept[0]), config.batch_size), so)
     return result
@@ -145,7 +149,7 @@ def train_one_seed(
     *,
     program: Program,
     batch_size: int,
-) -> tuple[Array, Array, Variables, StepMetrics]:
+) -> tuple[Array, Array, Variables, StepMetrics, Any]:
     """Trains one network on its kept rows and predicts the test split: what `train_ensemble` compiles."""
     key, kept = seeded
     state = init_state(key, examples.spec, len(examples.labels), program=program)
@@ -154,7 +158,7 @@ def train_one_seed(
     )
     fn = prediction_function(program.model)
     predicted, loss = map_examples_of(fn, state.variables, test, batch_size=batch_size)
-    return predicted, loss, state.variables, history
+    return predicted, loss, state.variables, history, state.dynamics.get(STATE)
 
 
 def predict_dataset(

@@ -22,12 +22,14 @@ from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import fetch, replicate
 from diet_jax.ensemble.over_seeds import AnyHow, over_seeds, resolve_how, run_seeds
 from diet_jax.ensemble.shards import score_streamed
+from diet_jax.ensemble.whole_dataset import finished, score_of_all
 from diet_jax.errors import InputError
 from diet_jax.options.identity import is_of_package
 from diet_jax.scores.dynamics import FORGETTING
 from diet_jax.scores.score import SCORES, Score, checked_values, folds_of, resolve_scores
 from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.divergence import bad_losses, warn_of
+from diet_jax.training.dynamic_pruning.methods import rows_per_step
 from diet_jax.training.epoch_ends import end_epoch
 from diet_jax.training.loop import (
     check_keep,
@@ -53,6 +55,7 @@ from diet_jax.training.step import (
     batch_rows,
     ends_of_epochs,
     init_state,
+    pruned_steps,
     run_keys,
     train_steps,
 )
@@ -228,11 +231,17 @@ def score_one_seed(
     # where folds measure at its end.
     epoch_steps = ends_of_epochs(program)
     block_length = int(np.gcd.reduce(np.append(counts, epoch_steps)))
-    rows = batch_rows(run_keys(key).order, kept, 0, num_steps=steps[-1], batch_size=program.config.batch_size)
+    size = rows_per_step(program.config)
+    rows = batch_rows(run_keys(key).order, kept, 0, num_steps=steps[-1], batch_size=size)
     keep = jnp.zeros(len(examples.labels), bool).at[kept].set(True)
 
-    def of_examples(score: Score, variables: Variables, size: int) -> Array:
-        return map_examples_of(score.function(program.model), variables, examples, batch_size=size)
+    def scored(score: Score, state: TrainState, size: int) -> Array:
+        if score.measure is not None:
+            return score_of_all(score, program.model, state.variables, examples, batch_size=size)
+        fn = score.on_batches(program.model)
+        if fn is None:
+            return score_from_state(score, state, len(keep), keep)
+        return map_examples_of(fn, state.variables, examples, batch_size=size)
 
     def stretch(
         carry: tuple[TrainState, StepMetrics], bounds: tuple[Array, Array]
@@ -241,8 +250,11 @@ def score_one_seed(
 
         def block(index: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
             (state, history), at = carry, first + index * block_length
-            batches = jax.lax.dynamic_slice_in_dim(rows, at, block_length)
-            state, new = train_steps(state, examples, batches, program=program)
+            if program.draws_itself:
+                state, new = pruned_steps(state, examples, kept, length=block_length, program=program)
+            else:
+                batches = jax.lax.dynamic_slice_in_dim(rows, at, block_length)
+                state, new = train_steps(state, examples, batches, program=program)
             if epoch_steps:  # Known to all seeds alike: under `vmap` only one of the branches runs, too.
                 measure = functools.partial(end_epoch, program=program)
                 is_end = (at + block_length) % epoch_steps == 0
@@ -255,13 +267,7 @@ def score_one_seed(
         if steps[-1]:
             carry = jax.lax.fori_loop(0, 1 if (counts == block_length).all() else num_blocks, block, carry)
         state, history = carry
-        scores = {
-            score.name: of_examples(score, state.variables, size)
-            if score.of_examples
-            else score_from_state(score, state, len(keep), keep)
-            for score, size in batch_sizes
-        }
-        return (state, history), scores
+        return (state, history), {score.name: scored(score, state, size) for score, size in batch_sizes}
 
     empty = StepMetrics(*(jnp.zeros(len(rows), jnp.float32) for _ in StepMetrics._fields))
     bounds = jnp.asarray((0, *steps[:-1]), jnp.int32), jnp.asarray(counts // max(1, block_length))
@@ -318,7 +324,7 @@ def score_state(
     Raises:
         OutOfTime: the deadline has come.
     """
-    on_examples = tuple(score for score in scores if score.of_examples)
+    on_examples = tuple(score for score in scores if score.on_batches(model) is not None)
     found = {}
     if shards is not None and on_examples:
         found = score_streamed(
@@ -332,12 +338,13 @@ def score_state(
             deadline=deadline,
         )
     for score in scores:
-        if not score.of_examples:
+        fn = score.on_batches(model)
+        if fn is None:
             found[score.name] = np.asarray(fetch(score_from_state(score, state, len(dataset), keep)))
         elif shards is None:
-            fn = score.function(model)
             with deadline.whole(f"scoring by {score.name}"):
-                found[score.name] = map_dataset(fn, state.variables, dataset, batch_size=batch_size)
+                values = map_dataset(fn, state.variables, dataset, batch_size=batch_size)
+                found[score.name] = finished(score, model, state.variables, dataset, values)
     return {score.name: found[score.name] for score in scores}
 
 
@@ -348,12 +355,10 @@ def score_batch_sizes(
     check_batch_size(batch_size)
 
     def size(score: Score) -> int:
-        if not score.of_examples:
+        fn = score.on_batches(model)
+        if fn is None:
             return len(dataset)
-        fn = score.function(model)
-        if batch_size != "auto":
-            return batch_size
-        return model_batch_size(fn, model, dataset)
+        return model_batch_size(fn, model, dataset) if batch_size == "auto" else batch_size
 
     return tuple((score, size(score)) for score in scores)
 

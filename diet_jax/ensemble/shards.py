@@ -18,6 +18,7 @@ from diet_jax.devices.mesh import DATA, SEED, fetch
 from diet_jax.devices.messages import packed_message, unpacked_message
 from diet_jax.devices.processes import from_writer, gather, is_alone, is_writer, together
 from diet_jax.devices.progress import say
+from diet_jax.ensemble.whole_dataset import finished
 from diet_jax.errors import InputError
 from diet_jax.files.arrays import load_arrays, save_arrays
 from diet_jax.files.digests import arrays_digest
@@ -60,7 +61,8 @@ def score_streamed(
         model: what is scored with.
         variables: of one trained network.
         dataset: any split, streamed or not.
-        names: of scores that batches of examples define, "predicted" (class) and "loss" (nats).
+        names: of scores that read examples or the dataset, "predicted" (class) and "loss" (nats). For scores
+            that read the dataset the shards hold what was measured, and memory all of it at the end.
         folder: of the shard files, `rows_FIRST_STOP.npz`, each with its ids; nothing else belongs in it.
         batch_size: examples per batch; "auto" bounds the memory of the intermediate arrays.
         shard_size: examples per file.
@@ -122,9 +124,16 @@ def score_streamed(
         deadline=deadline,
     )
     merge = functools.partial(merge_shards, folder, dataset, names=names, facts=facts, shard_size=shard_size)
+    by_name = {score.name: score for score in scores if isinstance(score, Score)}
+
+    def finish(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return found | {
+            name: finished(score, model, variables, dataset, found[name]) for name, score in by_name.items()
+        }
+
     if part is not None or is_alone():
         complete = compute(variables, part=part or (0, 1))
-        return merge() if complete else {}
+        return finish(merge()) if complete else {}
     variables = fetch(variables)
 
     def own() -> None:
@@ -138,7 +147,7 @@ def score_streamed(
     _collect(folder)
     if not from_writer(lambda: _are_there(folder, shard_ranges(len(dataset), shard_size))):
         raise OutOfTime
-    return from_writer(merge)
+    return finish(from_writer(merge))
 
 
 def _compute_shards(
@@ -264,7 +273,7 @@ def _load(
     ids = dataset.ids[first:stop]
     if not np.array_equal(arrays.get("ids", ()), ids):
         wrong.append("ids")
-    wrong += [name for name in facts["names"] if arrays.get(name, np.zeros(0)).shape != ids.shape]
+    wrong += [name for name in facts["names"] if arrays.get(name, np.zeros(0)).shape[:1] != ids.shape]
     if wrong:
         raise InputError(
             f"{path} is a shard of something else (other {', '.join(dict.fromkeys(wrong))}); "
@@ -275,16 +284,13 @@ def _load(
 
 @functools.lru_cache(maxsize=64)
 def _all_scores(scores: tuple[str | Score, ...], model: Model) -> Callable[..., dict[str, Array]]:
-    wrong = [score.name for score in scores if isinstance(score, Score) and not score.of_examples]
+    on_batches = {score.name: score.on_batches(model) for score in scores if isinstance(score, Score)}
+    wrong = [name for name, fn in on_batches.items() if fn is None]
     if wrong:
         raise InputError(f"{', '.join(wrong)}: no batch of examples defines them; leave them out")
 
     def all_scores(variables: Variables, inputs: Any, labels: Any) -> dict[str, Array]:
-        results = {
-            score.name: score.function(model)(variables, inputs, labels)
-            for score in scores
-            if isinstance(score, Score)
-        }
+        results = {name: fn(variables, inputs, labels) for name, fn in on_batches.items() if fn is not None}
         if len(results) < len(scores):
             predicted, loss = predictions(model.predict, variables, inputs, labels)
             judged = {"predicted": predicted, "loss": loss}

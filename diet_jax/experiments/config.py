@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from diet_jax.checks.values import MOST, check_count, check_path
+from diet_jax.checks.values import MOST, check_count, check_number, check_path
 from diet_jax.data.sources.source import MOST_PIXELS, MOST_WORKERS
 from diet_jax.ensemble.over_seeds import AnyHow
 from diet_jax.errors import InputError
@@ -15,10 +15,13 @@ from diet_jax.options.plain import to_json
 from diet_jax.options.typed import check_types
 from diet_jax.scores.score import SCORES, Score, resolve_scores
 from diet_jax.selection.masks import num_kept
+from diet_jax.selection.per_class import check_by_class
 from diet_jax.selection.rule import RULES, Rule
 from diet_jax.training.passes import BatchSize
 from diet_jax.training.recipe import TrainConfig
 from diet_jax.training.seeds import MOST_SEEDS, check_seed
+
+Baseline = Literal["balanced_random", "rs2"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,9 @@ class ScoreConfig:
     """Networks to average over."""
     min_seeds: int | None = None
     """So many of them must be left where some diverge (loss NaN or infinite); by default half."""
+    stop_when_stable: float | None = None
+    """Score fewer seeds once all of them would be expected to change less than this share of what is kept,
+    such as 0.02; at least min_seeds score, and seeds then run one by one."""
     how: AnyHow = "auto"
     """How seeds are batched: vmap, unroll, map, loop, or mesh (over devices); auto picks what is fastest."""
     batch_size: BatchSize = "auto"
@@ -99,6 +105,14 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         take_options(self, "names", SCORES, Score)
         check_types(self)
+        if self.stop_when_stable is not None:
+            check_number(self.stop_when_stable, "score.stop_when_stable", above=0, below=1)
+            if self.how not in ("auto", "loop"):
+                raise InputError(
+                    f"score.stop_when_stable needs seeds one by one: score.how is {self.how}, leave it auto "
+                    f"or loop"
+                )
+            object.__setattr__(self, "how", "loop")
         if self.names:
             resolve_scores(self.names)
 
@@ -118,6 +132,15 @@ class SelectConfig:
     """Keep fractions."""
     min_per_class: int = 0
     """Keep at least so many examples of every class, or all that it has, by the same rule within it."""
+    baselines: tuple[Baseline, ...] = ()
+    """Baselines beside everything and random: class-balanced random subsets, and RS2, which draws a fresh
+    random subset in each epoch; `diet-jax compare` has them all."""
+    balanced: bool = False
+    """Keep as many examples of every class, or all that a smaller one has, by the same rule within it;
+    the random baseline does so too."""
+    max_loss: float | None = None
+    """Retrain on growing fractions, and stop once every score has one that loses at most so much accuracy
+    (0.01 is one point) on half of the test examples; the other half judges that choice."""
     options: Annotated[dict[str, Any], tyro.conf.arg(name="")] = field(default_factory=dict)
     """Options that single rules have, by rule name: an object like `Rule.options`, or a dict."""
 
@@ -128,6 +151,8 @@ class SelectConfig:
         check_types(self)
         if not self.method or len(set(self.method)) < len(self.method):
             raise InputError(f"select.method must name at least one rule, each once; got {self.method}")
+        if len(set(self.baselines)) < len(self.baselines):
+            raise InputError(f"select.baselines must name each once; got {self.baselines}")
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -188,6 +213,13 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_count(self.select.min_per_class, "select.min_per_class", least=0)
+        if (max_loss := self.select.max_loss) is not None:
+            check_number(max_loss, "select.max_loss", least=0, below=1)
+            if self.retrain.num_seeds < 2:
+                raise InputError(
+                    "select.max_loss compares seeds: retrain.num_seeds must be at least 2, got 1"
+                )
+        check_by_class(self.select.rules, self.select.min_per_class, self.select.balanced)
         for name, value, most in (
             ("score.num_seeds", self.score.num_seeds, MOST_SEEDS),
             ("retrain.num_seeds", self.retrain.num_seeds, MOST_SEEDS),

@@ -13,9 +13,10 @@ import numpy as np
 
 from diet_jax.devices.batching import peak_bytes
 from diet_jax.experiments.setup import Setup, config_model
+from diet_jax.training.dynamic_pruning.methods import rows_per_step, without_pruning
 from diet_jax.training.loop import steps_per_call
-from diet_jax.training.step import TrainState, init_state, train_on_batch
-from diet_jax.types import Examples
+from diet_jax.training.step import Program, TrainState, init_state, train_on_batch
+from diet_jax.types import Examples, Model
 
 SECONDS = 1.0
 # A call of the measured program does at most so much, if one example allows: a second or two on two cores.
@@ -53,17 +54,21 @@ def cost_of(fn: Callable[..., Any], *shapes: Any) -> Cost:
 
 
 def step_cost(setup: Setup, size: int | None = None) -> Cost:
-    """Returns the cost of one training step on so many examples, by default a full batch."""
-    program = setup.program()
-    named = setup.own.model is None and setup.config.model.name != "mlp"
-    if named and setup.config.model.convolution is None:
-        # The form for CPUs has loops of its own, whose bodies would count once.
-        model = dataclasses.replace(setup.config.model, convolution="lax")
-        config = dataclasses.replace(setup.config, model=model)
-        counted = config_model(config, setup.splits.train.num_classes)
-        program = dataclasses.replace(program, model=counted)
+    """Returns the cost of one training step, or of one without dynamic pruning on so many examples."""
+    program = setup.program() if size is None else _plain_program(setup)
+    program = dataclasses.replace(program, model=counted_model(setup))
     step = functools.partial(train_on_batch, program=program)
-    return cost_of(step, state_shapes(setup), *batch_shapes(setup, size or setup.config.train.batch_size))
+    return cost_of(step, state_shapes(setup), *batch_shapes(setup, size or rows_per_step(setup.config.train)))
+
+
+def counted_model(setup: Setup) -> Model:
+    """Returns the setup's network in a form whose operations can be counted, the same numbers."""
+    named = setup.own.model is None and setup.config.model.name != "mlp"
+    if not named or setup.config.model.convolution is not None:
+        return setup.model
+    # The form for CPUs has loops of its own, whose bodies would count once.
+    model = dataclasses.replace(setup.config.model, convolution="lax")
+    return config_model(dataclasses.replace(setup.config, model=model), setup.splits.train.num_classes)
 
 
 def state_shapes(setup: Setup) -> TrainState:
@@ -100,7 +105,7 @@ def measured_rate(setup: Setup, step: Cost) -> Rate:
     Small networks do as many steps in the call as the run's own calls do.
     """
     size = measured_batch(setup, step)
-    program, rng = setup.program(), np.random.default_rng(0)
+    program, rng = _plain_program(setup), np.random.default_rng(0)
     looped = 1 if setup.config.data.streaming else steps_per_call(program, setup.splits.train.spec)
 
     def steps(state: TrainState, batch: Examples, rows: Any, count: Any) -> TrainState:
@@ -129,6 +134,11 @@ def measured_rate(setup: Setup, step: Cost) -> Rate:
         calls, seconds = calls + 1, time.monotonic() - began
     times = f"{calls * count} steps" if calls * count > 1 else "one step"
     return Rate(calls * count * flops / seconds, f"measured here in {times} of training on {size} examples")
+
+
+def _plain_program(setup: Setup) -> Program:
+    program = setup.program()
+    return dataclasses.replace(program, config=without_pruning(program.config))
 
 
 def _flops(lowered: Any) -> float:

@@ -154,7 +154,8 @@ def _code_of(config: RunConfig, own: Own, files: tuple[ScoreFile, ...]) -> Itera
     if own.model is not None:
         yield "model", _named(model_name(own.model), own.model)
     for score in config.score.scores:
-        parts: list[Any] = [part for part in (score.build, *(score.fold or ())) if part is not None]
+        functions: list[Any] = [score.build, score.measure, *(score.fold or ())]
+        parts = [part for part in functions if part is not None]
         yield f"score {score.name}", _named(score.name, parts)
     for rule in config.select.rules:
         yield f"rule {rule.name}", _named(rule.name, rule.select)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from diet_jax.analysis.results import RS2
 from diet_jax.data.dataset import Dataset, Splits
 from diet_jax.data.kinds import Normalization
 from diet_jax.data.published import PAPER_NORMALIZATIONS, PUBLISHED
@@ -23,10 +24,10 @@ from diet_jax.experiments.costs import Cost, Rate, cost_of, measured_rate, nbyte
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.own import NOTHING, Own
 from diet_jax.experiments.setup import Setup, prepare
+from diet_jax.scores.score import Score
 from diet_jax.selection.masks import num_kept
 from diet_jax.training.epoch_ends import measuring
-from diet_jax.training.passes import model_batch_size
-from diet_jax.training.recipe import total_steps
+from diet_jax.training.passes import batch_shapes, model_batch_size
 from diet_jax.training.step import ends_of_epochs
 
 
@@ -163,11 +164,12 @@ def trainings(setup: Setup) -> Iterator[tuple[str, int, int, int]]:
     config, count = setup.config, len(setup.splits.train)
     yield "everything", config.retrain.num_seeds, count, setup.num_steps
     # By each rule and score, or by all together, and at random.
-    selections = 1 + len(setup.groups)
+    selections = 1 + len(setup.groups) + setup.has_balanced
     for fraction in sorted(setup.fractions):
-        kept = num_kept(count, fraction)
-        networks = config.retrain.num_seeds * selections
-        yield f"keep {fraction:g}", networks, kept, total_steps(config.train, count, kept)
+        kept, steps = num_kept(count, fraction), setup.steps_at(fraction)
+        yield f"keep {fraction:g}", config.retrain.num_seeds * selections, kept, steps
+        if setup.has_rs2(fraction):
+            yield f"{RS2}, keep {fraction:g}", config.retrain.num_seeds, count, steps
 
 
 def stages(setup: Setup, step: Cost, rate: Rate) -> Iterator[Stage]:
@@ -202,9 +204,9 @@ def stages(setup: Setup, step: Cost, rate: Rate) -> Iterator[Stage]:
         each = "scoring: measure at the end of every epoch"
         yield examples(scoring, each, seeds * (steps // ends), fn, train, size)
     # Other scores of training dynamics are counted while training.
-    on_examples = [score for score in setup.scores if score.of_examples]
-    for score, size in score_batch_sizes(on_examples, model, train, scoring.batch_size):
-        yield examples(scoring, f"scoring: {score.name}", seeds, score.function(model), train, size)
+    for score, size in score_batch_sizes(setup.scores, model, train, scoring.batch_size):
+        if (fn := score.on_batches(model)) is not None:
+            yield examples(scoring, f"scoring: {score.name}", seeds, fn, train, size)
     at_once = seeds_at_once(setup.how(retraining.how), retraining.num_seeds)
     for name, networks, _, steps in trainings(setup):
         what = f"retraining: {name}"
@@ -229,7 +231,7 @@ def count_programs(setup: Setup) -> dict[str, int]:
         lengths = len({count for count, _ in alone})
         programs = {"initialise": lengths, "draw batches": len({kept for _, kept in alone}), "train": lengths}
     if scores_in_loop:
-        names = [score.name for score in setup.scores if score.of_examples]
+        names = [score.name for score in setup.scores if score.on_batches(setup.model) is not None]
         # Images that are read from disk are read once for all scores.
         parts = [", ".join(names)] if config.data.streaming and names else names
         programs |= {f"score by {name}": 1 for name in parts}
@@ -248,14 +250,23 @@ def memory_of(setup: Setup, done: tuple[Stage, ...]) -> dict[str, int]:
         resident = 2 * config.train.batch_size
     else:  # Where networks train one by one, the test split comes in chunks.
         resident = len(train) + (0 if setup.how(config.retrain.how) == "loop" else len(test))
+    measured = [_measured_bytes(score, setup) for score in setup.scores if score.measure is not None]
+    of_all = {"what scores measure of all examples": max(measured)} if measured else {}
     return {
         f"parameters{at_once}": networks * nbytes(state.variables),
         f"optimiser state{at_once}": networks * nbytes(state.opt_state),
         f"training dynamics{at_once}": networks * nbytes(state.dynamics),
         # Labels are int32.
         "dataset": resident * (math.prod(train.shape) * train.inputs.dtype.itemsize + 4),
+        **of_all,
         "intermediate arrays of the largest stage": max(stage.temporaries for stage in done),
     }
+
+
+def _measured_bytes(score: Score, setup: Setup) -> int:
+    """Bytes of a measure's values of all examples: networks take turns, so that there is one such array."""
+    fn, shapes = score.on_batches(setup.model), batch_shapes(setup.splits.train)
+    return nbytes(jax.eval_shape(fn, state_shapes(setup).variables, *shapes)) if fn else 0
 
 
 def count_checkpoints(setup: Setup) -> int:

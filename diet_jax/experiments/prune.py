@@ -6,18 +6,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diet_jax.analysis.results import to_csv, to_markdown, to_rows
+from diet_jax.analysis.reading import BUDGETS, pivot, verdicts
+from diet_jax.analysis.results import (
+    LEGEND,
+    RS2,
+    Result,
+    headings,
+    to_cells,
+    to_class_rows,
+    to_csv,
+    to_markdown,
+    to_rows,
+)
 from diet_jax.data.dataset import Dataset
 from diet_jax.data.remarks import empty_classes
 from diet_jax.devices.deadline import NEVER, Deadline, OutOfTime
 from diet_jax.devices.processes import from_writer, together
 from diet_jax.devices.progress import say
 from diet_jax.errors import InputError, counted
+from diet_jax.experiments.automatic_size import retrain_growing, size_notes
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.own import NOTHING, Own, with_choices
 from diet_jax.experiments.plan import trainings
-from diet_jax.experiments.provenance import PROVENANCE, save_provenance
+from diet_jax.experiments.provenance import save_provenance
 from diet_jax.experiments.retraining import (
     judge,
     missing_networks,
@@ -25,12 +37,15 @@ from diet_jax.experiments.retraining import (
     retraining_notes,
     steps_of,
 )
+from diet_jax.experiments.row_costs import cost_rows, cost_stage
 from diet_jax.experiments.run_folder import RunFolder, open_run
+from diet_jax.experiments.run_log import PROVENANCE, UNFINISHED
 from diet_jax.experiments.run_result import RunResult
-from diet_jax.experiments.scoring import per_seed_paths, score_stage, unscored
+from diet_jax.experiments.scoring import score_stage, unscored
 from diet_jax.experiments.scoring_notes import detection_stage, scoring_notes
 from diet_jax.experiments.selecting import Selection, select_stage
 from diet_jax.experiments.setup import Setup, prepare, save_noise
+from diet_jax.experiments.stopping import wanted_seeds
 from diet_jax.files.writing import write_together
 from diet_jax.scores.file import ScoreFile
 from diet_jax.selection.detection import DetectionQuality, detection_table
@@ -121,7 +136,7 @@ def run_prune(config: RunConfig, own: Own = NOTHING, *, deadline: Deadline = NEV
     if deadline.comes:
         way = "one by one: each can stop and go on" if one_by_one else "as asked: those together cannot stop"
         say(f"to stop after {deadline.minutes:g} minutes; seeds train {way}")
-    selections: list[Selection] = []
+    files, selections = list[ScoreFile](), list[Selection]()
     with (
         config_mesh(config, one_by_one=deadline.comes and one_by_one),
         open_run(config, setup.resolved()) as folder,
@@ -131,39 +146,71 @@ def run_prune(config: RunConfig, own: Own = NOTHING, *, deadline: Deadline = NEV
             with _timed(folder, "scoring"):
                 files = score_stage(setup, folder)
             found = detection_stage(setup, folder, files)
+            cost_stage(setup, folder)
             selections = select_stage(setup, folder, files)
             with _timed(folder, "retraining"):
-                retrain_stage(setup, folder, selections)
+                if config.select.max_loss is None:
+                    retrain_stage(setup, folder, selections)
+                else:
+                    selections = retrain_growing(setup, folder, selections)
         except OutOfTime:
             unfinished = what_is_left(setup, folder, selections)
-            rows = to_rows(judge(setup, folder, selections), of_seeds=config.retrain.num_seeds)
+            results = judge(setup, folder, selections, files=files)
+            rows = rows_of(setup, results, count=config.retrain.num_seeds)
             if rows:
-                note = f"**Unfinished**: {unfinished}. The same command goes on."
-                from_writer(lambda: _write_table(folder, setup, rows, note=note))
+                note = f"{UNFINISHED}: {unfinished}. The same command goes on."
+                _write_table(folder, setup, results, rows, note=note)
             return RunResult(folder.path.absolute(), rows, unfinished)
         notes = run_notes(setup, folder, files, selections)
-        results, count = judge(setup, folder, selections), config.retrain.num_seeds
-        complete = all(len(result.seeds) == count for result in results)
-        rows = to_rows(results, of_seeds=None if complete else count)
-        from_writer(lambda: _write_table(folder, setup, rows, notes=notes, found=found))
+        results = judge(setup, folder, selections, files=files)
+        rows = rows_of(setup, results)
         from_writer(lambda: draw(folder.path / "figures", setup, files, rows))
+        # A table that says nothing else is one of a finished run: it comes last.
+        _write_table(folder, setup, results, rows, notes=notes, found=found)
         from_writer(lambda: save_provenance(setup, folder))
     return RunResult(folder.path.absolute(), rows, notes=tuple(notes))
+
+
+def rows_of(setup: Setup, results: list[Result], *, count: int | None = None) -> list[dict[str, Any]]:
+    """Returns the rows of a run's table; with a column for `count` seeds, or for all where some diverged."""
+    all_seeds = setup.config.retrain.num_seeds
+    if any(len(result.seeds) < all_seeds for result in results):
+        count = all_seeds
+    return to_rows(results, of_seeds=count, budget=setup.config.train.budget)
 
 
 def run_notes(
     setup: Setup, folder: RunFolder, files: Sequence[ScoreFile], selections: Sequence[Selection]
 ) -> list[str]:
     """Says what a reader of the table must know of its scores and selections."""
-    notes = scoring_notes(setup, folder, files)
+    notes = scoring_notes(setup, files)
     if setup.config.train.augment != "none":
         notes.append(f"trained with random crops and flips: train.augment is {setup.config.train.augment}")
+    if (dynamic := setup.config.train.dynamic) != "none":
+        notes.append(f"every network chose among its examples while it trained: train.dynamic is {dynamic}")
     notes += [*filter(None, [rate_remark(setup.config.train)]), *empty_classes(setup.splits)]
+    if RS2 in setup.config.select.baselines and not any(map(setup.has_rs2, setup.fractions)):
+        notes.append(
+            "rs2, a fresh random subset in each epoch, is everything here and not trained again: without "
+            "replacement its epochs are successive slices of one order of all examples, and its steps are "
+            "as many"
+        )
+    elif RS2 in setup.config.select.baselines:
+        notes.append(
+            "rs2, a fresh random subset of that size in each epoch without replacement, sees all examples in "
+            "time: successive slices of one order of all"
+        )
+    if setup.config.select.balanced:
+        notes.append("as many of every class are kept, or all that a smaller one has: select.balanced")
     if minimum := setup.config.select.min_per_class:
         notes.append(f"at least {minimum} of every class are kept, or all that it has: select.min_per_class")
     notes += [f"keep {fraction:g} is left out: {reason}" for fraction, reason in setup.left_out.items()]
     notes += [f"{s.kept_by}, keep {s.fraction:g}: {note}" for s in selections for note in s.notes]
-    return notes + retraining_notes(setup, folder, selections)
+    return [
+        *notes,
+        *size_notes(setup, folder, selections),
+        *retraining_notes(setup, folder, selections),
+    ]
 
 
 def what_is_left(setup: Setup, folder: RunFolder, selections: Sequence[Selection]) -> str:
@@ -174,59 +221,71 @@ def what_is_left(setup: Setup, folder: RunFolder, selections: Sequence[Selection
         folder: with what is done.
         selections: those that were made; none before all networks have scored.
     """
-    scores, networks = per_seed_paths(setup), sum(group[1] for group in trainings(setup))
+    scores, networks = wanted_seeds(setup, folder), sum(group[1] for group in trainings(setup))
     to_score, to_retrain = len(unscored(setup, folder)), networks
     steps = to_score * setup.score_step + sum(count * each for _, count, _, each in trainings(setup))
     if selections:
         missing = missing_networks(setup, folder, selections)
         to_retrain, steps = len(missing), sum(steps_of(setup, selection) for selection, _ in missing)
     return (
-        f"{len(scores) - to_score} of {counted(len(scores), 'network')} have scored, "
-        f"{networks - to_retrain} of "
-        f"{networks} are retrained; left: {to_score + to_retrain} trainings{setup.deadline.time_for(steps)}"
+        f"{len(scores) - to_score} of {counted(len(scores), 'network')} scored, {networks - to_retrain} of "
+        f"{networks} retrained; left: {counted(to_score + to_retrain, 'training')}"
+        f"{setup.deadline.time_for(steps)}"
     )
 
 
 def _write_table(
-    folder: RunFolder, setup: Setup, rows: list[dict[str, Any]], *, note: str = "", **more: Any
+    folder: RunFolder, setup: Setup, results: list[Result], rows: list[dict[str, Any]], **more: Any
 ) -> None:
-    # What it says of the table before does not hold for the next.
-    (folder.path / PROVENANCE).unlink(missing_ok=True)
-    texts = table_texts(setup, rows, note=note, **more)
-    write_together({folder.path / name: text for name, text in texts.items()})
+    texts = table_texts(setup, results, rows, **more)
+    texts["costs.csv"] = to_csv(cost_rows(folder, rows, results))
+
+    def write() -> None:
+        # What it says of the table before does not hold for the next.
+        (folder.path / PROVENANCE).unlink(missing_ok=True)
+        write_together({folder.path / name: text for name, text in texts.items()})
+
+    from_writer(write)
 
 
 def table_texts(
     setup: Setup,
+    results: list[Result],
     rows: list[dict[str, Any]],
     *,
     note: str = "",
     notes: Sequence[str] = (),
     found: dict[str, DetectionQuality] | None = None,
 ) -> dict[str, str]:
-    """Returns the contents of table.csv and table.md, by these names.
+    """Returns the contents of table.csv, classes.csv and table.md, by these names.
 
     Args:
         setup: of the run.
-        rows: of the table.
+        results: of the table.
+        rows: made of them.
         note: stands above it.
         notes: stand below it.
         found: how well each score finds changed labels, below these.
     """
-    about = "".join(f"{fact}\n" for fact in (*([note] if note else []), *_unusual(setup)))
-    below = "".join(f"\n- {line}" for line in notes) + "\n" if notes else ""
-    below += f"\n{detection_table(found)}" if found else ""
-    text = about + ("\n" if about else "") + to_markdown(rows) + below
-    return {"table.csv": to_csv(rows), "table.md": text}
+    facts = [*([note] if note else []), BUDGETS[setup.config.train.budget], *_unusual(setup)]
+    read = verdicts(rows)
+    parts = ["\n".join(facts), to_markdown(*pivot(rows)), *(["- " + "\n- ".join(read)] if read else [])]
+    parts += [to_markdown(headings(rows), to_cells(rows)), LEGEND]
+    parts += ["- " + "\n- ".join(notes)] if notes else []
+    parts += [detection_table(found)] if found else []
+    classes = to_csv(to_class_rows(results, setup.splits.test.class_names))
+    text = "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+    return {"table.csv": to_csv(rows), "classes.csv": classes, "table.md": text}
 
 
 def draw(folder: Path, setup: Setup, files: list[ScoreFile], rows: list[dict[str, Any]]) -> None:
     """Draws the figures of a run from its scores and rows."""
     # Not before there is something to draw: Matplotlib takes a quarter of all imports' time.
-    from diet_jax.plotting import draw_accuracy, draw_examples, draw_histogram, save_figure
+    from diet_jax.plotting import draw_accuracy, draw_costs, draw_examples, draw_histogram, save_figure
 
-    train = setup.splits.train
-    save_figure(draw_accuracy(rows, title=_title(setup)), folder / "accuracy.png")
+    train, title = setup.splits.train, _title(setup)
+    save_figure(draw_accuracy(rows, title=title), folder / "accuracy.png")
+    save_figure(draw_costs(rows, title=title), folder / "costs.png")
     for file in files:
         save_figure(draw_histogram(file, train.class_names), folder / f"scores_{file.name}.png")
         examples = draw_examples(train, file, clean_labels=setup.clean_labels)
@@ -238,6 +297,7 @@ def _title(setup: Setup) -> str:
     text = f"{setup.splits.train.name}, {config.model.name}"
     # Scores that were made elsewhere have epochs of their own.
     text += f", scored at epoch {config.score.epoch:g}" if setup.scores else ""
+    text += f", {config.train.budget.replace('_', ' ')}"
     return "".join([text, *(f", {fact}" for fact in _unusual(setup))])
 
 

@@ -1,9 +1,7 @@
 """The run folder: one experiment's files. It is continued by the same config and refused by any other."""
 
 import json
-import math
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,47 +10,39 @@ from typing import Any
 import numpy as np
 
 from diet_jax.checks.values import check_path
-from diet_jax.devices.mesh import fetch
-from diet_jax.devices.processes import agree, from_writer, is_writer
+from diet_jax.devices.processes import agree, from_writer
 from diet_jax.devices.progress import say
-from diet_jax.ensemble.over_seeds import take_seed
 from diet_jax.errors import InputError, NotHereError
 from diet_jax.experiments.config import LOCATIONS, SOURCES_OF_DATA, RunConfig
 from diet_jax.experiments.environment import environment, versions_of_code
+from diet_jax.experiments.run_log import METRICS, STARTS, RunLog
 from diet_jax.files.arrays import load_checked, save_arrays
-from diet_jax.files.records import (
-    append_lines,
-    damaged_line,
-    from_record,
-    read_lines,
-    text_of_lines,
-    with_checksum,
-)
-from diet_jax.files.writing import (
-    check_still_there,
-    hold,
-    is_leftover,
-    remove_leftovers,
-    write_atomically,
-)
-from diet_jax.options.plain import differences, from_json, plain, to_json
-from diet_jax.training.divergence import Divergence, first_bad
+from diet_jax.files.records import CHECKSUM, from_record, with_checksum
+from diet_jax.files.writing import hold, is_leftover, remove_leftovers, write_atomically
+from diet_jax.options.plain import differences, from_json, to_json
 from diet_jax.training.recipe import TrainConfig
 
-FORMAT = "diet_jax run 4"
+FORMAT = "diet_jax run 5"
 # What a folder holds as soon as anything is finished.
-RESULTS = ("scores", "masks", "retrain", "trained", "checkpoints", "unfinished", "table.csv")
-EARLIER = ("diet_jax run 1", "diet_jax run 2", "diet_jax run 3")
+RESULTS = ("scores", "masks", "retrain", "trained", "checkpoints", "unfinished", "features.npz", "table.csv")
+EARLIER = tuple(f"diet_jax run {number}" for number in range(1, 5))
 
 
-class RunFolder:
-    """Paths and records of a run. Make one with `open_run` (to write) or `RunFolder(path)` (to read).
-
-    Of several processes only the first has the folder; what the others log is left out.
-    """
+class RunFolder(RunLog):
+    """Paths and records of a run. Make one with `open_run` (to write) or `RunFolder(path)` (to read)."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(check_path(path, "the run folder"))
+        super().__init__(Path(check_path(path, "the run folder")))
+
+    def identity(self) -> str:
+        """Returns the checksum of config.json; without one the folder's name, in a store a digest.
+
+        Raises:
+            InputError: config.json is damaged.
+        """
+        if not self.place("config.json").is_file():
+            return self.path.absolute().name
+        return with_checksum(self.header())[CHECKSUM]
 
     def header(self) -> dict[str, Any]:
         """Returns config.json: the config, and what followed from it.
@@ -84,7 +74,10 @@ class RunFolder:
         except InputError:
             raise
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InputError(f"{file} is damaged or of another version ({error})") from error
+            raise InputError(
+                f"{file} is damaged or of another version ({error}); bring it back from a copy: without it "
+                f"nothing in the folder is known to be this run's; or begin in another folder"
+            ) from error
         return header
 
     def config(self, recipe: TrainConfig | None = None) -> RunConfig:
@@ -98,7 +91,10 @@ class RunFolder:
         """
         values = self.header()["config"]
         if not isinstance(values.get("train"), dict):
-            raise InputError(f"{self.path / 'config.json'} is damaged: its config has no section train")
+            raise InputError(
+                f"{self.path / 'config.json'} is damaged: its config has no section train; bring it back "
+                f"from a copy, or begin in another folder"
+            )
         for name, value in ({} if recipe is None else to_json(recipe)).items():
             # Objects alone: nested options stand there as a dict.
             if isinstance(value, str) and values["train"].get(name) == value:
@@ -117,92 +113,17 @@ class RunFolder:
 
     def missing(self, names: Sequence[str]) -> list[int]:
         """Returns the places in a list of those files, by paths in the folder, that are not there."""
-        return from_writer(lambda: [i for i, name in enumerate(names) if not self._place(name).is_file()])
+        return from_writer(lambda: [i for i, name in enumerate(names) if not self.place(name).is_file()])
 
     def save(self, name: str, kind: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Writes arrays and what they belong to, whole or not at all, at a path in the folder."""
         from_writer(lambda: save_arrays(self.path / name, kind, arrays, facts))
 
-    def _place(self, name: str) -> Path:
-        check_still_there(self.path.absolute() / name)
-        return self.path / name
-
     def load(
         self, name: str, kind: str, arrays: tuple[str, ...], facts: dict[str, Any]
     ) -> dict[str, np.ndarray]:
         """Reads arrays at a path in the folder, which must belong to these facts."""
-        return from_writer(lambda: load_checked(self._place(name), kind, arrays, facts))
-
-    def log(self, unit: str, **values: Any) -> None:
-        """Appends one line to metrics.jsonl: which training or stage, and its numbers."""
-        self._log([{"unit": unit, **values}])
-
-    def log_histories(self, units: list[str], history: Any, per_epoch: int) -> None:
-        """Logs a stacked history, one unit per seed, one line per epoch, in place of what they logged."""
-        self.forget_between(units, 0)
-        history = fetch(history)
-        for seed, unit in enumerate(units):
-            self.log_history(unit, take_seed(history, seed), 0, per_epoch)
-
-    def log_history(
-        self, unit: str, history: Any, first_step: int, per_epoch: int, cut: int = 0
-    ) -> Divergence | None:
-        """Logs a history, see `epoch_means`, up to the first loss that is not finite.
-
-        Returns:
-            Where that is; None without any. The unit then counts as diverged.
-        """
-        place = first_bad(history.loss)
-        if place is not None:
-            loss, history = history.loss[place], type(history)(*(values[:place] for values in history))
-        self._log([{"unit": unit, **line} for line in epoch_means(history, first_step, per_epoch, cut)])
-        if place is None:
-            return None
-        return self.log_divergence(unit, first_step + place + 1, per_epoch, f"loss {float(loss)}")
-
-    def log_divergence(self, unit: str, step: int, per_epoch: int, what: str) -> Divergence:
-        """Says and logs that a training diverged, and where."""
-        divergence = Divergence(step, step / per_epoch, what)
-        say(f"{unit or self.path.name} diverged: {divergence}")
-        self.log(unit, step=step, epoch=divergence.epoch, diverged=what)
-        return divergence
-
-    def diverged(self) -> dict[str, Divergence]:
-        """Returns which trainings diverged, and where, as they were logged."""
-        lines = from_writer(lambda: [line for line in self.metrics() if "diverged" in line])
-        lines.sort(key=lambda line: line["step"], reverse=True)
-        return {m["unit"]: Divergence(m["step"], m["epoch"], m["diverged"]) for m in lines}
-
-    def _log(self, lines: list[dict[str, Any]]) -> None:
-        if is_writer():
-            now = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-            append_lines(self.path / "metrics.jsonl", [{**plain(line), **now} for line in lines])
-
-    def metrics(self) -> list[dict[str, Any]]:
-        """Returns the lines of metrics.jsonl; one that a killed process left unfinished does not count.
-
-        Raises:
-            InputError: another line is damaged.
-        """
-        file = self._place("metrics.jsonl")
-        metrics = read_lines(file)
-        for number, values in enumerate(metrics, 1):
-            try:
-                _ = values["unit"], values.get("step", 0) + 0
-            except (KeyError, TypeError) as error:
-                raise damaged_line(file, number) from error
-        return metrics
-
-    def forget_between(self, units: list[str], step: int, stop: float = math.inf) -> None:
-        """Drops the units' metrics beyond `step`, up to `stop`: they are about to do those steps again."""
-        if not is_writer():
-            return
-        lines, redone = self.metrics(), set(units)
-        kept = [m for m in lines if m["unit"] not in redone or not step < m.get("step", 0) <= stop]
-        text = text_of_lines(kept)
-        file = self.path / "metrics.jsonl"
-        if file.is_file() and file.read_bytes() != text.encode():
-            write_atomically(file, text)
+        return from_writer(lambda: load_checked(self.place(name), kind, arrays, facts))
 
 
 @contextmanager
@@ -244,44 +165,18 @@ def _take(folder: RunFolder, config: RunConfig, resolved: dict[str, Any], held: 
         stack.enter_context(hold(path, "run_dir"))
         if anew:
             say(f"{path} holds no result yet and is begun anew with the config as it is now")
-            for name in ("metrics.jsonl", "noise.npz"):
+            for name in (METRICS, STARTS, "noise.npz"):
                 (path / name).unlink(missing_ok=True)
         if anew or not (path / "config.json").is_file():
             header = {"format": FORMAT, "config": config.facts(), "resolved": resolved}
             write_atomically(path / "config.json", json.dumps(with_checksum(header), indent=2) + "\n")
         else:
             check_same(folder, config, resolved)
+        # What contradicts itself is left as it is.
+        folder.check_logs()
         remove_leftovers(path)
-        starts = path / "starts.jsonl"
-        read_lines(starts)
-        append_lines(starts, [{**environment(), "code": versions_of_code()}])
+        folder.log_start({**environment(), "code": versions_of_code()})
         held.push(stack.pop_all())
-
-
-def epoch_means(history: Any, first_step: int, per_epoch: int, cut: int = 0) -> Iterator[dict[str, float]]:
-    """Cuts a history at the ends of epochs: the mean loss and accuracy of the steps up to each.
-
-    Args:
-        history: loss and accuracy of steps first_step+1, ..., float32 `[t]`.
-        first_step: updates done before.
-        per_epoch: steps in an epoch.
-        cut: a step within an epoch at which it is cut too.
-
-    Yields:
-        step, epoch, loss and accuracy of each piece.
-    """
-    last = first_step + len(history.loss)
-    start = first_step
-    while start < last:
-        stop = min((start // per_epoch + 1) * per_epoch, last, cut if cut > start else last)
-        piece = slice(start - first_step, stop - first_step)
-        yield {
-            "step": stop,
-            "epoch": stop / per_epoch,
-            "loss": float(np.mean(history.loss[piece])),
-            "accuracy": float(np.mean(history.accuracy[piece])),
-        }
-        start = stop
 
 
 def _is_to_begin_anew(folder: RunFolder, config: RunConfig, resolved: dict[str, Any]) -> bool:

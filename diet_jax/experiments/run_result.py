@@ -30,7 +30,7 @@ class RunResult:
     @property
     def table(self) -> str:
         """The table for reading, in Markdown; "" while nothing of it is there."""
-        return to_markdown(self.rows) if self.rows else ""
+        return to_markdown(headings(self.rows), to_cells(self.rows)) if self.rows else ""
 
     @property
     def figures(self) -> dict[str, Path]:

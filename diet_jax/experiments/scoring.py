@@ -11,7 +11,7 @@ import numpy as np
 from diet_jax.data.dataset import Dataset
 from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import SEED, axis_size
-from diet_jax.devices.processes import is_alone
+from diet_jax.devices.processes import from_writer, is_alone
 from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.over_seeds import take_seed
 from diet_jax.ensemble.scoring import score_batch_sizes, score_ensemble, score_state
@@ -27,9 +27,11 @@ from diet_jax.experiments.divergence import (
 )
 from diet_jax.experiments.environment import environment
 from diet_jax.experiments.run_folder import RunFolder
-from diet_jax.experiments.scoring_notes import scorer_accuracy
+from diet_jax.experiments.scoring_notes import accuracy_of, mean_accuracy
 from diet_jax.experiments.setup import Setup
+from diet_jax.experiments.stopping import is_enough, stop_of, wanted_seeds
 from diet_jax.experiments.train_one import trained_network
+from diet_jax.files.arrays import load_arrays
 from diet_jax.options.identity import is_of_package
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import Score
@@ -52,7 +54,7 @@ def score_stage(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
 def _keep_brought(file: ScoreFile, folder: RunFolder, setup: Setup) -> ScoreFile:
     """Writes a copy of a score file that was made elsewhere, as the run's own are."""
     seeds = f"{file.num_seeds} seed{'s' * (file.num_seeds != '1')}"
-    say(f"{file.name}: {seeds} at step {file.step:,}, from a score file")
+    say(f"{file.name}: {seeds} at {file.when}, from a score file")
     file.save(folder.path / "scores" / f"{file.name}.npz")
     _say_what_is_not_finite(file, "made elsewhere")
     return file
@@ -70,10 +72,15 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
     facts = {"fingerprint": train.fingerprint, "step": setup.score_step, "definitions": definitions}
 
     def save(seed: int, found: dict[str, np.ndarray]) -> None:
-        folder.save(paths[seed], KIND, {name: found[name] for name in names}, {**facts, "seed": seed})
+        more = {"seed": seed, "accuracy": accuracy_of(setup, folder, seed)}
+        folder.save(paths[seed], KIND, {name: found[name] for name in names}, {**facts, **more})
 
-    if done := count - len(missing) - len(enough_scorers(setup, folder)):
-        say(f"scores of {done} of {counted(count, 'network')} are there already and are used again")
+    def load(seed: int) -> dict[str, np.ndarray]:
+        return folder.load(paths[seed], KIND, names, {**facts, "seed": seed})
+
+    wanted = wanted_seeds(setup, folder)
+    if done := len(wanted) - len(missing) - len(enough_scorers(setup, folder)):
+        say(f"scores of {done} of {counted(len(wanted), 'network')} are there already and are used again")
     if missing:
         networks = f"{count} network{'s' * (count != 1)}"
         say(f"scoring {len(train):,} examples with {networks} at step {setup.score_step:,} ({how})")
@@ -102,6 +109,8 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
     elif missing:
         with Progress("scoring", total=max(1, len(missing) * setup.score_step)) as progress:
             for seed in missing:
+                if is_enough(setup, folder, seed, load):
+                    break
                 unit = f"score/seed_{seed:02d}"
                 shards = shards_beside(folder.path / paths[seed], train)
                 options: Any = {"scores": scores, "batch_size": config.score.batch_size, "shards": shards}
@@ -118,26 +127,28 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
                 except Diverged:
                     enough_scorers(setup, folder)
     diverged = enough_scorers(setup, folder)
-    loaded = {
-        seed: folder.load(path, KIND, names, {**facts, "seed": seed})
-        for seed, path in enumerate(paths)
-        if seed not in diverged
-    }
+    stop, wanted = stop_of(folder), wanted_seeds(setup, folder)
+    loaded = {seed: load(seed) for seed in wanted if seed not in diverged}
     for path in paths:
         remove_shards(shards_beside(folder.path / path, train))
-    accuracy = scorer_accuracy(setup, folder)
+    there = [folder.path / paths[seed] for seed in loaded]
+    accuracy = mean_accuracy(
+        from_writer(lambda: [load_arrays(path, KIND, ())[1].get("accuracy") for path in there])
+    )
     files = []
     for score in scores:
-        per_seed = np.full((count, len(train)), np.nan, np.float32)
+        per_seed = np.full((len(wanted), len(train)), np.nan, np.float32)
         for seed, arrays in loaded.items():
             per_seed[seed] = arrays[score.name]
         provenance = {
             "config": config.facts(),
             "scorer_accuracy": accuracy,
             "epoch": config.score.epoch,
+            "model": f"{config.model.name}, trained by each seed up to that step",
             "id_source": train.id_source,
             "device": environment()["devices"][0],
             "versions": environment()["versions"],
+            **({"stopped": stop.facts()} if stop else {}),
         }
         at = setup.score_step
         file = save_scores(folder.path / "scores", score, per_seed, train, at, provenance, diverged, config)
@@ -148,7 +159,8 @@ def _computed(setup: Setup, folder: RunFolder) -> list[ScoreFile]:
 def unscored(setup: Setup, folder: RunFolder) -> list[int]:
     """Returns the seeds that are still to score: neither have they, nor did they diverge."""
     diverged = diverged_scorers(setup, folder)
-    return [seed for seed in folder.missing(per_seed_paths(setup)) if seed not in diverged]
+    wanted = wanted_seeds(setup, folder)
+    return [s for s in folder.missing(per_seed_paths(setup)) if s not in diverged and s in wanted]
 
 
 def per_seed_paths(setup: Setup) -> list[str]:
@@ -182,15 +194,18 @@ def save_scores(
         brink = {seed: int(np.isnan(row).sum()) for seed, row in enumerate(per_seed) if seed not in missing}
         brink = {seed: count for seed, count in brink.items() if count}
         nearly = f"its network has nearly diverged (train.learning_rate {config.train.learning_rate:g})"
+        remedy = "lower the learning rate in another folder"
+        if score.fold is not None:
+            nearly = "they were presented too rarely by then, for an epoch skips its incomplete last batch"
+            remedy = "score at a later epoch in another folder"
         for seed, count in brink.items():
             missing[seed] = f"{score.name} is NaN for {count:,} of {len(train):,} examples, {nearly}"
         least = least_seeds(config)
         if brink and len(per_seed) - len(missing) < least:
             raise InputError(
                 f"{score.name} is defined by {len(per_seed) - len(missing)} of "
-                f"{counted(len(per_seed), 'seed')}, at "
-                f"least {least} must be (score.min_seeds); seed {min(brink)}: {missing[min(brink)]}; lower "
-                f"the learning rate in another folder, or leave {score.name} out (score.names)"
+                f"{counted(len(per_seed), 'seed')}, at least {least} must be (score.min_seeds); seed "
+                f"{min(brink)}: {missing[min(brink)]}; {remedy}, or leave {score.name} out (score.names)"
             )
     with warnings.catch_warnings():
         # It is said below.
@@ -217,7 +232,7 @@ def _say_what_is_not_finite(file: ScoreFile, infinite_means: str) -> None:
 
 def _say_batch_sizes(setup: Setup) -> None:
     """Says how many examples are scored at a time where that was left to the library."""
-    scores = [score for score in setup.scores if score.of_examples]
+    scores = [score for score in setup.scores if score.on_batches(setup.model) is not None]
     if setup.config.score.batch_size == "auto" and scores:
         sizes = score_batch_sizes(scores, setup.model, setup.splits.train)
         say(", ".join(f"{score.name}: at most {size:,} examples at a time" for score, size in sizes))

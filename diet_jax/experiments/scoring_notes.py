@@ -7,7 +7,7 @@ import numpy as np
 from diet_jax.analysis.statistics import seed_agreement
 from diet_jax.devices.processes import from_writer
 from diet_jax.devices.progress import say
-from diet_jax.experiments.divergence import diverged_scorers, scorers
+from diet_jax.experiments.divergence import scorers
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup
 from diet_jax.scores.file import ScoreFile
@@ -45,33 +45,40 @@ def detections(setup: Setup, files: Sequence[ScoreFile]) -> dict[str, DetectionQ
     return {file.name: detection_quality(file.scores, setup.changed) for file in defined}
 
 
-def scorer_accuracy(setup: Setup, folder: RunFolder) -> float | None:
-    """Returns the mean accuracy of the scoring networks on their own batches, in the epoch before scoring.
+def accuracy_of(setup: Setup, folder: RunFolder, seed: int) -> float | None:
+    """Returns the accuracy of a scoring network on its own batches, in the epoch before scoring.
 
-    None where they did not train, or what they logged is not there.
+    None where it did not train, or what it logged is not there.
     """
-    diverged = diverged_scorers(setup, folder)
-    units = [unit for seed, unit in enumerate(scorers(setup)) if seed not in diverged]
     begin, stop = (setup.score_step - 1) // setup.per_epoch * setup.per_epoch, setup.score_step
-    pieces: dict[str, dict[int, float]] = {unit: {} for unit in units}
-    for line in from_writer(folder.metrics):
-        if line["unit"] in pieces and "accuracy" in line and begin < line["step"] <= stop:
-            pieces[line["unit"]][line["step"]] = line["accuracy"]
-    means = []
-    for found in pieces.values():
-        # A checkpoint, or a stop, within the epoch cuts its line into several.
-        steps = sorted(found)
-        if steps[-1:] == [stop]:
-            means.append(np.average([found[step] for step in steps], weights=np.diff([begin, *steps])))
-    # The same, also in the last digit, however the epoch was cut.
-    return round(float(np.mean(means)), 6) if means else None
+    unit = scorers(setup)[seed]
+    # A checkpoint, or a stop, within the epoch cuts its line into several.
+    found = from_writer(
+        lambda: {
+            line["step"]: line["accuracy"]
+            for line in folder.metrics()
+            if line["unit"] == unit and "accuracy" in line and begin < line["step"] <= stop
+        }
+    )
+    steps = sorted(found)
+    if steps[-1:] != [stop]:
+        return None
+    return float(np.average([found[step] for step in steps], weights=np.diff([begin, *steps])))
 
 
-def scoring_notes(setup: Setup, folder: RunFolder, files: Sequence[ScoreFile]) -> list[str]:
+def mean_accuracy(found: Sequence[float | None]) -> float | None:
+    """Returns the mean of what is known, the same in the last digit however epochs were cut; None of none."""
+    known = [accuracy for accuracy in found if accuracy is not None]
+    return round(float(np.mean(known)), 6) if known else None
+
+
+def scoring_notes(setup: Setup, files: Sequence[ScoreFile]) -> list[str]:
     """Says what a reader must know of scores: how far the networks had learned, and seeds that disagree."""
     notes = []
     trained = any(score.needs_training for score in setup.scores)
-    accuracy = scorer_accuracy(setup, folder) if trained else None
+    own = {score.name for score in setup.scores} if trained else set()
+    known = [file.provenance.get("scorer_accuracy") for file in files if file.name in own]
+    accuracy = known[0] if known else None
     if accuracy is not None:
         shares = np.bincount(setup.splits.train.labels) / len(setup.splits.train)
         guess = float(shares.max())
@@ -95,8 +102,10 @@ def scoring_notes(setup: Setup, folder: RunFolder, files: Sequence[ScoreFile]) -
 def missing_notes(files: Sequence[ScoreFile]) -> list[str]:
     """Says of which scores seeds are missing, and why; scores that miss the same ones share a note."""
     names: dict[str, list[str]] = {}
+    stops = [file.provenance["stopped"] for file in files if "stopped" in file.provenance]
+    stopped = {f"{stop['seeds']} of {stop['of']} seeds have scored: {stop['why']}": None for stop in stops}
     for file in files:
         names.setdefault(file.describe_missing(), []).append(file.name)
-    return [
+    return [*stopped] + [
         f"{', '.join(of)} {'is' if len(of) == 1 else 'are each'} {text}" for text, of in names.items() if text
     ]

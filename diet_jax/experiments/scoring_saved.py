@@ -14,6 +14,7 @@ from diet_jax.experiments.divergence import broken_by, check_enough, diverged_se
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.scoring import save_scores, shards_beside
 from diet_jax.experiments.setup import Setup
+from diet_jax.experiments.stopping import wanted_seeds
 from diet_jax.experiments.train_one import facts_of
 from diet_jax.scores.score import Score
 from diet_jax.training.checkpoints import Checkpoints
@@ -47,7 +48,7 @@ def score_checkpoints(setup: Setup, folder: RunFolder, step: int, scores: Sequen
     there = [str(target / f"{score.name}.npz") for score in scores if (target / f"{score.name}.npz").exists()]
     if there:
         raise InputError(f"already there: {', '.join(there)}; move or delete them to score again")
-    units, known = scorers(setup), folder.diverged()
+    units, known = scorers(setup)[: len(wanted_seeds(setup, folder))], folder.diverged()
     diverged = diverged_seeds(known, units, step)
     _check_seeds(folder, units, known)
     program = setup.program()
@@ -79,7 +80,8 @@ def score_checkpoints(setup: Setup, folder: RunFolder, step: int, scores: Sequen
         for name, values in found.items():
             per_seed[name][seed] = values
     check_enough(diverged, len(units), least_seeds(config), folder)
-    provenance = {"checkpoints_of": str(folder.path), "seeds": len(units)}
+    provenance = {"checkpoints_of": str(folder.path), "seeds": len(units), "epoch": step / setup.per_epoch}
+    provenance["model"] = f"{config.model.name}, trained by each seed up to that step"
     for score in scores:
         save_scores(target, score, per_seed[score.name], train, step, provenance, diverged, config)
     for unit in units:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.analysis.results import FULL, RANDOM
+from diet_jax.analysis.results import BALANCED, FULL, RANDOM, RS2
 from diet_jax.data.dataset import Splits, first_examples
 from diet_jax.data.labels import labels_of_file, new_labels_remark, read_matrix
 from diet_jax.data.noise import flip_labels
@@ -24,10 +24,12 @@ from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.models import MODEL_NAMES, create_model
 from diet_jax.options.identity import identify, is_of_package
 from diet_jax.scores.file import ScoreFile
+from diet_jax.scores.gradients import GRAND_LAST_LAYER
 from diet_jax.scores.score import Score, check_function
 from diet_jax.selection.masks import num_kept
 from diet_jax.selection.per_class import check_minimum
 from diet_jax.selection.rule import Rule
+from diet_jax.training.dynamic_pruning.methods import check_candidates
 from diet_jax.training.loop import check_classes, check_optimizer, program_of
 from diet_jax.training.recipe import (
     check_augment,
@@ -99,6 +101,7 @@ class Setup:
             try:
                 kept = num_kept(len(train), fraction)
                 make_optimizer(config.train, total_steps(config.train, len(train), kept))
+                check_candidates(config.train, kept)
                 check_minimum(train.labels, kept, config.select.min_per_class)
             except InputError as error:
                 reasons[fraction] = str(error)
@@ -113,11 +116,26 @@ class Setup:
     def groups(self) -> list[tuple[Rule, tuple[str, ...]]]:
         """Each rule with the names of scores that it reads: once for each selection at a keep fraction."""
         names = [*self.config.score.names, *(file.name for file in self.files)]
+        of_rule = {0: [()], 1: [(name,) for name in names]}
         return [
             (rule, group)
             for rule in self.config.select.rules
-            for group in ([(name,) for name in names] if rule.num_scores == 1 else [tuple(names)])
+            for group in of_rule.get(rule.num_scores, [tuple(names)])
         ]
+
+    def steps_at(self, fraction: float) -> int:
+        """Steps of a training on a keep fraction, 1 for everything."""
+        count = len(self.splits.train)
+        return total_steps(self.config.train, count, num_kept(count, fraction))
+
+    @property
+    def has_balanced(self) -> bool:
+        """Whether class-balanced random subsets are wanted, and are others than the random ones."""
+        return BALANCED in self.config.select.baselines and not self.config.select.balanced
+
+    def has_rs2(self, fraction: float) -> bool:
+        """Whether RS2 is wanted at a keep fraction, and is there another training than that on everything."""
+        return RS2 in self.config.select.baselines and self.steps_at(fraction) != self.num_steps
 
     def program(self, num_kept: int | None = None) -> Program:
         """Returns the program of a training on so many of the train examples, by default all."""
@@ -187,13 +205,22 @@ def _check_scores(setup: Setup, prunes: bool) -> None:
     names = [*setup.config.score.names, *(file.name for file in setup.files)]
     if not names:
         raise InputError("there is no score: choose some with score.names, or bring files with score.files")
-    if taken := {FULL, RANDOM} & set(names):
+    rules = setup.config.select.rules if prunes else ()
+    without = {rule.name for rule in rules if not rule.num_scores}
+    if taken := ({FULL, RANDOM, BALANCED, RS2} | without) & set(names):
         raise InputError(f"{taken.pop()!r} is part of every comparison as it is; leave that score out")
     for score in setup.scores:
-        if score.of_examples and not is_of_package(score.build):
+        if (score.of_examples or score.measure is not None) and not is_of_package(score.build):
             check_function(score, setup.model, setup.splits.train.spec)
-    for rule in setup.config.select.rules if prunes else ():
-        if rule.num_scores not in (1, len(names)):
+    for rule in rules:
+        if "features" in rule.reads:
+            try:
+                check_function(GRAND_LAST_LAYER, setup.model, setup.splits.train.spec)
+            except InputError as error:
+                raise InputError(
+                    f"the rule {rule.name} reads what the last layer is given: {error}"
+                ) from error
+        if rule.num_scores not in (0, 1, len(names)):
             raise InputError(
                 f"the rule {rule.name} reads {counted(rule.num_scores, 'score')}, there are {len(names)}: "
                 f"{', '.join(names)}"

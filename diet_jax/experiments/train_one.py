@@ -61,6 +61,7 @@ def trained_network(
     key: PRNGKey,
     *,
     keep: np.ndarray | None = None,
+    length_of: int | None = None,
     stop: int | None = None,
     save: Collection[int] | None = None,
     first: Callable[[], TrainState] | None = None,
@@ -81,6 +82,7 @@ def trained_network(
         unit: name of this training.
         key: of the run.
         keep: bool `[n]`, the examples to train on; by default all.
+        length_of: the training has the steps of one on so many examples; by default of those it trains on.
         stop: step to stop at; by default the end.
         save: steps whose states are saved; by default those of the config.
         first: makes the state to start from; by default a fresh one at step 0.
@@ -98,7 +100,7 @@ def trained_network(
     deadline.check()
     kept = check_keep(train, keep, config)
     per_epoch = steps_per_epoch(len(kept), config.batch_size)
-    program = setup.program(len(kept))
+    program = setup.program(len(kept) if length_of is None else length_of)
     if not measures and program.epoch_steps:
         program = dataclasses.replace(program, epoch_steps=0)
     stop = program.num_steps if stop is None else stop

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.analysis.results import to_rows
 from diet_jax.ensemble.scoring import score_state
 from diet_jax.errors import InputError, NotHereError
 from diet_jax.experiments.choices import chosen
+from diet_jax.experiments.features import PLACE, load_beside
 from diet_jax.experiments.own import NOTHING, Own
-from diet_jax.experiments.provenance import PROVENANCE
-from diet_jax.experiments.prune import run_notes, table_texts
+from diet_jax.experiments.prune import rows_of, run_notes, table_texts
 from diet_jax.experiments.retraining import judge, missing_networks
 from diet_jax.experiments.run_folder import RunFolder, check_same
 from diet_jax.experiments.scoring_notes import detections
 from diet_jax.experiments.selecting import Selection, selections_of
 from diet_jax.experiments.setup import Setup, prepare
 from diet_jax.experiments.train_one import facts_of
-from diet_jax.experiments.verify_files import Check, Files, noting
+from diet_jax.experiments.verify_files import AGAIN, Check, Files, SoundLines, noting
+from diet_jax.experiments.verify_required import required
 from diet_jax.files.arrays import load_arrays
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.score import SCORES
@@ -54,15 +54,17 @@ def verify_run(
     Raises:
         InputError: there is no run folder.
     """
-    folder = RunFolder(run)
+    folder = SoundLines(run)
     if not (run / "config.json").is_file():
         folder.header()
     files = Files(folder)
     yield from files.checks()
-    sound = not any(check.wrong for check in files.done)
+    if files.resolved:
+        files.done.append(required(files))
+        yield files.done[-1]
     data, setup = _setup(folder, own, moved, files)
     yield data
-    again = _Again(folder, setup, files, sound)
+    again = _Again(folder, setup, files)
     yield again.masks()
     yield again.table()
     yield again.scores(examples, seed)
@@ -97,8 +99,8 @@ def _setup(folder: RunFolder, own: Own, moved: Mapping[str, Any], files: Files) 
                     raise InputError("its labels are not those of the data")
                 if not np.array_equal(file.ids, setup.splits.train.ids):
                     raise InputError("its ids are not those of the data")
-        if setup.clean_labels is not None:
-            with noting(check, "noise.npz"):
+        if setup.clean_labels is not None and "noise.npz" not in files.wrong:
+            with noting(check, "noise.npz", AGAIN):
                 stored = load_arrays(folder.path / "noise.npz", "label noise", None)[0]
                 wanted = {"ids": setup.splits.train.ids, "labels": setup.splits.train.labels}
                 wanted |= {"clean_labels": setup.clean_labels, "changed": setup.changed}
@@ -111,73 +113,89 @@ def _setup(folder: RunFolder, own: Own, moved: Mapping[str, Any], files: Files) 
 class _Again:
     """What can be made again from other files of the folder, and the data."""
 
-    def __init__(self, folder: RunFolder, setup: Setup | None, files: Files, sound: bool) -> None:
+    def __init__(self, folder: RunFolder, setup: Setup | None, files: Files) -> None:
         self.folder, self.setup, self.files = folder, setup, files
-        self.sound, self.selections = sound, [Selection("everything", 1.0, None)]
+        self.wrong, self.selections = files.wrong, [Selection("everything", 1.0, None)]
 
-    def _without(self, check: Check, whole: bool = True) -> bool:
-        """Whether what the check needs is not there; it then says so."""
+    def _without(self, check: Check, *made_from: str) -> bool:
+        """Whether what the check needs is not there or not sound, in files or folders; it then says so."""
         if self.setup is None:
-            check.skipped = "it needs data and options of the run"
-        elif whole and not self.sound:
-            check.skipped = "it is made from files some of which do not match"
+            check.skipped = "data and options of the run are needed"
+        else:
+            for name in self.wrong:
+                if name in made_from or f"{name.rpartition('/')[0]}/".startswith(made_from):
+                    check.skipped = f"made from {name}, which is not as written"
+                    break
         return bool(check.skipped)
+
+    @property
+    def _score_names(self) -> list[str]:
+        """Paths of the score files that the run selects by, in its order."""
+        assert self.setup is not None
+        names = [*self.setup.config.score.names, *(file.name for file in self.setup.files)]
+        return [f"scores/{name}.npz" for name in names]
 
     def _score_files(self) -> list[ScoreFile]:
         """The score files that the run selects by, in its order."""
-        assert self.setup is not None
-        names = [*self.setup.config.score.names, *(file.name for file in self.setup.files)]
-        found = (self.files.scores.get(f"scores/{name}.npz") for name in names)
+        found = (self.files.scores.get(name) for name in self._score_names)
         return [file for file in found if file is not None]
 
     def masks(self) -> Check:
         """Selects again by the scores in the folder."""
         check = Check("masks, selected again")
-        if self._without(check):
+        if self._without(check, *(self._score_names if self.setup else ())):
             return check
         assert self.setup is not None
-        if not self.files.masks:
+        if not self.files.masks and not self.files.finished:
             check.skipped = "the run has selected nothing"
             return check
+        beside: dict[str, Any] = {}
+        with noting(check, PLACE):
+            beside = load_beside(self.setup, self.folder)
+        self.selections = []
         with noting(check, "scores"):
-            for selection, _ in selections_of(self.setup, self._score_files()):
+            for selection, _ in selections_of(self.setup, self._score_files(), beside):
                 self.selections.append(selection)
+                if selection.keep is None:
+                    continue
                 check.count += 1
-                with noting(check, f"masks/{selection.name}.npz"):
+                name = f"masks/{selection.name}.npz"
+                if name in self.wrong:
+                    continue
+                with noting(check, name, AGAIN):
                     stored = self.files.masks.get(selection.name)
                     if stored is None:
                         raise InputError("it is missing")
-                    if selection.keep is None or not np.array_equal(stored.keep, selection.keep):
+                    if not np.array_equal(stored.keep, selection.keep):
                         raise InputError("it is not what the scores select")
+        self.wrong |= check.wrong
         return check
 
     def table(self) -> Check:
         """Judges the predictions again and writes the table anew."""
         check = Check("table, from predictions")
-        if self._without(check):
+        scores = self._score_names if self.setup else ()
+        if self._without(check, "retrain/", "masks/", *scores):
             return check
         assert self.setup is not None
         if not (self.folder.path / "table.csv").is_file():
-            check.skipped = "the run has no table yet"
-            if (self.folder.path / PROVENANCE).is_file():
-                check.wrong["table.csv"] = "it is missing"
+            check.skipped = "there is no table"
             return check
         setup, folder, selections = self.setup, self.folder, self.selections
         with noting(check, "retrain"):
-            results, count = judge(setup, folder, selections), setup.config.retrain.num_seeds
-            complete = all(len(result.seeds) == count for result in results)
-            rows = to_rows(results, of_seeds=None if complete else count)
             files = self._score_files()
+            results = judge(setup, folder, selections, files=files)
+            rows = rows_of(setup, results)
             finished = not missing_networks(setup, folder, selections)
             more: dict[str, Any] = {}
             if finished:
                 more = {"notes": run_notes(setup, folder, files, selections)}
                 more |= {"found": detections(setup, files)}
-            texts = table_texts(setup, rows, **more)
+            texts = table_texts(setup, results, rows, **more)
             # What an unfinished one says above and below its rows was true at its time.
-            for name in texts if finished else ("table.csv",):
+            for name in texts if finished else ("table.csv", "classes.csv"):
                 check.count += 1
-                with noting(check, name):
+                with noting(check, name, AGAIN):
                     if (folder.path / name).read_bytes() != texts[name].encode():
                         raise InputError("it is not what the predictions give")
         return check
@@ -185,7 +203,7 @@ class _Again:
     def scores(self, examples: int, seed: int) -> Check:
         """Scores some examples again, by the networks whose checkpoints are there."""
         check = Check("scores, from checkpoints")
-        if self._without(check, whole=False):
+        if self._without(check):
             return check
         assert self.setup is not None
         if not examples:
@@ -195,21 +213,24 @@ class _Again:
         count = config.score.num_seeds
         keys, train = seed_keys(config.seed, "score", count), setup.splits.train
         drawn = np.random.default_rng(seed).choice(len(train), min(examples, len(train)), replace=False)
-        rows, absent = np.sort(drawn), 0
+        rows, absent, wanted_of = np.sort(drawn), 0, 0
         like = functools.cache(lambda: start(keys[0], train, program=setup.program()))
         by_step: dict[int, dict[str, ScoreFile]] = {}
         for name, file in self.files.scores.items():
             # Those of `score --from-run` may have other names than the config's.
             if self.files.is_own(file) or (name.count("/") > 1 and file.name in SCORES.names()):
-                by_step.setdefault(file.step, {})[name] = file
+                by_step.setdefault(file.step or 0, {})[name] = file
         for step, files in by_step.items():
             for number in range(count):
                 unit = f"score/seed_{number:02d}"
                 wanted = {name: file for name, file in files.items() if number in file.seed_numbers}
-                if not (self.folder.path / "checkpoints" / unit / str(step)).is_dir():
+                place = f"checkpoints/{unit}/{step}"
+                wanted_of += bool(wanted)
+                if not (self.folder.path / place).is_dir():
                     absent += bool(wanted)
+                if not wanted or place in self.wrong or not (self.folder.path / place).is_dir():
                     continue
-                with noting(check, f"checkpoints/{unit}/{step}"):
+                with noting(check, place, self.files.remedy_of_checkpoint(unit, step)):
                     facts = facts_of(setup, unit, keys[number])
                     state = Checkpoints(self.folder.path / "checkpoints" / unit, facts).restore(step, like())
                     found = _scores_of(setup, state, rows, {file.name for file in wanted.values()})
@@ -219,7 +240,9 @@ class _Again:
                         with noting(check, name):
                             _check_close(stored, found[file.name], rows, file, number, config.model.dtype)
         if absent:
-            check.skipped = f"{absent} scoring networks kept no checkpoint of the step of their scores"
+            check.skipped = (
+                f"for {absent} of {wanted_of} seeds no checkpoint is there of the step of the scores"
+            )
         elif not check.count and not check.wrong:
             check.skipped = "the run has no scores of its own"
         return check

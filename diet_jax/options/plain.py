@@ -65,11 +65,12 @@ def from_json(cls: Any, values: Any, path: str = "config") -> Any:
 def _value(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_json(hint, value, path)
-    if hint is float and isinstance(value, str):
-        if value not in ("inf", "-inf", "nan"):
-            raise InputError(f"{path} must be a number, got {value!r}")
-        return float(value)
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if float in options and isinstance(value, str):
+        if value in ("inf", "-inf", "nan"):
+            return float(value)
+        if hint is float:
+            raise InputError(f"{path} must be a number, got {value!r}")
     if isinstance(value, list) and any(typing.get_origin(option) is tuple for option in options):
         return tuple(value)
     return value

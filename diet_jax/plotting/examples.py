@@ -85,7 +85,7 @@ def draw_examples(
     clean = None if clean_labels is None else _checked_clean(clean_labels, dataset)
     order, notes = np.argsort(values, kind="stable"), []
     of = f"{shorten(f'{dataset.name}/{dataset.split}', 40)}"
-    by = f"{styles_of([file.name])[file.name].label}, step {file.step:,}" if file else "the given scores"
+    by = f"{styles_of([file.name])[file.name].label}, {file.when}" if file else "the given scores"
     each = hardest is None and easiest is None
     if each:
         title = f"Hardest and easiest examples of {of} by {by}"

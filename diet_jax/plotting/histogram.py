@@ -53,7 +53,7 @@ def draw_histogram(file: ScoreFile, class_names: Sequence[str]) -> Figure:
         note.append(f"Below {axis.floor:.1g}, in the bin on the left: {axis.num_small:,} examples.")
     if left_out:
         note.append(f"{left_out} classes of middling median are left out.")
-    what = f"{shorten(file.dataset, 40)}: {label} score at step {file.step:,}"
+    what = f"{shorten(file.dataset, 40)}: {label} score at {file.when}"
     return draw_result(
         {
             "title": f"{what}, {len(file.scores):,} examples",

@@ -1,4 +1,4 @@
-"""Panels of lines with bands and levels, and panels of points: one number against another."""
+"""Panels of lines with bands and levels, of points, and of costs: one number against another."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from diet_jax.errors import InputError
@@ -29,6 +29,8 @@ LEVEL_DASHES = {"-": "--", "--": ":", ":": "-.", "-.": (0, (6, 1.5, 1.5, 1.5, 1.
 MAX_TICKS, MAX_MARKERS = 20, 30
 # Inches between series that could hide each other: a marker.
 BESIDE = 0.07
+# Inches that all series of a place take together; of more than so many the axis needs room at its ends.
+ALL_BESIDE, MANY_BESIDE = 0.42, 5
 # Width in points of the caps of a bar: more than a marker, which would hide a short bar.
 CAP = 9.0
 # Fewer points than these are drawn as points: a line between two would look like a trend.
@@ -55,7 +57,7 @@ def draw_lines(ax: Axes, panel: Mapping[str, Any], series: Seen, levels: Seen, w
     step = 0.0 if names else _beside(places, x_scale)
     for position, ((_, look), arrays) in enumerate(zip(series, data, strict=True)):
         place = position - (len(data) - 1) / 2
-        shift = ScaledTranslation(BESIDE * place, 0, ax.figure.dpi_scale_trans)
+        shift = ScaledTranslation(place * min(BESIDE, ALL_BESIDE / len(data)), 0, ax.figure.dpi_scale_trans)
         shifted = bool(panel.get("beside")) and not step and not names
         drawn = {"transform": ax.transData + shift} if shifted else {}
         _draw_one(ax, arrays, look, place * step, hollow, drawn)
@@ -63,6 +65,8 @@ def draw_lines(ax: Axes, panel: Mapping[str, Any], series: Seen, levels: Seen, w
         style: Any = {"linestyle": look.dash if count >= LINE_POINTS else "", **_marker(look, hollow)}
         if not names:
             entries.append(Entry(look, Line2D([], [], linewidth=1.6, **style), not count))
+    if bool(panel.get("beside")) and len(data) > MANY_BESIDE:
+        ax.margins(x=0.09)
     if names:
         name_places(ax, names, width)
     else:
@@ -99,6 +103,38 @@ def draw_points(ax: Axes, panel: Mapping[str, Any], groups: Seen, levels: Seen, 
         entries.append(Entry(look, handle, not shown.any()))
     if not ax.lines:
         ax.set_xticks([])
+    dress_panel(ax, panel, width - BORDER, ("x_label", "y_label"), grid="both")
+    return entries
+
+
+def draw_costs_panel(
+    ax: Axes, panel: Mapping[str, Any], series: Seen, levels: Seen, width: float
+) -> list[Entry]:
+    """Draws what something costs along x against how good it is, and the front of the best at each price.
+
+    A panel is `{"title", "x_label", "y_label", "series", "front"}`, and if wanted `"x_scale"`, `"percent"`
+    and `"levels"`; series and levels are those of `draw_lines`, with a bar from low to high at each point,
+    and the front is a list of pairs (x, y), by rising x.
+    """
+    scale = 100.0 if panel.get("percent") else 1.0
+    entries = [_draw_level(ax, item, look, scale) for item, look in levels]
+    for item, look in series:
+        x, mean, low, high = _series_data(item, scale)
+        order = 2.0 if look.baseline else 3.0
+        bars = np.isfinite(low) & np.isfinite(high)
+        ax.vlines(x[bars], low[bars], high[bars], color=look.color, linewidth=2.5, alpha=0.35, zorder=order)
+        style: Any = {"linewidth": 0.9, "linestyle": look.dash, **_marker(look, False)}
+        ax.plot(x, mean, alpha=0.9, zorder=order + 0.5, **style)
+        entries.append(Entry(look, Line2D([], [], **style), not len(x)))
+    ends = np.asarray(panel["front"], np.float64).reshape(-1, 2).T
+    style = {"color": "#CC3311", "linewidth": 1.0, "linestyle": (0, (1, 1))}
+    ax.plot(ends[0], scale * ends[1], drawstyle="steps-post", zorder=1.8, **style)
+    entries.append(Entry(Look("best at its price", "#CC3311", ""), Line2D([], [], **style), not ends.size))
+    if panel.get("x_scale") == "log":
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
     dress_panel(ax, panel, width - BORDER, ("x_label", "y_label"), grid="both")
     return entries
 

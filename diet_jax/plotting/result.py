@@ -12,7 +12,7 @@ from matplotlib.text import Text
 
 from diet_jax.errors import InputError
 from diet_jax.plotting.distributions import draw_bars, draw_distributions
-from diet_jax.plotting.lines import draw_lines, draw_points
+from diet_jax.plotting.lines import draw_costs_panel, draw_lines, draw_points
 from diet_jax.plotting.matrix import draw_matrix, matrix_size
 from diet_jax.plotting.style import (
     BORDER,
@@ -54,8 +54,9 @@ def draw_result(result: Mapping[str, Any]) -> Figure:
 
     Args:
         result: `{"title", "chart"}`, and if wanted `"note"` and `"scale"`, which are written below. A chart
-            is `{"kind", "panels"}` with kind lines, points, matrix, distributions or bars; the functions that
-            draw them say what a panel holds. A panel may have a `"kind"` of its own. Other keys are ignored.
+            is `{"kind", "panels"}` with kind lines, points, costs, matrix, distributions or bars; the
+            functions that draw them say what a panel holds. A panel may have a `"kind"` of its own. Other
+            keys are ignored.
 
     Returns:
         A figure with an axes per panel, in this order.
@@ -117,6 +118,7 @@ KINDS = {
     "matrix": _Kind(draw_matrix, None, matrix_size),
     "distributions": _Kind(draw_distributions, "groups", _usual_size),
     "points": _Kind(draw_points, "groups", _usual_size),
+    "costs": _Kind(draw_costs_panel, "series", _usual_size),
     "bars": _Kind(draw_bars, "series", _usual_size),
 }
 

@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from diet_jax.analysis.results import FULL
+from diet_jax.analysis.results import BALANCED, FULL, RS2
 from diet_jax.errors import InputError, counted
 from diet_jax.files.writing import write_atomically
 from diet_jax.scores.score import SCORES
@@ -48,6 +48,8 @@ class Entry(NamedTuple):
 # vision (palettes of Okabe and Ito, and of Tol), and markers differ for print in grey.
 STYLES = {
     FULL: Look("everything", "#000000", ""),
+    BALANCED: Look("random, class-balanced", "#AAAAAA", "D", baseline=True, dash="--"),
+    RS2: Look("RS2, random anew each epoch", "#333333", "P", baseline=True, dash=":"),
     "grand_at_init": Look("GraNd at initialization", "#332288", "X"),
     "lowest": Look("lowest scores", "#44AA99", "D"),
     "highest": Look("highest scores", "#CC3311", "^"),

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
@@ -17,6 +17,7 @@ from diet_jax.checks.values import (
 )
 from diet_jax.errors import InputError
 from diet_jax.per_example.losses import predicted_classes
+from diet_jax.scores.moments import CLEAN_PASS, MOMENTS, MOMENTS_CLEAN, Moments, of_moments
 from diet_jax.scores.score import SCORES, Fold, Score
 from diet_jax.types import AnyArray, Array, Mask
 
@@ -134,7 +135,7 @@ def forgetting_scores(
             f"keep must be a boolean vector {scores.shape}, one entry per row; "
             f"got {mask.dtype} of shape {mask.shape}"
         )
-    return jnp.where(mask, scores, jnp.float32(jnp.nan))
+    return jnp.where(mask, scores, jnp.nan)
 
 
 def _from_presentations(correct: Any) -> ForgettingState:
@@ -159,19 +160,42 @@ FORGETTING_FOLD = Fold("forgetting", init_forgetting, _update)
 class ForgettingOptions:
     """Options of the forgetting score."""
 
-    never_learned: float = math.inf
-    """Score of examples that were never correct (authors: inf; Toneva et al.: the epochs)."""
+    never_learned: float | Literal["epochs", "zero"] = math.inf
+    """Score of examples that were never correct: inf (the authors), epochs (Toneva et al.: how often it was
+    presented), zero (DeepCore, CCS, DUAL: counted as never forgotten), or a number (cartography: 1000)."""
 
     def __post_init__(self) -> None:
-        if not self.never_learned > -math.inf:
-            raise InputError(f"never_learned must be a number or inf, got {self.never_learned}")
+        if not isinstance(self.never_learned, str) and not self.never_learned > -math.inf:
+            raise InputError(
+                f"never_learned must be a number or inf, epochs or zero, got {self.never_learned}"
+            )
 
 
-def _forgetting(never_learned: float) -> Any:
+def _counts_epochs(never_learned: float | str) -> Fold:
+    return MOMENTS if never_learned == "epochs" else FORGETTING_FOLD
+
+
+def _forgetting(never_learned: float | str) -> Any:
+    if never_learned == "epochs":
+        return _of_moments(never_learned)
+    value = _number(never_learned)
+
     def scores(state: ForgettingState, keep: Mask | None) -> Float[Array, "n"]:
-        return forgetting_scores(state, never_learned=never_learned, keep=keep)
+        return forgetting_scores(state, never_learned=value, keep=keep)
 
     return scores
+
+
+def _number(never_learned: float | str) -> float:
+    return 0.0 if never_learned == "zero" else float(never_learned)
+
+
+def _of_moments(never_learned: float | str) -> Any:
+    def read(moments: Moments) -> Array:
+        never = moments.count if never_learned == "epochs" else jnp.float32(_number(never_learned))
+        return jnp.where(moments.corrects > 0, moments.events, never)
+
+    return of_moments(read)()
 
 
 FORGETTING = SCORES.register(
@@ -182,10 +206,30 @@ FORGETTING = SCORES.register(
         reference="Toneva et al. 2019; Paul et al. 2021, section 2",
         reads="dynamics",
         build=_forgetting,
-        fold=FORGETTING_FOLD,
+        make_fold=_counts_epochs,
         options=ForgettingOptions(),
         infinite_means="never learned",
         color="#009E73",
         marker="^",
+        elsewhere=(
+            "Paul et al. (data_diet): forgetting, inf where never learned",
+            "Toneva et al. (example_forgetting): forgetting counts, the epochs where never learned",
+            "DeepCore, CCS, DUAL's baselines, dPrune: forgetting, 0 where never learned",
+            "cartography: forgetfulness, 1000 where never learned",
+        ),
+    )
+)
+FORGETTING_CLEAN = SCORES.register(
+    Score(
+        name="forgetting_clean",
+        label="forgetting (clean)",
+        formula=f"forgetting events: correct at the end of the epoch before, wrong at the end of this one, "
+        f"{CLEAN_PASS}",
+        reference="Toneva et al. 2019",
+        reads="dynamics",
+        build=_of_moments,
+        fold=MOMENTS_CLEAN,
+        options=ForgettingOptions(),
+        infinite_means="never learned",
     )
 )

@@ -3,41 +3,48 @@
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from diet_jax.checks.values import check_array, check_count, check_type
 from diet_jax.data.dataset import Dataset, check_dataset
+from diet_jax.data.outside import Joinable
 from diet_jax.data.parts import rows_in_file
 from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError, counted
-from diet_jax.files.arrays import load_arrays, save_arrays
-from diet_jax.files.tables import give_csv
+from diet_jax.files.arrays import load_arrays, packed, save_arrays
+from diet_jax.files.ids import rows_by_id
+from diet_jax.files.tables import html_table
+from diet_jax.options.plain import plain
+from diet_jax.scores.file_checks import ARRAYS, FACTS, checked_parts
 from diet_jax.scores.score import SCORES, Score
 
-ARRAYS = ("scores", "per_seed", "ids", "labels")
-FACTS = ("name", "dataset", "fingerprint", "step", "provenance")
+# Rows of the table that a notebook shows.
+SHOWN = 5
 MADE_BY = "dj.ScoreFile.from_seeds(name, scores, dataset, step=...).save(path)"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ScoreFile:
+class ScoreFile(Joinable):
     """One score of every example of a dataset, averaged over seeds; high means hard.
 
     Attributes:
         name: score name, such as "el2n".
         scores: float64 `[n]`, the mean over seeds; infinite where any seed's is.
         per_seed: float32 `[s n]`, one row per seed that is not missing.
-        ids: `[n]`, the examples' ids in dataset order.
+        ids: `[n]`, the examples' ids.
         labels: int32 `[n]`, the labels that were scored.
+        rows: int64 `[n]`, the examples' row numbers in the dataset; what `load` returns is in their order.
         dataset: name and split, such as "cifar10/train".
         fingerprint: of the dataset.
-        step: optimiser updates before scoring.
-        provenance: definition, config, versions, names of the classes and whatever else explains the file,
-            JSON values; "missing_seeds" says by seed why some take no part in the mean.
+        step: optimiser updates before scoring; None where the source of scores made elsewhere does not say.
+        provenance: JSON values. "definition" in words, "parameters" and "high_means", which stands for hard
+            unless the score says otherwise; "epoch", "model", "versions", "class_names"; "missing_seeds" says
+            by seed why some take no part in the mean, "stopped" why fewer were scored than asked for.
 
     Example:
         >>> import diet_jax as dj
@@ -56,14 +63,23 @@ class ScoreFile:
     per_seed: np.ndarray
     ids: np.ndarray
     labels: np.ndarray
+    rows: np.ndarray
     dataset: str
     fingerprint: str
-    step: int
+    step: int | None
     provenance: dict[str, Any]
 
     def __repr__(self) -> str:
         seeds = f"{self.num_seeds} seed" + "s" * (self.num_seeds != "1")
-        return f"<{self.name} of {self.dataset}: {len(self.ids):,} examples, {seeds}, step {self.step:,}>"
+        return f"<{self.name} of {self.dataset}: {len(self.ids):,} examples, {seeds}, {self.when}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what the file is, and its highest scores."""
+        highest = np.argsort(-np.nan_to_num(self.scores, nan=-np.inf), kind="stable")[:SHOWN]
+        columns = {name: [values[row] for row in highest] for name, values in self.to_dict().items()}
+        said = f"{self!r} {self.provenance.get('definition')}; high means {self.high_means}"
+        said += f"; {self.describe_missing()}" * bool(self.describe_missing())
+        return html_table(columns, f"{said}. The {len(highest)} highest:")
 
     @classmethod
     def from_seeds(
@@ -72,7 +88,7 @@ class ScoreFile:
         per_seed: Any,
         dataset: Dataset,
         *,
-        step: int,
+        step: int | None,
         provenance: dict[str, Any] | None = None,
         missing: Mapping[int, str] | None = None,
     ) -> "ScoreFile":
@@ -82,8 +98,8 @@ class ScoreFile:
             score: the score, or the name of one that is not registered.
             per_seed: float `[s n]`, one column per example in dataset order; or `[n]`, of one seed.
             dataset: what was scored.
-            step: optimiser updates before scoring.
-            provenance: JSON values to store along.
+            step: optimiser updates before scoring; None if that is not known.
+            provenance: JSON values to store along, such as "epoch" and "model".
             missing: rows of `per_seed` to leave out, and why, such as `score_ensemble(...).diverged`. A NaN
                 of another row makes the example's mean NaN, which is warned of.
 
@@ -92,7 +108,7 @@ class ScoreFile:
         """
         check_type(score, "score", (Score, str), "a dj.Score or a name")
         check_dataset(dataset)
-        step = check_count(step, "step", least=0)
+        step = None if step is None else check_count(step, "step", least=0)
         check_type(provenance, "provenance", (dict, type(None)), "a dict of JSON values")
         check_type(missing, "missing", (Mapping, type(None)), "a dict of why each of some seeds is left out")
         given = np.asarray(check_array(per_seed, "per_seed", "...", "numbers"), np.float32)
@@ -111,27 +127,27 @@ class ScoreFile:
         per_seed = per_seed[left]
         if isinstance(score, str) and score in SCORES.names():
             score = SCORES.find(score)
-        name, definition = (score, score) if isinstance(score, str) else (score.name, score.definition)
+        name, facts = score, {"definition": score, "parameters": {}, "high_means": "hard"}
+        if isinstance(score, Score):
+            options = {} if score.options is None else dict(vars(score.options))
+            name, facts = score.name, {"definition": score.definition, "parameters": plain(options)}
+            facts["high_means"] = getattr(score, "high_means", "hard")
+        facts |= {"class_names": list(dataset.class_names), "epoch": None, "model": None}
+        facts["versions"] = {package: version(package) for package in ("diet_jax", "jax", "numpy")}
+        facts |= provenance or {}
+        if missing:
+            facts["missing_seeds"] = {str(seed): missing[seed] for seed in sorted(missing)}
         file = cls(
-            name=name,
+            name=str(name),
             scores=per_seed.mean(axis=0, dtype=np.float64),
             per_seed=per_seed,
             ids=dataset.ids,
             labels=dataset.labels,
+            rows=np.arange(len(dataset)),
             dataset=f"{dataset.name}/{dataset.split}",
             fingerprint=dataset.fingerprint,
             step=step,
-            provenance={
-                "definition": definition,
-                "high_means": "hard",
-                "class_names": list(dataset.class_names),
-                **(provenance or {}),
-                **(
-                    {"missing_seeds": {str(seed): missing[seed] for seed in sorted(missing)}}
-                    if missing
-                    else {}
-                ),
-            },
+            provenance=facts,
         )
         if undefined := file.describe_nan():
             seeds = [seed for seed in left if np.isnan(given.reshape(-1, len(dataset))[seed]).any()]
@@ -141,13 +157,18 @@ class ScoreFile:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a compressed .npz, whole or not at all; of several processes the first one does."""
-        arrays = {name: getattr(self, name) for name in ARRAYS}
-        facts = {name: getattr(self, name) for name in FACTS}
-        from_writer(lambda: save_arrays(path, "scores", arrays, facts))
+        from_writer(lambda: save_arrays(path, "scores", *self._parts()))
+
+    def packed(self) -> bytes:
+        """Returns the contents of the .npz, the same bytes whenever it is called."""
+        return packed("scores", *self._parts())
+
+    def _parts(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        return {name: getattr(self, name) for name in ARRAYS}, {name: getattr(self, name) for name in FACTS}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, dataset: Dataset | None = None) -> "ScoreFile":
-        """Reads a score file.
+        """Reads a score file, verifies all of it, and puts its examples in the order of the dataset.
 
         Args:
             path: what `save` wrote.
@@ -158,47 +179,79 @@ class ScoreFile:
             InputError: the file is missing, damaged, no score file, or of another dataset.
         """
         arrays, facts = from_writer(lambda: load_arrays(path, "scores", ARRAYS, FACTS, MADE_BY))
-        shapes = {name: array.shape for name, array in arrays.items()}
-        if len(set(shapes["scores"] + shapes["ids"] + shapes["labels"] + shapes["per_seed"][1:])) != 1 or [
-            len(shape) for shape in shapes.values()
-        ] != [1, 2, 1, 1]:
-            raise InputError(f"{path} is damaged: its arrays do not fit each other: {shapes}")
-        if any(arrays[name].dtype.kind != "f" for name in ("scores", "per_seed")):
-            raise InputError(f"{path} is damaged: its scores are no floating-point numbers")
-        if arrays["labels"].dtype.kind not in "iu" or (arrays["labels"] < 0).any():
-            raise InputError(f"{path} is damaged: its labels are no class numbers")
-        try:
-            check_count(facts["step"], "step", least=0)
-        except InputError as error:
-            raise InputError(f"{path} is damaged: {error}") from None
-        file = cls(**arrays, **facts)
+        file = cls(**checked_parts(path, arrays, facts), **facts)
         return file if dataset is None else file.of(dataset, path)
 
     def of(self, dataset: Dataset, path: Any = None) -> "ScoreFile":
-        """Returns the scores of a dataset: as they are, or, where it was taken from the one scored, its part.
+        """Returns the scores of a dataset by id: all, or, where it was taken from the one scored, its part.
 
         Args:
             dataset: what was scored, or some rows of it (`take`, `--data.num-train`).
             path: of the file, for messages.
 
         Raises:
-            InputError: other examples were scored.
+            InputError: other examples were scored, or with other labels.
         """
+        what = path or f"the score file {self.name}"
         facts = {"fingerprint": self.fingerprint, "dataset": self.dataset}
-        rows = rows_in_file(path or f"the score file {self.name}", facts, self.ids, dataset)
-        if self.fingerprint == dataset.fingerprint:
+        rows = rows_in_file(what, facts, self.ids, dataset)
+        if differ := int((self.labels[rows] != dataset.labels).sum()):
+            raise InputError(f"{what} is damaged: the labels of {differ:,} of its examples are others")
+        whole = self.fingerprint == dataset.fingerprint
+        if whole and np.array_equal(rows, np.arange(len(self.ids))):
             return self
+        taken = {} if whole else {"taken_from": self.fingerprint}
         return dataclasses.replace(
-            self,
-            **{name: getattr(self, name)[..., rows] for name in ARRAYS},
+            self._at(rows),
+            rows=np.arange(len(rows)),
             fingerprint=dataset.fingerprint,
-            provenance={**self.provenance, "taken_from": self.fingerprint},
+            provenance={**self.provenance, **taken},
         )
 
+    def _at(self, rows: np.ndarray) -> "ScoreFile":
+        return dataclasses.replace(self, **{name: getattr(self, name)[..., rows] for name in ARRAYS})
+
+    @classmethod
+    def join(cls, files: Iterable["ScoreFile"]) -> "tuple[ScoreFile, ...]":
+        """Returns scores of the same examples in the order of the first file, joined by id.
+
+        Args:
+            files: at least one, each with its examples in any order.
+
+        Raises:
+            InputError: they are of other data: by fingerprint or labels; or by ids, of which it counts those
+                that are missing, doubled or others, and names three.
+
+        Example:
+            >>> import dataclasses, numpy as np, diet_jax as dj
+            >>> dataset = dj.Dataset.from_arrays([[0.1], [0.2]], [1, 0], ["a", "b"])
+            >>> file = dj.ScoreFile.from_seeds("margin", [0.5, 2.0], dataset, step=100)
+            >>> arrays = ("scores", "per_seed", "ids", "labels", "rows")
+            >>> other = dataclasses.replace(file, **{n: getattr(file, n)[..., ::-1] for n in arrays})
+            >>> dj.ScoreFile.join([file, other])[1].scores.tolist()
+            [0.5, 2.0]
+        """
+        first, *others = files
+        joined = [first]
+        for other in others:
+            both = f"{other.name} of {other.dataset}", f"{first.name} of {first.dataset}"
+            if other.fingerprint != first.fingerprint:
+                raise InputError(f"{both[0]} and {both[1]} are of different data; score one dataset")
+            rows = rows_by_id(other.ids, first.ids, *both)
+            if differ := int((other.labels[rows] != first.labels).sum()):
+                raise InputError(f"{both[0]}: the labels of {differ:,} examples are not those of {both[1]}")
+            joined.append(other._at(rows))
+        return tuple(joined)
+
     @property
-    def rows(self) -> np.ndarray:
-        """int64 `[n]`, the examples' row numbers in the dataset: 0 to n - 1."""
-        return np.arange(len(self.ids))
+    def high_means(self) -> str:
+        """What a high score stands for: "hard", or another word of the score."""
+        return self.provenance["high_means"]
+
+    @property
+    def when(self) -> str:
+        """When examples were scored, such as "step 1,200"."""
+        return "step unknown" if self.step is None else f"step {self.step:,}"
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Returns columns for a data frame or for JSON: lists of plain Python values, one for each example.
@@ -210,18 +263,17 @@ class ScoreFile:
         """
         return score_columns([self])
 
-    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str | None:
-        """Returns the columns of `to_dict` as CSV text, or writes them to a path, whole or not at all.
-
-        Scores are written in full, infinite ones as inf.
+    def to_hugging_face(self, dataset: Any, *, ids: str | None = None) -> Any:
+        """Returns a Hugging Face dataset of the same examples with the scores as a column, joined by id.
 
         Args:
-            path: of the file, if one is wanted; nothing is returned then.
+            dataset: of Hugging Face `datasets`, in any order; `sort` and `filter` know the new column then.
+            ids: its column that has our ids; None where our ids are its row numbers, 0 to n - 1.
 
         Raises:
-            InputError: the path cannot be written.
+            InputError: its ids are not ours.
         """
-        return give_csv(self.to_dict(), path)
+        return dataset.add_column(self.name, self.scores[self.rows_in(dataset, ids)].tolist())
 
     @property
     def seed_numbers(self) -> list[int]:
@@ -233,7 +285,8 @@ class ScoreFile:
     def num_seeds(self) -> str:
         """How many seeds the mean is over, in words: "4", or "3 of 4" where some are missing."""
         missing = len(self.provenance.get("missing_seeds", {}))
-        return f"{len(self.per_seed)}" + (f" of {len(self.per_seed) + missing}" if missing else "")
+        of = self.provenance.get("stopped", {}).get("of", len(self.per_seed) + missing)
+        return f"{len(self.per_seed)}" + (f" of {of}" if of != len(self.per_seed) else "")
 
     def describe_missing(self) -> str:
         """Says over which seeds the mean is, and why without the others; "" where none is missing."""

@@ -196,11 +196,12 @@ def _sum_of_squares(leaf: Array) -> Array:
     return jnp.sum(jnp.square(leaf.astype(accumulator(leaf.dtype))), axis=tuple(range(1, leaf.ndim)))
 
 
-def _grand_last_layer(model: Any) -> Any:
+def features_of(model: Any, name: str) -> Callable[..., Any]:
+    """Returns `model.features`, which the score of this name needs: InputError where there are none."""
     features = getattr(model, "features", None)
     if features is None:
-        raise InputError("grand_last_layer needs a model with `features`; see from_linen")
-    return functools.partial(grand_last_layer, features)
+        raise InputError(f"{name} needs a model with `features`; see from_linen")
+    return features
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,10 @@ GRAND = SCORES.register(
         options=GrandOptions(),
         color="#D55E00",
         marker="s",
+        elsewhere=(
+            "Paul et al. (data_diet): grad_norm, the mean over 10 networks",
+            "DeepCore calls another score GraNd, see grand_last_layer",
+        ),
     )
 )
 
@@ -232,8 +237,12 @@ GRAND_LAST_LAYER = SCORES.register(
         formula="norm of the gradient of the cross-entropy in the last dense layer only, eval mode",
         reference="the last layer's part of Paul et al. 2021, Definition 2.1; what other tools call GraNd",
         reads="features",
-        build=_grand_last_layer,
+        build=lambda model: functools.partial(grand_last_layer, features_of(model, "grand_last_layer")),
         color="#E69F00",
         marker="D",
+        elsewhere=(
+            "DeepCore: GraNd, the mean over 10 networks; its loss takes the softmax of probabilities, which "
+            "are a softmax already, so that its error vector is another one",
+        ),
     )
 )

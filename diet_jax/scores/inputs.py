@@ -74,6 +74,8 @@ INPUT_NORM = SCORES.register(
         build=lambda model: input_norm,
         color="#882255",
         marker="P",
+        high_means="of a large norm",
+        elsewhere=("Kirsch 2023: input norm, to which GraNd at initialisation comes down",),
     )
 )
 
@@ -87,5 +89,6 @@ RANDOM = SCORES.register(
         build=lambda: random_scores,
         color="#7F7F7F",
         marker="v",
+        high_means="nothing",
     )
 )

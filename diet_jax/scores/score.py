@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from diet_jax.checks.calls import calling
+from diet_jax.checks.calls import calling, num_logits
 from diet_jax.errors import InputError
 from diet_jax.options.registry import Registry
 from diet_jax.options.typed import check_types
@@ -19,14 +19,15 @@ from diet_jax.types import Array, Model, init_variables
 # What else the files of scores hold, and what NumPy's function that writes them is given by name.
 RESERVED = ("ids", "header", "file", "allow_pickle")
 
-Reads = Literal["logits", "gradients", "features", "dynamics", "inputs", "nothing"]
+Reads = Literal["logits", "gradients", "features", "dataset", "dynamics", "inputs", "nothing"]
 
 
 class Fold(NamedTuple):
     """What a training remembers of every example: pure functions, folded inside the training loop.
 
     `init(num_examples)` returns a pytree of arrays `[n ...]`; an `init` that takes `num_classes` is given the
-    number of the network's logits by that name. `update(state, rows, logits, labels)` takes in one batch:
+    number of the network's logits by that name, and one that takes `spec` shape and dtype of one input, a
+    `jax.ShapeDtypeStruct`. `update(state, rows, logits, labels)` takes in one batch:
     rows int `[b]` of the dataset, the logits float32 `[b c]` of the training's own forward pass before its
     update (augmented, train mode), and the labels int `[b]`.
 
@@ -41,6 +42,8 @@ class Fold(NamedTuple):
     init: Callable[..., Any]
     update: Callable[..., Any]
     measure: Callable[[Model], Callable[..., Any]] | None = None
+    of_logits: bool = False
+    """Whether what is measured follows from the logits of a clean pass, as `DynamicsLog` is given them."""
 
 
 def takes(fn: Callable[..., Any], argument: str) -> bool:
@@ -58,6 +61,7 @@ class Score:
     |---|---|---|
     | logits, gradients, features | `build(model, **options)` | `(variables, inputs, labels) -> float [b]` |
     | inputs | `build(model, **options)` | the same, which leaves the variables alone: no training needed |
+    | dataset | `build(**options)` | `(values [n ...], labels [n], number of classes) -> float [n]` |
     | dynamics | `build(**options)` | `(state of the fold, keep bool [n]) -> float [n]` |
     | nothing | `build(**options)` | `(key, number of examples) -> float [n]` |
 
@@ -68,6 +72,9 @@ class Score:
         reference: where it was defined.
         reads: what it is computed from.
         build: see above; called once for each model.
+        measure: for scores that read the dataset, such as distances to other examples: `measure(model)`
+            returns `(variables, inputs, labels) -> float [b ...]`, whose values of all examples, whatever was
+            trained on, are in memory at once.
         fold: for scores of training dynamics, what is folded.
         make_fold: for folds that depend on the score's options: is given them and returns the fold, the same
             one for the same options; in the place of `fold`.
@@ -109,6 +116,7 @@ class Score:
     high_means: str = "hard"
     elsewhere: tuple[str, ...] = ()
     make_fold: Callable[..., Fold] | None = None
+    measure: Callable[[Any], Callable[..., Any]] | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -130,6 +138,11 @@ class Score:
             raise InputError(
                 f"{self.name}: a score that reads dynamics, and no other, has a fold; it reads {self.reads}"
             )
+        if (self.reads == "dataset") != (self.measure is not None):
+            raise InputError(
+                f"{self.name}: a score that reads the dataset, and no other, has a measure; "
+                f"it reads {self.reads}"
+            )
 
     @property
     def needs_training(self) -> bool:
@@ -139,7 +152,7 @@ class Score:
     @property
     def of_examples(self) -> bool:
         """Whether its function scores batches of inputs and labels."""
-        return self.reads not in ("dynamics", "nothing")
+        return self.reads not in ("dataset", "dynamics", "nothing")
 
     @property
     def definition(self) -> str:
@@ -162,6 +175,13 @@ class Score:
         """Returns its function: the same object for the same score and model, so programs are found again."""
         return _function(self, model if self.of_examples else None)
 
+    def on_batches(self, model: Any) -> Callable[..., Any] | None:
+        """Returns what a pass over the examples applies to each batch: its function, or its measure.
+
+        The same object for the same score and model; None where no pass is made.
+        """
+        return self.function(model) if self.of_examples else _measuring(self, model)
+
 
 @functools.lru_cache(maxsize=256)
 def _function(score: Score, model: Any) -> Callable[..., Any]:
@@ -175,6 +195,24 @@ def _function(score: Score, model: Any) -> Callable[..., Any]:
             f"the build of the score {score.name} must return its function, got {type(built).__name__}"
         )
     return functools.partial(_of_examples, score.name, built)
+
+
+@functools.lru_cache(maxsize=256)
+def _measuring(score: Score, model: Any) -> Callable[..., Any] | None:
+    if score.measure is None:
+        return None
+    with calling(f"the measure of the score {score.name}"):
+        measured = score.measure(model)
+    return functools.partial(_measured, score.name, measured)
+
+
+def _measured(name: str, fn: Callable[..., Any], variables: Any, inputs: Any, labels: Any) -> Array:
+    with calling(f"the measure of the score {name}"):
+        values = fn(variables, inputs, labels)
+    if getattr(values, "shape", ())[:1] != (len(inputs),) or not jnp.issubdtype(values.dtype, jnp.floating):
+        got = f"{getattr(values, 'dtype', type(values).__name__)} {getattr(values, 'shape', '')}"
+        raise InputError(f"the measure of the score {name} must return float [{len(inputs)} ...]; got {got}")
+    return values
 
 
 def _of_examples(name: str, fn: Callable[..., Any], variables: Any, inputs: Any, labels: Any) -> Array:
@@ -202,7 +240,29 @@ def check_function(score: Score, model: Any, spec: jax.ShapeDtypeStruct) -> None
     """
     variables = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), spec))
     inputs = jax.ShapeDtypeStruct((2, *spec.shape), spec.dtype)
-    jax.eval_shape(score.function(model), variables, inputs, jax.ShapeDtypeStruct((2,), "int32"))
+    labels = jax.ShapeDtypeStruct((2,), "int32")
+    fn = score.on_batches(model)
+    if fn is None:
+        return
+    values = jax.eval_shape(fn, variables, inputs, labels)
+    if score.measure is not None:
+        num_classes = num_logits(model.predict, variables, inputs)
+        of_all = functools.partial(values_of_all, score, num_classes=num_classes)
+        jax.eval_shape(of_all, values, labels)
+
+
+def values_of_all(score: Score, values: Any, labels: Any, *, num_classes: int) -> Array:
+    """Returns a score float32 `[n]` that reads the dataset, from its measure's values.
+
+    Args:
+        score: which.
+        values: float `[n ...]` of all examples.
+        labels: int `[n]`.
+        num_classes: of the network.
+    """
+    with calling(f"the score {score.name}"):
+        found = score.function()(values, labels, num_classes)
+    return checked_values(found, len(labels), score.name)
 
 
 SCORES: Registry[Score] = Registry("score", package="diet_jax.scores")

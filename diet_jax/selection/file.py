@@ -10,19 +10,23 @@ from diet_jax.checks.arrays import plain_array
 from diet_jax.checks.rows import checked_mask
 from diet_jax.checks.values import check_type
 from diet_jax.data.dataset import Dataset, check_dataset
+from diet_jax.data.outside import Joinable
 from diet_jax.data.parts import rows_in_file
 from diet_jax.devices.processes import from_writer
 from diet_jax.errors import InputError, counted
 from diet_jax.files.arrays import load_arrays, packed
-from diet_jax.files.tables import give_csv
+from diet_jax.files.ids import check_unique
+from diet_jax.files.tables import html_table
 from diet_jax.files.writing import write_atomically
 
 FACTS = ("dataset", "fingerprint", "provenance")
+# Rows of the table that a notebook shows.
+SHOWN = 5
 MADE_BY = "dj.KeepFile.from_mask(keep, dataset).save(path)"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class KeepFile:
+class KeepFile(Joinable):
     """A keep mask with the ids of its examples.
 
     Attributes:
@@ -54,6 +58,12 @@ class KeepFile:
         kept = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
         seeds = "" if self.keep.ndim == 1 else f" by each of {counted(len(self.keep), 'seed')}"
         return f"<keep mask of {self.dataset}: {kept} of {len(self.ids):,} examples kept{seeds}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how it was chosen, and the first that are kept."""
+        first = self.kept_ids[:SHOWN].tolist() if self.keep.ndim == 1 else []
+        chosen = ", ".join(f"{name} {value}" for name, value in self.provenance.items())
+        return html_table({"kept": first}, f"{self!r} {chosen}")
 
     @classmethod
     def from_mask(
@@ -106,13 +116,15 @@ class KeepFile:
         keep, ids = arrays["keep"], arrays["ids"]
         if keep.dtype != bool or keep.ndim not in (1, 2) or keep.shape[-1:] != ids.shape:
             raise InputError(f"{path} is damaged: its mask does not fit its ids")
+        check_unique(ids, f"{path} is damaged")
         file = cls(**arrays, **facts)
         if dataset is None:
             return file
         rows = rows_in_file(path, facts, ids, dataset)
-        if file.fingerprint == dataset.fingerprint:
+        whole = file.fingerprint == dataset.fingerprint
+        if whole and np.array_equal(rows, np.arange(len(ids))):
             return file
-        provenance = {**file.provenance, "taken_from": file.fingerprint}
+        provenance = {**file.provenance, **({} if whole else {"taken_from": file.fingerprint})}
         return cls(keep[..., rows], ids[rows], file.dataset, dataset.fingerprint, provenance)
 
     @property
@@ -138,16 +150,17 @@ class KeepFile:
         keep = self._one_mask()
         return {"row": list(range(len(keep))), "id": self.ids.tolist(), "kept": keep.tolist()}
 
-    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str | None:
-        """Returns the columns of `to_dict` as CSV text, or writes them to a path, whole or not at all.
+    def to_hugging_face(self, dataset: Any, *, ids: str | None = None) -> Any:
+        """Returns what a Hugging Face dataset keeps of the same examples: `dataset.select`, joined by id.
 
         Args:
-            path: of the file, if one is wanted; nothing is returned then.
+            dataset: of Hugging Face `datasets`, in any order.
+            ids: its column that has our ids; None where our ids are its row numbers, 0 to n - 1.
 
         Raises:
-            InputError: the path cannot be written, or the file holds a mask for each of several seeds.
+            InputError: its ids are not ours, or the file holds a mask for each of several seeds.
         """
-        return give_csv(self.to_dict(), path)
+        return dataset.select(np.flatnonzero(self._one_mask()[self.rows_in(dataset, ids)]))
 
     def _one_mask(self) -> np.ndarray:
         if self.keep.ndim == 1:

@@ -1,4 +1,4 @@
-"""Classes in a selection: how many of each are kept, which are lost, and a guard that keeps some of each."""
+"""Classes in a selection: how many of each are kept, which are lost, and what keeps some of each."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,6 +7,8 @@ import numpy as np
 
 from diet_jax.checks.rows import checked_mask
 from diet_jax.errors import InputError
+from diet_jax.selection.groups import group_counts
+from diet_jax.selection.rule import Rule
 from diet_jax.types import Mask
 
 # A class counts as far below its share where less than this part of what is due is kept, and so many are due.
@@ -92,6 +94,35 @@ def keep_some_of_each(
             guarded[label] = True
 
 
+def keep_balanced(choose: Callable[[np.ndarray, int], Mask], labels: Any, count: int) -> np.ndarray:
+    """Keeps `count` examples, of every class as many, or all that a smaller one has, by a rule within each.
+
+    Args:
+        choose: `(rows int [m], count) -> bool [m]`, the rule on the rows of one class.
+        labels: int `[n]`.
+        count: how many are kept in all; what does not divide comes from the largest classes.
+
+    Returns:
+        bool `[n]`, exactly `count` are True.
+
+    Example:
+        >>> import numpy as np, diet_jax as dj
+        >>> scores, labels = np.array([5.0, 4.0, 3.0, 2.0, 1.0, 0.0]), np.array([0, 0, 0, 0, 1, 1])
+        >>> def highest(rows, count):
+        ...     return dj.keep_highest(scores[rows], count / len(rows))
+        >>> keep_balanced(highest, labels, 4).tolist()
+        [True, True, False, False, True, True]
+    """
+    labels = np.asarray(labels)
+    there = np.bincount(labels)
+    keep = np.zeros(len(labels), bool)
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(there)[:-1])
+    for rows, taken in zip(by_class, group_counts(there, count).tolist(), strict=True):
+        if taken:
+            keep[rows[choose(rows, taken)]] = True
+    return keep
+
+
 def check_minimum(labels: Any, count: int, minimum: int) -> None:
     """Raises InputError where `minimum` examples of each class, or all that it has, are more than `count`."""
     there = np.bincount(labels)
@@ -102,6 +133,15 @@ def check_minimum(labels: Any, count: int, minimum: int) -> None:
             f"min_per_class {minimum} asks for {wanted} examples of {np.count_nonzero(there)} classes, the "
             f"keep fraction keeps {count}; " + (f"lower it to {most} or keep more" if most else "keep more")
         )
+
+
+def check_by_class(rules: Sequence[Rule], min_per_class: int, balanced: bool) -> None:
+    """Raises InputError where two things want to decide how many of each class are kept."""
+    if balanced and min_per_class:
+        raise InputError(f"balanced and min_per_class {min_per_class} both are of classes; choose one")
+    for rule in rules if balanced else ():
+        if "class_errors" in rule.reads:
+            raise InputError(f"the rule {rule.name} has quotas of its own for classes; leave out balanced")
 
 
 def balance_notes(keep: Any, labels: Any, class_names: Sequence[str]) -> list[str]:

@@ -117,7 +117,7 @@ def keep_random(key: PRNGKey, num_examples: int, fraction: float) -> np.ndarray:
     """
     check_count(num_examples, "num_examples")
     num_kept(num_examples, fraction)
-    return keep_lowest(_random_bits(key, num_examples).astype(np.float64), fraction, key=key)
+    return keep_lowest(random_bits(key, num_examples).astype(np.float64), fraction, key=key)
 
 
 def ranked_rows(scores: Any, key: PRNGKey | None = None) -> np.ndarray:
@@ -128,9 +128,8 @@ def ranked_rows(scores: Any, key: PRNGKey | None = None) -> np.ndarray:
         [1, 0, 2]
     """
     scores = checked_scores(scores)
-    key = jax.random.key(DEFAULT_TIE_SEED, impl=THREEFRY) if key is None else key
     # lexsort's last key is the first to sort by; random bits decide between equal scores.
-    return np.lexsort((_random_bits(key, len(scores)), scores))
+    return np.lexsort((random_bits(key, len(scores)), scores))
 
 
 def _keep_ranks(scores: np.ndarray, first: int, stop: int, key: PRNGKey | None) -> np.ndarray:
@@ -139,8 +138,15 @@ def _keep_ranks(scores: np.ndarray, first: int, stop: int, key: PRNGKey | None) 
     return keep
 
 
-def _random_bits(key: PRNGKey, count: int) -> np.ndarray:
+def random_bits(key: PRNGKey | None, count: int) -> np.ndarray:
+    """Returns uint32 `[count]` of a key, or of a fixed one."""
+    key = jax.random.key(DEFAULT_TIE_SEED, impl=THREEFRY) if key is None else key
     return np.asarray(jax.random.bits(check_key(key), (count,), "uint32"))
+
+
+def random_rows(key: PRNGKey | None, count: int) -> np.ndarray:
+    """Returns all rows in random order, int64 `[count]`: that of equal scores in `ranked_rows`."""
+    return np.argsort(random_bits(key, count), kind="stable")
 
 
 def _check_window_given(fraction: float, offset: float | None) -> None:
@@ -168,6 +174,7 @@ HIGHEST = RULES.register(
         reference="Paul et al. 2021, section 3",
         select=keep_highest,
         about=lambda: "",
+        risky_up_to=0.3,
     )
 )
 

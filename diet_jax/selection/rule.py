@@ -13,6 +13,7 @@ from diet_jax.checks.values import check_key, check_number
 from diet_jax.errors import InputError, counted
 from diet_jax.options.registry import Registry
 from diet_jax.options.typed import check_types
+from diet_jax.selection.beside import BESIDE, checked_beside
 from diet_jax.selection.masks import num_kept
 from diet_jax.types import THREEFRY, PRNGKey
 
@@ -34,7 +35,9 @@ class Rule:
         options: a frozen dataclass with the defaults of its own options, or None; its fields are keyword
             arguments of `select`, and options of config and command line.
         check: `(fraction, **options)`, raises InputError where they do not fit; called before anything runs.
-        about: `(**options) -> str`, what a reader of the result must know; by default "" for the usual rule.
+        about: `(**options) -> str`, what a reader of the result must know; by default its name.
+        risky_up_to: the keep fraction up to which published comparisons see it below random subsets; see
+            `selection/risk.py`.
 
     Example:
         >>> import numpy as np, diet_jax as dj
@@ -50,9 +53,11 @@ class Rule:
     reference: str
     select: Callable[..., np.ndarray]
     num_scores: int = 1
+    reads: tuple[str, ...] = ()
     options: Any = None
     check: Callable[..., Any] | None = None
     about: Callable[..., str] | None = None
+    risky_up_to: float = 0.0
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -62,19 +67,41 @@ class Rule:
             dataclasses.is_dataclass(self.options) and self.options.__dataclass_params__.frozen  # type: ignore[attr-defined]
         ):
             raise InputError(f"{self.name}: options must be a frozen dataclass, got {self.options!r}")
-        if self.num_scores < 1:
-            raise InputError(f"{self.name}: num_scores must be at least 1, got {self.num_scores}")
+        if unknown := set(self.reads) - set(BESIDE):
+            raise InputError(
+                f"{self.name}: reads must be of {', '.join(BESIDE)}; got {', '.join(sorted(unknown))}"
+            )
+        least = 0 if {"labels", "features"} & set(self.reads) else 1
+        if self.num_scores < least:
+            raise InputError(f"{self.name}: num_scores must be at least {least}, got {self.num_scores}")
 
     @property
     def chosen(self) -> dict[str, Any]:
         """The values of its options by name."""
         return {} if self.options is None else dict(vars(self.options))
 
-    def __call__(self, *scores: Any, fraction: float, key: PRNGKey | None = None) -> np.ndarray:
-        """Returns the keep mask bool `[n]` of as many scores as the rule reads; a fixed key by default.
+    def __call__(
+        self,
+        *scores: Any,
+        fraction: float,
+        key: PRNGKey | None = None,
+        labels: Any = None,
+        features: Any = None,
+        class_errors: Any = None,
+    ) -> np.ndarray:
+        """Returns the keep mask bool `[n]`.
+
+        Args:
+            scores: float `[n]`, as many as the rule reads.
+            fraction: share to keep, above 0 and at most 1.
+            key: decides between equal scores, and whatever the rule draws; a fixed key by default.
+            labels: int `[n]`, if the rule reads them; what it does not read is left alone.
+            features: float `[n d]`, if the rule reads them.
+            class_errors: float `[c]`, if the rule reads them.
 
         Raises:
-            InputError: another number of scores, or what the rule's function refuses.
+            InputError: another number of scores, something that the rule reads is not given or does not fit,
+                or what the rule's function refuses.
         """
         if len(scores) != self.num_scores:
             raise InputError(
@@ -82,14 +109,17 @@ class Rule:
             )
         self.check_fraction(fraction)
         key = jax.random.key(DEFAULT_TIE_SEED, impl=THREEFRY) if key is None else check_key(key)
+        given = {"labels": labels, "features": features, "class_errors": class_errors}
+        beside = checked_beside(self.name, self.reads, given, len(scores[0]) if scores else None)
         # Copies: a rule that writes into its scores changes neither those of the next fraction nor a figure.
         own = [np.array(one) for one in scores]
+        shape = np.shape(scores[0]) if scores else next(iter(beside.values())).shape[:1]
         with calling(f"the rule {self.name}"):
-            keep = np.asarray(self.select(*own, fraction, key=key, **self.chosen))
-        if keep.shape != np.shape(scores[0]) or keep.dtype != bool:
+            keep = np.asarray(self.select(*own, fraction, key=key, **beside, **self.chosen))
+        if keep.shape != shape or keep.dtype != bool:
             raise InputError(
-                f"the rule {self.name} must return a mask bool {np.shape(scores[0])}, got {keep.dtype} of "
-                f"shape {keep.shape}"
+                f"the rule {self.name} must return a mask bool {shape}, got {keep.dtype} of shape "
+                f"{keep.shape}"
             )
         count = num_kept(len(keep), fraction)
         if np.count_nonzero(keep) != count:

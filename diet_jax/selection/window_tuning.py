@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from diet_jax.checks.values import check_array, check_key, check_number
 from diet_jax.errors import InputError
+from diet_jax.selection.groups import places_within
 from diet_jax.types import AnyArray, PRNGKey
 
 
@@ -56,12 +57,8 @@ def held_out(key: PRNGKey, labels: Any, fraction: float) -> np.ndarray:
             f"held-out fraction {fraction} holds out all {counts[emptied[0]]} examples of class "
             f"{classes[emptied[0]]}; lower it"
         )
-    order = np.lexsort((np.asarray(jax.random.bits(key, (len(labels),), "uint32")), positions))
-    # Place of each row within its class, in random order.
-    first = np.cumsum(counts) - counts
-    place = np.empty(len(labels), np.int64)
-    place[order] = np.arange(len(labels)) - np.repeat(first, counts)
-    return place < taken[positions]
+    at_random = np.argsort(np.asarray(jax.random.bits(key, (len(labels),), "uint32")), kind="stable")
+    return places_within(positions, at_random) < taken[positions]
 
 
 class BestWindow(NamedTuple):

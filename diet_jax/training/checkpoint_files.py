@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 
 from diet_jax.devices.processes import is_alone
 from diet_jax.errors import InputError
+from diet_jax.files.arrays import DamagedFile
 from diet_jax.files.digests import arrays_digest, file_digest
 from diet_jax.files.writing import keep_names, make_folder, write_atomically
 
@@ -103,22 +104,21 @@ def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise damaged(path, "its arrays are not those that were written")
     step = record["belongs_to"]["step"]
     if path.name != str(step):
-        raise InputError(
-            f"checkpoint {path} holds step {step}, not {path.name}; it was moved: {remedy(path)}"
-        )
+        what = f"checkpoint {path} holds step {step}, not {path.name}; it was moved"
+        raise DamagedFile(what, remedy(path))
     return leaves, record["belongs_to"]
 
 
-def damaged(path: Path, what: str) -> InputError:
+def damaged(path: Path, what: str) -> DamagedFile:
     """Returns the error for a checkpoint that is not as it was written."""
-    return InputError(f"checkpoint {path} is damaged ({what}); {remedy(path)}")
+    return DamagedFile(f"checkpoint {path} is damaged ({what})", remedy(path))
 
 
 def remedy(path: Path) -> str:
     """Says what to do about a checkpoint that cannot be used."""
     return (
-        f"delete the folder {path}: the training, called again, then goes on from an earlier checkpoint of "
-        f"its own or from the start"
+        f"delete the folder {path}, and the result of that network where it is there already: the training, "
+        f"called again, then goes on from an earlier checkpoint of its own or from the start"
     )
 
 

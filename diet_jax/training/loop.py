@@ -24,6 +24,7 @@ from diet_jax.scores.score import Fold
 from diet_jax.selection.masks import kept_indices
 from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.divergence import Divergence, first_bad
+from diet_jax.training.dynamic_pruning.methods import check_candidates, rows_per_step
 from diet_jax.training.epoch_ends import end_epoch, ends_epoch, with_ends_of_epochs
 from diet_jax.training.recipe import TrainConfig, check_augment, steps_per_epoch, total_steps
 from diet_jax.training.step import (
@@ -33,6 +34,7 @@ from diet_jax.training.step import (
     advance_in_one_program,
     batch_rows,
     init_state,
+    pruned_steps,
     run_keys,
     train_step,
     train_steps,
@@ -49,6 +51,7 @@ _rows = jax.jit(batch_rows, static_argnames=("num_steps", "batch_size"))
 one_step = CompiledProgram(train_step, donate="state")
 _end_epoch = CompiledProgram(end_epoch, donate="state")
 many_steps = CompiledProgram(train_steps, static=("length",), donate="state")
+_pruned_steps = CompiledProgram(pruned_steps, static=("length",), donate="state")
 
 
 def check_keep(dataset: Dataset, keep: Mask | None, config: TrainConfig) -> np.ndarray:
@@ -73,6 +76,7 @@ def check_keep(dataset: Dataset, keep: Mask | None, config: TrainConfig) -> np.n
     mask = np.ones(count, bool) if keep is None else checked_mask(keep, count, of=dataset.name)
     rows = kept_indices(mask, int(np.count_nonzero(mask)))
     steps_per_epoch(len(rows), config.batch_size)
+    check_candidates(config, len(rows))
     return rows
 
 
@@ -141,7 +145,7 @@ def program_of(
     measures = any(fold.measure is not None for fold in folds)
     kept = len(dataset) if num_kept is None else num_kept
     # Else trainings on other numbers of examples would be other programs.
-    epoch_steps = steps_per_epoch(kept, config.batch_size) if measures else None
+    epoch_steps = steps_per_epoch(kept, rows_per_step(config)) if measures else None
     num_steps = total_steps(config, len(dataset), num_kept)
     return Program(model, config, num_steps, folds, epoch_steps=epoch_steps)
 
@@ -192,10 +196,15 @@ def train_between(
         if not step <= stop <= num_steps:
             raise InputError(f"stops must ascend from step {step} to at most {num_steps}, got {stop}")
         metrics: list[StepMetrics] = []
-        drawn = per_call if per_call > 1 else ROWS_PER_CALL
+        drawn = per_call if per_call > 1 or program.draws_itself else ROWS_PER_CALL
         for end in with_ends_of_epochs(program, step, stop):
             for count in call_lengths(end - step, drawn):
-                rows = _rows(order_key, kept, step, num_steps=drawn, batch_size=config.batch_size)
+                if program.draws_itself:
+                    state, new = _pruned_steps(state, examples, kept, length=count, program=program)
+                    metrics.append(new)
+                    step += count
+                    continue
+                rows = _rows(order_key, kept, step, num_steps=drawn, batch_size=rows_per_step(config))
                 if per_call > 1:
                     state, new = many_steps(state, examples, rows, length=count, program=program)
                     metrics.append(new)

@@ -127,13 +127,13 @@ def check_unread(config: Any) -> None:
         if name != optimizer:
             chosen = optimizer if isinstance(optimizer, str) else "an object with options of its own"
             why = f"optimizer {name} alone reads that, and optimizer is {chosen}: choose {name}"
-            _check_default(config, named.options, why)
+            check_default(config, named.options, why)
     if has_own_rate(optimizer):
         why = f"optimizer is a transformation with a rate of its own: give a function such as {_FUNCTIONS}"
-        _check_default(config, RATE, why)
+        check_default(config, RATE, why)
     elif not isinstance(schedule, str):
         rest = [name for name in RATE if name != "schedule"]
-        _check_default(config, rest, "schedule is a function that gives the rate itself: choose its name")
+        check_default(config, rest, "schedule is a function that gives the rate itself: choose its name")
 
 
 def call_optimizer(function: Callable[[Rate], Any], rate: Rate) -> optax.GradientTransformation:
@@ -219,7 +219,8 @@ def _check_choice(
         ) from error
 
 
-def _check_default(config: Any, names: Sequence[str], why: str) -> None:
+def check_default(config: Any, names: Sequence[str], why: str) -> None:
+    """Raises InputError, which ends in a reason, if one of these fields of a config is not its default."""
     changed = [line for name in names for line in _changed(config, name)]
     if changed:
         raise InputError(f"{', '.join(changed)}, but {why}, or leave the default")

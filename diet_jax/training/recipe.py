@@ -12,6 +12,9 @@ from diet_jax.checks.values import MOST, check_count, check_number
 from diet_jax.data.augment import CropOffsets, normalize, random_crop, random_flip
 from diet_jax.errors import InputError
 from diet_jax.options.typed import check_types
+from diet_jax.training.dynamic_pruning.hardest import HardestOptions
+from diet_jax.training.dynamic_pruning.infobatch import InfoBatchOptions
+from diet_jax.training.dynamic_pruning.methods import DynamicName, check_method
 from diet_jax.training.optimizers import (
     OPTIMIZERS,
     AdamWOptions,
@@ -102,6 +105,13 @@ class TrainConfig:
     disk): a random part of 8% of the area or more, resized, and the flip."""
     crop_offsets: CropOffsets = "example"
     """One crop per example, or one per batch as in the authors' code."""
+    dynamic: DynamicName = "none"
+    """Dynamic pruning, which chooses anew while the network trains: infobatch or hardest, with their options.
+    The number of steps stays the same: what they are spent on changes."""
+    infobatch: InfoBatchOptions = field(default_factory=InfoBatchOptions)
+    """InfoBatch: its options."""
+    hardest: HardestOptions = field(default_factory=HardestOptions)
+    """Batch-hardest: its options."""
     steps_per_call: int | None = None
     """Steps per compiled call; by default chosen for the backend and the model."""
     compiler_options: tuple[str, ...] = ()
@@ -111,6 +121,7 @@ class TrainConfig:
         check_choices(self)
         check_types(self)
         check_unread(self)
+        check_method(self)
         if self.steps is not None and self.budget == "equal_epochs":
             raise InputError("budget equal_epochs needs the length in epochs; leave out steps")
         positive = {"batch_size": self.batch_size, "steps": self.steps, "steps_per_call": self.steps_per_call}

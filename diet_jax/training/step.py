@@ -1,7 +1,8 @@
 """Training one network as pure functions of its state; `train` in loop.py calls them."""
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,8 @@ from diet_jax.errors import InputError
 from diet_jax.per_example.losses import cross_entropy, predicted_classes
 from diet_jax.scores.dynamics import FORGETTING_FOLD
 from diet_jax.scores.score import Fold, takes
+from diet_jax.training.dynamic_pruning.method import STATE, DynamicPruning
+from diet_jax.training.dynamic_pruning.methods import make_method, rows_per_step
 from diet_jax.training.optimizers import has_own_rate
 from diet_jax.training.recipe import TrainConfig, make_optimizer, prepare_batch, steps_per_epoch
 from diet_jax.types import (
@@ -51,6 +54,8 @@ class Program:
     cannot be differentiated again and takes no values of an outer `vmap` that a model closes over."""
     epoch_steps: int | None = None
     """Steps of an epoch, at whose end folds that measure are updated; 0 leaves them as they begin."""
+    pruning: DynamicPruning | None = field(init=False, default=None)
+    """The config's dynamic pruning for a training of this length, if it has any."""
 
     def __post_init__(self) -> None:
         measured = [fold.name for fold in self.folds if fold.measure is not None]
@@ -65,11 +70,22 @@ class Program:
                 f"{rated[0]} needs the learning rate of every epoch, and train.optimizer has one of its own; "
                 f"give the optimiser as a function of the rate"
             )
+        object.__setattr__(self, "pruning", make_method(self.config, self.num_steps))
+        if measured and self.epoch_steps and self.draws_itself:
+            raise InputError(
+                f"{measured[0]} is measured at the end of every epoch, and with train.dynamic "
+                f"{self.config.dynamic} epochs differ in length; score by networks trained without it"
+            )
 
     @functools.cached_property
     def optimizer(self) -> optax.GradientTransformationExtraArgs:
         """The config's optimiser for a training of this length."""
         return make_optimizer(self.config, self.num_steps)
+
+    @property
+    def draws_itself(self) -> bool:
+        """Whether its batches are drawn by the dynamic pruning as it goes: by `pruned_steps` alone."""
+        return self.pruning is not None and self.pruning.orders
 
 
 class RunKeys(NamedTuple):
@@ -82,13 +98,16 @@ class RunKeys(NamedTuple):
     """Of scores that draw random numbers."""
     model: PRNGKey
     """Of what is random in a model in train mode, such as dropout."""
+    prune: PRNGKey
+    """Of what dynamic pruning leaves out."""
 
 
 class TrainState(NamedTuple):
     """All that an exact resume needs. With a leading seed axis on every leaf it holds an ensemble.
 
     `step` counts the updates done; `key` is the run's key, from which everything random at every step
-    follows; `dynamics` holds, by the name of its fold, what is remembered of all rows of the dataset.
+    follows; `dynamics` holds, by the name of its fold, what is remembered of all rows of the dataset, and as
+    "pruning" what dynamic pruning remembers.
     """
 
     step: Array
@@ -106,7 +125,8 @@ class StepMetrics(NamedTuple):
 
 
 def run_keys(key: PRNGKey) -> RunKeys:
-    """Splits one run's key into its named streams: initialisation, data order, augmentation, scores, model.
+    """Splits one run's key into its named streams: initialisation, data order, augmentation, scores, model,
+    pruning.
 
     The streams are Threefry's whatever the kind of the key: numbers of the others ("rbg") depend on what
     `vmap` draws beside them, so that an epoch would be another one after a restart, and a seed among seeds.
@@ -114,7 +134,7 @@ def run_keys(key: PRNGKey) -> RunKeys:
     Example:
         >>> import jax
         >>> run_keys(jax.random.key(0))._fields
-        ('init', 'order', 'augment', 'score', 'model')
+        ('init', 'order', 'augment', 'score', 'model', 'prune')
     """
     if jax.random.key_impl(key) != THREEFRY:
         # A key of "rbg" is one of Threefry twice: a seed's training is the same.
@@ -181,12 +201,14 @@ def init_state(
     params = split_params(params)
     dynamics = {}
     for fold in program.folds:
-        options = {}
+        options: dict[str, Any] = {"spec": spec} if takes(fold.init, "spec") else {}
         if takes(fold.init, "num_classes"):
             one = jax.ShapeDtypeStruct((1, *spec.shape), spec.dtype)
             predict, variables = program.model.predict, Variables(params, model_state)
-            options = {"num_classes": jax.eval_shape(predict, variables, one).shape[-1]}
+            options["num_classes"] = jax.eval_shape(predict, variables, one).shape[-1]
         dynamics[fold.name] = fold.init(num_examples, **options)
+    if program.pruning is not None:
+        dynamics[STATE] = program.pruning.init(num_examples)
     return TrainState(
         step=jnp.int32(0),
         variables=Variables(params, hold_whole(model_state)),
@@ -245,37 +267,49 @@ def train_on_batch(
     Args:
         state: before the update.
         batch: the stored inputs and labels of this step.
-        rows: int `[b]`, which examples of the dataset they are.
+        rows: int `[b]`, which examples of the dataset they are; for batch-hardest all candidates.
         program: of the training.
 
     Returns:
-        The state after the update; loss and accuracy of the batch before it.
+        The state after the update; loss (weighted as the update's) and accuracy of the batch before it.
     """
     key = jax.random.fold_in(run_keys(state.key).augment, state.step)
     inputs, labels = split_batch(
         (prepare_batch(program.config, key, batch.inputs, batch.mean, batch.std), batch.labels)
     )
     params, model_state = state.variables
+    own, weights = state.dynamics.get(STATE), ()
+    if (method := program.pruning) is not None:
+        own, chosen = method.choose(own, program.model, state.variables, inputs, labels, rows)
+        if chosen is not None:
+            inputs, labels = split_batch((inputs[chosen], labels[chosen]))
+            rows = rows[chosen]
+        weighted = method.weights(own, rows)
+        weights = () if weighted is None else (weighted,)
     model_key = jax.random.fold_in(run_keys(state.key).model, state.step)
 
     def loss_fn(
-        params: Any, model_state: Any, inputs: Inputs, labels: Labels, key: PRNGKey
+        params: Any, model_state: Any, inputs: Inputs, labels: Labels, key: PRNGKey, *weights: Array
     ) -> tuple[Array, tuple[Array, Any]]:
         logits, new_model_state = apply_in_training(
             program.model, Variables(params, model_state), inputs, key
         )
-        return cross_entropy(logits, labels).mean(), (logits, new_model_state)
+        losses = cross_entropy(logits, labels)
+        for weight in weights:
+            losses = weight.astype(losses.dtype) * losses
+        return losses.mean(), (logits, new_model_state)
 
     rule = value_and_grad if program.side_by_side else functools.partial(jax.value_and_grad, has_aux=True)
     differentiated = rule(loss_fn)
-    (loss, (logits, model_state)), gradients = differentiated(params, model_state, inputs, labels, model_key)
+    arguments = (model_state, inputs, labels, model_key, *weights)
+    (loss, (logits, model_state)), gradients = differentiated(params, *arguments)
     updates, opt_state = program.optimizer.update(
         gradients,
         state.opt_state,
         params,
         value=loss,
         grad=gradients,
-        value_fn=lambda params: loss_fn(params, state.variables.model_state, inputs, labels, model_key)[0],
+        value_fn=lambda params: loss_fn(params, *arguments)[0],
     )
     correct = predicted_classes(logits) == labels
     # Those that measure wait for the end of the epoch.
@@ -284,6 +318,8 @@ def train_on_batch(
         for fold in program.folds
         if fold.measure is None
     }
+    if method is not None:
+        dynamics[STATE] = method.observe(own, rows, cross_entropy(logits, labels))
     # Every state is split as the one before, so that it can take the place of that in memory.
     new_state = TrainState(
         step=state.step + 1,
@@ -319,16 +355,48 @@ def train_steps(
     """
     rows = rows[:length]
     step = functools.partial(train_step, program=program)
+    return _loop(lambda state, i: step(state, examples, rows[i]), state, len(rows))
 
+
+def pruned_steps(
+    state: TrainState, examples: Examples, kept: Rows, *, program: Program, length: int
+) -> tuple[TrainState, StepMetrics]:
+    """Does so many updates in one loop on the device, on batches that the dynamic pruning draws itself.
+
+    Args:
+        state: before the first update.
+        examples: all rows of the dataset, on the device.
+        kept: int `[k]`, the rows to train on.
+        program: of the training, with a method that draws the batches.
+        length: how many updates.
+
+    Returns:
+        The state after the last update; metrics `[length]`.
+    """
+    method = program.pruning
+    assert method is not None
+
+    def step(state: TrainState, _: Array) -> tuple[TrainState, StepMetrics]:
+        keys, own = run_keys(state.key), state.dynamics[STATE]
+        own, rows = method.next_rows(own, state.step, keys.order, keys.prune, kept)
+        state = state._replace(dynamics=state.dynamics | {STATE: own})
+        return train_step(state, examples, rows, program=program)
+
+    return _loop(step, state, length)
+
+
+def _loop(
+    step: Callable[[TrainState, Array], tuple[TrainState, StepMetrics]], state: TrainState, length: int
+) -> tuple[TrainState, StepMetrics]:
     def body(i: Array, carry: tuple[TrainState, StepMetrics]) -> tuple[TrainState, StepMetrics]:
         state, metrics = carry
-        state, new = step(state, examples, rows[i])
+        state, new = step(state, i)
         return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), metrics, new)
 
-    empty = StepMetrics(*(jnp.zeros(len(rows), jnp.float32) for _ in StepMetrics._fields))
-    if not len(rows):  # The loop's body would index arrays without entries, even if it never runs.
+    empty = StepMetrics(*(jnp.zeros(length, jnp.float32) for _ in StepMetrics._fields))
+    if not length:  # The loop's body would index arrays without entries, even if it never runs.
         return state, empty
-    return jax.lax.fori_loop(0, len(rows), body, (state, empty))
+    return jax.lax.fori_loop(0, length, body, (state, empty))
 
 
 def advance_in_one_program(
@@ -355,12 +423,14 @@ def advance_in_one_program(
     """
     if ends_of_epochs(program):
         raise InputError("folds that measure at the end of every epoch are updated by train_between only")
+    if program.draws_itself:
+        return pruned_steps(state, examples, kept, program=program, length=num_updates)
     rows = batch_rows(
         run_keys(state.key).order,
         kept,
         state.step,
         num_steps=num_updates,
-        batch_size=program.config.batch_size,
+        batch_size=rows_per_step(program.config),
     )
     return train_steps(state, examples, rows, program=program)
 

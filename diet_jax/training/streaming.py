@@ -18,6 +18,7 @@ from diet_jax.data.streaming.streamed import StreamedDataset
 from diet_jax.devices.mesh import DATA, FSDP, fetch, replicate
 from diet_jax.errors import InputError
 from diet_jax.training.compiled import CompiledProgram
+from diet_jax.training.dynamic_pruning.methods import rows_per_step
 from diet_jax.training.epoch_ends import ends_epoch, measuring, take_in
 from diet_jax.training.passes import map_dataset
 from diet_jax.training.recipe import TrainConfig, steps_per_epoch
@@ -87,6 +88,12 @@ def stream_between(
     check_type(state, "state", TrainState, "a TrainState, of start")
     check_dataset(dataset)
     check_type(program, "program", Program, "a dj.Program")
+    if program.draws_itself:
+        raise InputError(
+            f"dynamic {program.config.dynamic} draws its batches by the losses of the steps before, and "
+            f"images are read from disk ahead of their step; load the dataset without streaming, or train "
+            f"without it"
+        )
     kept = check_array(kept, "kept", "k", "integers")
     check_rows_within(kept, len(dataset), "kept")
     check_type(stops, "stops", Iterable, "steps to stop at, ascending")
@@ -156,7 +163,7 @@ def read_batches(
     Yields:
         int32 `[b]`, the rows of the whole batch, and uint8 `[b h w ch]` or the part of it.
     """
-    size = config.batch_size
+    size = rows_per_step(config)
     sharding = None if part is not None else _sharding(size)
     low, high = _share(size, *part) if part is not None else _needed(sharding, size)
     for begin, rows in _orders(run_keys(key).order, kept, first, stop, size):
@@ -196,7 +203,7 @@ def reading_position(
     return {
         "next_step": step,
         "order_key": np.asarray(jax.random.key_data(run_keys(_local_key(key)).order)).tolist(),
-        "batch_size": config.batch_size,
+        "batch_size": rows_per_step(config),
         "augment": config.augment,
         "kept": hashlib.sha256(kept.tobytes()).hexdigest(),
         "num_kept": len(kept),

@@ -293,8 +293,8 @@ def test_a_missing_result_is_computed_again_to_the_same_numbers(finished):
     main(["run", *FORGETTING, "--run-dir", str(finished)])
     assert lost.read_bytes() == before
     assert (finished / "table.csv").read_bytes() == table
-    # Two stages are timed again; no epoch is logged twice.
-    assert len((finished / "metrics.jsonl").read_text().splitlines()) == lines + 2
+    # Two stages are timed again, and the end is told; no epoch is logged twice.
+    assert len((finished / "metrics.jsonl").read_text().splitlines()) == lines + 3
 
 
 def test_a_damaged_result_of_a_run_is_named(finished, capsys):
@@ -426,7 +426,7 @@ RULES.register(Rule(name="both_scores", words="w", reference="r", select=both, n
 """
 
 
-@pytest.mark.parametrize("width", [40, 80, 120])
+@pytest.mark.parametrize("width", [40, 80, 130])
 def test_the_table_fits_the_terminal_and_no_number_is_cut(finished, capsys, monkeypatch, width):
     monkeypatch.setattr("diet_jax.plotting.save_figure", lambda figure, path: None)
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -445,8 +445,8 @@ def test_the_table_fits_the_terminal_and_no_number_is_cut(finished, capsys, monk
             assert f"{100 * float(row['accuracy']):.2f}" in cells
             if row["minus_random"]:
                 assert any(cell.startswith(f"{100 * float(row['minus_random']):+.2f} ±") for cell in cells)
-    assert ("no room for" in shown) == (width < 120)
-    assert ("16–84 %" in "".join(table)) == (width == 120)
+    assert ("no room for" in shown) == (width < 130)
+    assert ("16–84 %" in "".join(table)) == (width == 130)
 
 
 @pytest.mark.parametrize(
@@ -478,11 +478,25 @@ def test_damaged_and_foreign_score_files(finished, capsys, elsewhere):
         message = refused(capsys, "select", f"{name}.npz", "--out", "m.npz", "--fraction", "0.5")
         assert f"{name}.npz is damaged" in message
     mask = str(finished / "masks" / "el2n_keep0.5.npz")
-    assert "expected 'diet_jax scores 1'" in refused(
+    assert "expected 'diet_jax scores 2'" in refused(
         capsys, "select", mask, "--out", "m.npz", "--fraction", "0.5"
     )
     assert "no file gone.npz" in refused(capsys, "select", "gone.npz", "--out", "m.npz", "--fraction", "0.5")
     assert not (elsewhere / "m.npz").exists()
+
+
+def test_train_says_what_a_dynamic_pruning_left_out_and_writes_its_last_subset(capsys, tmp_path):
+    run = tmp_path / "trained"
+    options = ["--train.epochs", "3", "--model.widths", "8", "--run-dir", str(run)]
+    main(["train", *options, "--train.dynamic", "infobatch", "--train.infobatch.leave-out", "0.8"])
+    said = re.search(r"infobatch left out (\d+\.\d)% of the examples that it chose", capsys.readouterr().out)
+    file = KeepFile.load(run / "subsets/retrain/everything/seed_00.npz")
+    counts = file.provenance
+    assert said is not None
+    assert float(said[1]) == round(100 * counts["left_out"] / counts["offered"], 1)
+    assert (counts["method"], counts["offered"] % 1078) == ("infobatch", 0)
+    message = refused(capsys, "train", *options, "--train.hardest.fraction", "0.2")
+    assert "--train.hardest.fraction is 0.2 (default 0.5), but dynamic is none" in message
 
 
 def test_train_with_a_mask_and_score_its_checkpoints(finished, capsys, tmp_path):

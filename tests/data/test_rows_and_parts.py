@@ -228,7 +228,7 @@ def test_files_of_other_data_are_refused(file_of, dataset, tmp_path):
 def test_a_file_whose_ids_are_not_those_of_its_dataset_is_damaged(tmp_path):
     dataclasses.replace(SCORES, ids=IDS[::-1]).save(tmp_path / "mine.npz")
     for dataset in (WHOLE, PART):
-        with pytest.raises(InputError, match="damaged: its ids"):
+        with pytest.raises(InputError, match="damaged: the labels of"):
             dj.ScoreFile.load(tmp_path / "mine.npz", dataset=dataset)
     dataclasses.replace(SCORES, labels=LABELS * 1.0).save(tmp_path / "floats.npz")
     with pytest.raises(InputError, match="damaged: its labels are no class numbers"):

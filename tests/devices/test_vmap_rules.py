@@ -12,7 +12,7 @@ import pytest
 from jax import lax
 
 import diet_jax as dj
-from diet_jax.devices.vmap_rules import in_turn, one_by_one, value_and_grad
+from diet_jax.devices.vmap_rules import in_turn, one_by_one, seldom, value_and_grad
 from diet_jax.ensemble.scoring import score_batch_sizes, score_program
 from diet_jax.scores.score import resolve_scores
 from diet_jax.training import step
@@ -222,3 +222,25 @@ def test_a_training_of_ones_own_is_batched_and_differentiated_as_any_function(co
     half = jnp.array([0.5, 0.0])
     expected = float(size(examples.mean + half) - size(examples.mean - half))
     assert float(slope) == pytest.approx(expected, rel=0.1, abs=1e-3)
+
+
+def test_what_is_seldom_needed_runs_for_those_that_need_it_alone():
+    """Batched or not in any argument."""
+    ran = []
+
+    def grown(value, by):
+        jax.debug.callback(lambda by: ran.append(float(by)), by)
+        return {"a": value["a"] + by, "b": value["b"]}
+
+    call = jax.jit(jax.vmap(seldom(grown), in_axes=(0, {"a": 0, "b": None}, 0)))
+    value, by = {"a": jnp.arange(3.0), "b": jnp.int32(7)}, jnp.array([10.0, 20.0, 30.0])
+    for needed, expected in (([False] * 3, [0, 1, 2]), ([True, False, True], [10, 1, 32])):
+        ran.clear()
+        result = call(jnp.array(needed), value, by)
+        jax.effects_barrier()
+        assert result["a"].tolist() == expected
+        assert result["b"].tolist() == [7, 7, 7]
+        assert sorted(ran) == [b for b, yes in zip(by.tolist(), needed, strict=True) if yes]
+    shared = jax.vmap(seldom(lambda x, y: x * y), in_axes=(None, None, 0))
+    assert shared(jnp.array(True), jnp.float32(2), by).tolist() == [20, 40, 60]
+    assert shared(jnp.array(False), jnp.float32(2), by).tolist() == [2, 2, 2]

@@ -13,10 +13,10 @@ from PIL import Image
 
 import diet_jax as dj
 from diet_jax.data.sources import load_dataset, load_streamed
-from diet_jax.ensemble import passes
 from diet_jax.ensemble.retraining import predict_dataset
 from diet_jax.ensemble.shards import KIND, merge_shards, score_streamed, shard_facts, shard_ranges
 from diet_jax.files.arrays import load_arrays, save_arrays
+from diet_jax.training import passes
 
 pytest.importorskip("grain")
 

@@ -339,6 +339,8 @@ def test_a_checkpoint_that_is_nan_and_a_seed_without_one_are_missing(tmp_path, c
     shutil.rmtree(place.folder)
     place.save(state._replace(variables=jax.tree.map(lambda leaf: leaf * np.float32("nan"), state.variables)))
     shutil.rmtree(folder / "checkpoints" / "score" / "seed_02")
+    # What such trainings would not have made.
+    shutil.rmtree(folder / "trained")
     RunFolder(folder).log_divergence("score/seed_02", 20, 33, "loss nan")
     main(["score", "--from-run", str(folder), "--step", "33"])
     file = dj.ScoreFile.load(folder / "scores" / "step_33" / "el2n.npz")

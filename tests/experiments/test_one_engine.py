@@ -13,6 +13,7 @@ from diet_jax.ensemble import retraining
 from diet_jax.ensemble import scoring as ensemble_scoring
 from diet_jax.ensemble.over_seeds import joined
 from diet_jax.experiments import prune
+from diet_jax.experiments import retraining as run_retraining
 from diet_jax.experiments.config import DataConfig, ModelConfig, RetrainConfig, RunConfig, ScoreConfig
 from diet_jax.experiments.reproduction import outcome
 from diet_jax.experiments.reproduction import store as store_module
@@ -89,14 +90,14 @@ def test_the_batch_size_that_is_announced_is_used(how, monkeypatch, tmp_path, ca
 def test_the_store_takes_the_ensembles_way(tmp_path, monkeypatch):
     """All seeds and epochs in one program, all retrainings of a selection in one; nothing twice."""
     calls = []
-    for name in ("score_ensemble", "train_ensemble"):
-        real = getattr(store_module, name)
+    for module, name in ((store_module, "score_ensemble"), (run_retraining, "train_ensemble")):
+        real = getattr(module, name)
 
         def watched(*args, name=name, real=real, **options):
             calls.append(name)
             return real(*args, **options)
 
-        monkeypatch.setattr(store_module, name, watched)
+        monkeypatch.setattr(module, name, watched)
     task = Task(SMALL.data, SMALL.model, CONFIG)
     wanted = [ScoreAt("el2n", 1), ScoreAt("el2n", 2), ScoreAt("forgetting", 2)]
     with open_store(tmp_path / "store", None) as store:
@@ -128,13 +129,13 @@ def test_the_store_takes_the_ensembles_way(tmp_path, monkeypatch):
 @pytest.mark.parametrize("how", ["vmap", pytest.param("map", marks=pytest.mark.slow)])
 def test_side_by_side_the_store_retrains_several_selections_in_one_program(how, tmp_path, monkeypatch):
     """As many as pays, of one size, nothing twice: and each network to the bit what it is by itself."""
-    together, real = [], store_module.train_ensemble
+    together, real = [], run_retraining.train_ensemble
 
     def watched(keys, *args, **options):
         together.append(len(keys))
         return real(keys, *args, **options)
 
-    monkeypatch.setattr(store_module, "train_ensemble", watched)
+    monkeypatch.setattr(run_retraining, "train_ensemble", watched)
     monkeypatch.setattr(store_module.Store, "_how", lambda self, task: how)
     task = Task(SMALL.data, SMALL.model, CONFIG)
     train, test = prepare(SMALL).splits

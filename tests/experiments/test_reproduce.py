@@ -251,7 +251,7 @@ def test_a_changed_file_is_refused(store):
     one, other = sorted((store.path / "scores").glob("*.npz"))
     content = one.read_bytes()
     one.write_bytes(other.read_bytes())
-    with pytest.raises(dj.InputError, match=r"is not of this run .*delete it to compute it again"):
+    with pytest.raises(dj.InputError, match=r"is not of this run .*delete it: the same command"):
         store.scores(TINY, [at], 2)
     one.write_bytes(content[:-40])
     with pytest.raises(dj.InputError, match="damaged"):

@@ -1,17 +1,23 @@
 """`diet-jax verify`: a finished run matches, and each damage is named."""
 
 import dataclasses
+import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from contents import contents as matrix_contents
+from contents import differences
 
 import diet_jax as dj
 from diet_jax.cli.main import main
 from diet_jax.errors import NotHereError
+from diet_jax.experiments.run_folder import RunFolder, open_run
 from diet_jax.experiments.scoring import KIND
 from diet_jax.files.arrays import load_arrays, save_arrays
+from diet_jax.files.records import append_lines
 
 CONFIG = dj.RunConfig(
     data=dj.DataConfig("digits", num_train=120, label_noise=0.1),
@@ -46,6 +52,13 @@ def verified(run, *options):
     return 0
 
 
+def rows_of(out):
+    """How many, and the result, by what was verified."""
+    rows = [line.split("│")[1:4] for line in out.splitlines() if "│" in line]
+    # What is long goes on in the next line.
+    return {name.strip(): (int(count), result.strip()) for name, count, result in rows if count.strip()}
+
+
 def contents(run):
     return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
@@ -56,8 +69,7 @@ def test_a_finished_run_matches_and_is_left_as_it_is(finished, capsys, monkeypat
     monkeypatch.chdir(finished.parent)
     assert verified(finished.name) == 0
     assert contents(finished) == before
-    rows = [line.split("│")[1:4] for line in capsys.readouterr().out.splitlines() if "│" in line]
-    found = {name.strip(): (int(count.strip()), result.strip()) for name, count, result in rows}
+    found = rows_of(capsys.readouterr().out)
     assert {result for name, (_, result) in found.items() if name != "states to go on from"} == {"matches"}
     assert found["scores, from checkpoints"][0] == 2 * 2 * 32
     assert found["masks, selected again"][0] == found["masks"][0] == 3
@@ -71,29 +83,198 @@ def flip(path):
     path.write_bytes(content)
 
 
-DAMAGED = {
-    "config.json": "config.json",
-    "starts.jsonl": "starts.jsonl",
-    "metrics.jsonl": "metrics.jsonl",
-    "noise.npz": "noise.npz",
-    "scores/el2n.npz": "scores/el2n.npz",
-    "scores/per_seed/seed_01.npz": "scores/per_seed/seed_01.npz",
-    "masks/el2n_keep0.5.npz": "masks/el2n_keep0.5.npz",
-    "retrain/everything/seed_00.npz": "retrain/everything/seed_00.npz",
-    f"{CHECKPOINT}/digest.json": CHECKPOINT,
-    f"{CHECKPOINT}/manifest.ocdbt": CHECKPOINT,
-    "table.csv": "table.csv",
-    "table.md": "table.md",
-    "figures/accuracy.png": "figures/accuracy.png",
-    "provenance.json": "provenance.json",
-}
+def damaged(name, how):
+    return lambda run: how(run / name)
 
 
-@pytest.mark.parametrize("name", DAMAGED)
-def test_a_changed_byte_is_named(run, capsys, name):
-    flip(run / name)
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def removed(path):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def without_line(number):
+    def change(path):
+        lines = path.read_bytes().splitlines(keepends=True)
+        del lines[number]
+        path.write_bytes(b"".join(lines))
+
+    return change
+
+
+def with_a_line_of_another(path):
+    """Of a run with all the same names, whose network diverged."""
+    other = path.with_name("other")
+    append_lines(other, [{"unit": "score/seed_00", "step": 1, "epoch": 0.25, "diverged": "x"}], "another")
+    path.write_bytes(path.read_bytes() + other.read_bytes())
+    other.unlink()
+
+
+def of_another(path):
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.unlink()
+    append_lines(
+        path, [{k: line[k] for k in line if k not in ("checksum", "run", "line")} for line in lines], "b"
+    )
+
+
+def says_diverged(unit, step):
+    """With the run's own number and checksum."""
+    return lambda run: RunFolder(run).log(unit, step=step, epoch=step / 4, diverged="loss nan")
+
+
+AGAIN, DELETE = "the same command makes it again", "delete it: the same command makes it again"
+COPY, BOTH = "bring the file back from a copy", ": the same command makes both again"
+SEED, EVERYTHING, MASK = (
+    "scores/per_seed/seed_01.npz",
+    "retrain/everything/seed_00.npz",
+    "masks/el2n_keep0.5.npz",
+)
+END, KEPT = "the line is missing by which the run finished", "checkpoints/retrain/everything/seed_00"
+# What is done to a finished run; the file that is named, what is said of it, and the remedy.
+CASES = [
+    (damaged("config.json", flip), "config.json", "is damaged", "bring it back from a copy: without it "),
+    (damaged("starts.jsonl", flip), "starts.jsonl", "line 1 is damaged", COPY),
+    (damaged("starts.jsonl", emptied), "starts.jsonl", "lines are missing of 1 that were there", COPY),
+    (damaged("starts.jsonl", removed), "starts.jsonl", "lines are missing of 1 that were there", COPY),
+    (damaged("metrics.jsonl", flip), "metrics.jsonl", "is damaged", "what damaged ones said is lost"),
+    (damaged("metrics.jsonl", emptied), "metrics.jsonl", END, "without one, delete provenance.json"),
+    (damaged("metrics.jsonl", removed), "metrics.jsonl", END, COPY),
+    (damaged("metrics.jsonl", without_line(-1)), "metrics.jsonl", END, COPY),
+    (
+        damaged("metrics.jsonl", without_line(5)),
+        "metrics.jsonl",
+        "the line with the number 6 is missing",
+        COPY,
+    ),
+    (damaged("metrics.jsonl", with_a_line_of_another), "metrics.jsonl", "line 36 is of another run", COPY),
+    (damaged("metrics.jsonl", of_another), "metrics.jsonl", "line 1 (and 34 more) is of another run", COPY),
+    (
+        says_diverged("retrain/everything/seed_00", 3),
+        "metrics.jsonl",
+        EVERYTHING,
+        "delete what is not of this",
+    ),
+    (says_diverged("score/seed_01", 2), "metrics.jsonl", SEED, "delete what is not of this"),
+    (damaged("noise.npz", flip), "noise.npz", "is damaged", AGAIN),
+    (damaged("noise.npz", removed), "noise.npz", "it is missing", AGAIN),
+    (damaged("scores/el2n.npz", flip), "scores/el2n.npz", "is damaged", AGAIN),
+    (damaged("scores/el2n.npz", removed), "scores/el2n.npz", "it is missing", AGAIN),
+    (damaged(SEED, flip), SEED, "is damaged", DELETE),
+    (damaged(SEED, emptied), SEED, "is damaged", DELETE),
+    (damaged("scores/per_seed", removed), SEED, "it is missing", AGAIN),
+    (damaged(MASK, flip), MASK, "is damaged", AGAIN),
+    (damaged("masks", removed), MASK, "it is missing", AGAIN),
+    (damaged(EVERYTHING, flip), EVERYTHING, "is damaged", DELETE),
+    (damaged("retrain", removed), EVERYTHING, "it is missing", AGAIN),
+    (
+        damaged(f"{CHECKPOINT}/digest.json", flip),
+        CHECKPOINT,
+        "digest.json is not",
+        f"delete it and {SEED}{BOTH}",
+    ),
+    (damaged(f"{CHECKPOINT}/manifest.ocdbt", flip), CHECKPOINT, "manifest.ocdbt is not", BOTH),
+    (damaged("checkpoints", removed), CHECKPOINT, "it is missing", f"; delete {SEED}{BOTH}"),
+    (damaged(KEPT, removed), f"{KEPT}/4", "it is missing", f"; delete {EVERYTHING}{BOTH}"),
+    (damaged("table.csv", flip), "table.csv", "it is not what the run wrote", AGAIN),
+    (damaged("table.csv", removed), "table.csv", "it is missing", AGAIN),
+    (damaged("table.md", flip), "table.md", "it is not what the run wrote", AGAIN),
+    (damaged("figures/accuracy.png", flip), "figures/accuracy.png", "it is not what the run wrote", AGAIN),
+    (damaged("figures", removed), "figures/accuracy.png", "it is missing", AGAIN),
+    (damaged("provenance.json", flip), "provenance.json", "it is damaged", AGAIN),
+    (damaged("provenance.json", emptied), "provenance.json", "it is damaged", AGAIN),
+    (damaged("provenance.json", removed), "provenance.json", "it is missing", AGAIN),
+]
+NAMES = [f"{number}-{case[1]}" for number, case in enumerate(CASES)]
+
+
+@pytest.mark.parametrize(("change", "name", "what", "remedy"), CASES, ids=NAMES)
+def test_what_is_changed_or_missing_is_named_with_a_remedy(run, capsys, change, name, what, remedy):
+    change(run)
     assert verified(run, "--examples", "1") == 1
-    assert f"\n{DAMAGED[name]}: " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    line = next(line for line in out.splitlines() if line.startswith(f"{name}: "))
+    assert what in line
+    assert remedy in line
+    # Python's own words say nothing to a reader.
+    assert not re.search(r"\b(Key|Index|Type|Value|FileNotFound|JSONDecode)Error: ", out)
+    found = rows_of(out)
+    if name.endswith(".jsonl"):
+        count = len((run / name).read_bytes().splitlines()) if (run / name).is_file() else 0
+        other = {"metrics.jsonl": 1, "starts.jsonl": 35}[name]
+        assert found["logs"][0] == count + other
+    if name.startswith(("checkpoints", "table", "figures", "provenance", "starts", "noise")):
+        assert found["masks, selected again"][1] == "matches"
+    if name.startswith(("checkpoints", "figures", "provenance", "starts", "noise")):
+        assert found["table, from predictions"][1] == "matches"
+
+
+# What a command that writes to the folder must not build upon.
+REFUSED = [case for case in CASES if case[1].endswith(".jsonl") and "number 6" not in case[2]]
+
+
+@pytest.mark.parametrize(("change", "name", "what", "remedy"), REFUSED)
+def test_no_command_goes_on_from_a_log_that_is_wrong(run, change, name, what, remedy):
+    change(run)
+    before = contents(run)
+    config = dataclasses.replace(CONFIG, run_dir=str(run))
+    with (
+        pytest.raises(dj.InputError) as error,
+        open_run(config, RunFolder(run).header()["resolved"]),
+    ):
+        pass
+    assert all(word in str(error.value) for word in (str(run / name), what, remedy))
+    assert contents(run) == before
+
+
+# A file of each kind that is made again; what must be deleted beside it.
+REMEDIES = [
+    *((name, ()) for name in ("noise.npz", "scores/el2n.npz", MASK, "table.md", "figures/accuracy.png")),
+    *((name, (name,)) for name in (SEED, EVERYTHING)),
+    (f"{CHECKPOINT}/digest.json", (CHECKPOINT, SEED)),
+    (f"{KEPT}/4/digest.json", (f"{KEPT}/4", EVERYTHING)),
+]
+
+
+def test_the_remedies_are_true(run):
+    before = matrix_contents(run)
+    for name, _ in REMEDIES:
+        flip(run / name)
+    assert verified(run) == 1
+    for path in {path for _, paths in REMEDIES for path in paths}:
+        removed(run / path)
+    dj.run(dataclasses.replace(CONFIG, run_dir=str(run)))
+    assert verified(run) == 0
+    # The log says anew how well scores find the changed labels.
+    assert differences(matrix_contents(run), before) == ["metrics.jsonl"]
+
+
+def test_a_log_that_lost_its_middle_keeps_that_however_it_is_written_again(run, capsys):
+    """What is forgotten is no gap, and a gap is not filled up."""
+    folder = RunFolder(run)
+    before = len(folder.metrics())
+    folder.forget_between(["score/seed_00"], 0)
+    assert len(folder.metrics()) == before - 1
+    without_line(3)(run / "metrics.jsonl")
+    folder.forget_between(["score/seed_01"], 0)
+    folder.log("another", step=1)
+    assert verified(run, "--examples", "0") == 1
+    out = capsys.readouterr().out
+    assert re.search(r"\nmetrics.jsonl: the line with the number \d is missing; ", out)
+    assert "metrics.jsonl: it has no line of score/seed_00 at step 4 (and of 1 more), whose result" in out
+
+
+def test_a_line_of_another_run_costs_no_score(run):
+    """As the log of another seed of the same job."""
+    with_a_line_of_another(run / "metrics.jsonl")
+    command = ["score", "--from-run", str(run), "--step", "4", "--no-compilation-cache"]
+    with pytest.raises(SystemExit, match="2"):
+        main(command)
+    without_line(-1)(run / "metrics.jsonl")
+    main(command)
+    assert dj.ScoreFile.load(run / "scores/step_4/el2n.npz").seed_numbers == [0, 1]
 
 
 def exchange(one, other):
@@ -141,11 +322,6 @@ def test_a_mask_that_the_scores_do_not_select_is_named(run, capsys):
 
 
 def test_what_is_not_there_is_said_and_the_rest_is_verified(run, capsys, monkeypatch):
-    shutil.rmtree(run / "checkpoints")
-    assert verified(run) == 0
-    out = capsys.readouterr().out
-    assert "the run kept none" in out
-    assert "2 scoring networks kept no checkpoint" in " ".join(out.replace("│", " ").split())
     monkeypatch.setattr("diet_jax.experiments.setup.load_dataset", refuse)
     assert verified(run) == 0
     assert "not there: no data here" in capsys.readouterr().out
@@ -303,7 +479,7 @@ def test_scores_made_elsewhere_and_scores_of_other_steps(finished, tmp_path, cap
     assert verified(run) == 0
     out = " ".join(capsys.readouterr().out.replace("│", " ").split())
     # By both networks; those of step 4 kept no checkpoint.
-    assert "scores, from checkpoints 64 skipped: 2 scoring networks kept no checkpoint of the step" in out
+    assert "scores, from checkpoints 64 skipped: for 2 of 4 seeds no checkpoint is there of the step" in out
     changed = dataclasses.replace(elsewhere, per_seed=elsewhere.per_seed + 1, scores=elsewhere.scores + 1)
     changed.save(run / "scores" / "el2n.npz")
     assert verified(run, "--examples", "0") == 1

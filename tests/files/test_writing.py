@@ -241,7 +241,7 @@ def test_a_held_folder_is_held_by_one(tmp_path):
 def test_a_full_disk_leaves_what_was_there(tmp_path):
     path, lines = tmp_path / "file", tmp_path / "lines.jsonl"
     write_atomically(path, "before")
-    append_lines(lines, [{"unit": "a"}])
+    append_lines(lines, [{"unit": "a"}], "run")
     before = everything(tmp_path)
     with files_of_at_most(100):
         for write in (
@@ -249,7 +249,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path):
             lambda: write_together({tmp_path / "new": "short", path: b"x" * 1000}),
             lambda: save_arrays(path, "a", {"x": np.arange(1000)}, {}),
             # A part of it fits.
-            lambda: append_lines(lines, [{"unit": "b" * 1000}]),
+            lambda: append_lines(lines, [{"unit": "b" * 1000}], "run"),
         ):
             with pytest.raises(dj.InputError) as raised:
                 write()
@@ -257,8 +257,8 @@ def test_a_full_disk_leaves_what_was_there(tmp_path):
             assert "File too large; what was finished stays: make room, and the same" in message
             assert "\n" not in message
             assert everything(tmp_path) == before
-    append_lines(lines, [{"unit": "b"}])
-    assert [line["unit"] for line in read_lines(lines)] == ["a", "b"]
+    append_lines(lines, [{"unit": "b"}], "run")
+    assert [line["unit"] for line in read_lines(lines, "run").values] == ["a", "b"]
 
 
 def test_a_full_disk_is_said_in_one_line_whatever_orbax_says(

@@ -54,6 +54,8 @@ def contents(folder: Path) -> dict[str, Any]:
     made["config"].pop("run_dir")
     # The commit may change between two starts, as the tests themselves are edited.
     made.pop("code")
+    for name in ("finished", "starts"):
+        made.pop(name)
     found["provenance.json"] = made
     header = RunFolder(folder).header()
     header["config"].pop("run_dir", None)

@@ -47,7 +47,7 @@ def of_damages(count: int, folder: Path) -> str:
         rows.setdefault(kind, []).append(end)
         if end == "wrong":
             print(kind, victim, how, said, file=sys.stderr)
-    return table(("detected", "made anew", "same", "shorter log", "wrong"), rows)
+    return table(("detected", "made anew", "same", "wrong"), rows)
 
 
 def of_calls(count: int) -> str:

@@ -609,7 +609,7 @@ class TestErrors:
                 lines_panel(series("el2n", EL2N[1:])),
                 "mean of series 'el2n' has 7 values, must have 8",
             ),
-            ("lines", lines_panel({**series("el2n"), "high": [1.0]}), "high of series 'el2n' has 1 values"),
+            ("lines", lines_panel({**series("el2n"), "high": [1.0]}), "high of series 'el2n' has 1 value,"),
             (
                 "lines",
                 lines_panel(series("el2n", [float("inf")], [1])),

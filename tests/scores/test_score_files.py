@@ -22,7 +22,7 @@ def file(train_split):
 
 
 def members(file: dj.ScoreFile) -> dict:
-    return {f: getattr(file, f) for f in ("scores", "per_seed", "ids", "labels")}
+    return {f: getattr(file, f) for f in ("scores", "per_seed", "ids", "labels", "rows")}
 
 
 DAMAGED = {
@@ -31,6 +31,17 @@ DAMAGED = {
     "text": lambda f: {"scores": f.scores.astype(str)},
     "complex": lambda f: {"scores": f.scores.astype(complex)},
     "one label short": lambda f: {"labels": f.labels[1:]},
+    "an id twice": lambda f: {"ids": np.r_[f.ids[1:2], f.ids[1:]]},
+    "ids of floats": lambda f: {"ids": f.ids * 1.0},
+    "a row twice": lambda f: {"rows": np.r_[f.rows[1:2], f.rows[1:]]},
+    "no seed": lambda f: {"per_seed": f.per_seed[:0], "scores": f.scores * np.nan},
+    "a mean that is none": lambda f: {"scores": f.scores + 1},
+    "labels below 0": lambda f: {"labels": f.labels - 1},
+    "other labels": lambda f: {"labels": (f.labels + 1) % 3},
+    "no definition": lambda f: {"provenance": {k: v for k, v in f.provenance.items() if k != "definition"}},
+    "parameters of text": lambda f: {"provenance": {**f.provenance, "parameters": "all"}},
+    "missing seeds in a list": lambda f: {"provenance": {**f.provenance, "missing_seeds": [1]}},
+    "a step below 0": lambda f: {"step": -1},
     "one row short everywhere": lambda f: {name: a[..., 1:] for name, a in members(f).items()},
 }
 
@@ -52,7 +63,7 @@ def test_a_mask_of_other_ids_is_refused(train_split, tmp_path):
 @pytest.mark.parametrize("value", [5, None, ["x"]])
 def test_a_fingerprint_of_the_wrong_type_is_refused(value, file, train_split, tmp_path, unchecked_types):
     dataclasses.replace(file, fingerprint=value).save(tmp_path / "f.npz")
-    with pytest.raises(dj.InputError, match="belongs to arrays/train"):
+    with pytest.raises(dj.InputError, match=r"is damaged: its fingerprint is .*, no text"):
         dj.ScoreFile.load(tmp_path / "f.npz", dataset=train_split)
 
 
@@ -86,7 +97,7 @@ def strange():
     """A file of ids that CSV must quote and of scores that are hard to write."""
     names = ("cat, big", 'dog "x"')
     dataset = dj.Dataset.from_arrays(np.ones((8, 2)), [0, 1] * 4, IDS, class_names=names)
-    with pytest.warns(UserWarning, match="mine is NaN for 1 of 8 examples, by 1 of 1 seeds"):
+    with pytest.warns(UserWarning, match="mine is NaN for 1 of 8 examples, by 1 of 1 seed "):
         return dj.ScoreFile.from_seeds("mine", VALUES, dataset, step=3)
 
 
@@ -205,3 +216,132 @@ def test_files_print_as_one_line():
         "<keep mask of mine/train: 600 to 700 of 1,500 examples kept by each of 2 seeds>",
         "<keep mask of mine/train: 600 of 1,500 examples kept by each of 2 seeds>",
     ]
+
+
+def permuted(file: dj.ScoreFile, seed: int = 0) -> dj.ScoreFile:
+    rows = np.random.default_rng(seed).permutation(len(file.ids))
+    return dataclasses.replace(file, **{name: array[..., rows] for name, array in members(file).items()})
+
+
+@pytest.fixture
+def tied(train_split):
+    """Scores of few values: what is kept at the edge is decided by the tie-break."""
+    per_seed = np.random.default_rng(1).integers(0, 3, (2, len(train_split))).astype(np.float32)
+    return dj.ScoreFile.from_seeds("mine", per_seed, train_split, step=3)
+
+
+def test_permuting_the_rows_of_a_file_changes_nothing(tied, train_split, tmp_path):
+    from diet_jax.cli.main import main
+
+    tied.save(tmp_path / "a.npz")
+    permuted(tied).save(tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() != (tmp_path / "b.npz").read_bytes()
+    files = [
+        dj.ScoreFile.load(tmp_path / f"{name}.npz", dataset=d) for name in "ab" for d in (None, train_split)
+    ]
+    for file in [*files, permuted(tied).of(train_split), dj.ScoreFile.join([tied, permuted(tied)])[1]]:
+        for name, array in members(tied).items():
+            np.testing.assert_array_equal(getattr(file, name), array)
+    part = train_split.take(np.array([7, 3]))
+    assert permuted(tied).of(part).ids.tolist() == part.ids.tolist()
+    for name in "ab":
+        main(
+            [
+                "select",
+                str(tmp_path / f"{name}.npz"),
+                "--fraction",
+                "0.5",
+                "--out",
+                str(tmp_path / f"k{name}.npz"),
+            ]
+        )
+    kept = [dj.KeepFile.load(tmp_path / f"k{name}.npz") for name in "ab"]
+    assert kept[0].kept_ids.tolist() == kept[1].kept_ids.tolist()
+    mask = kept[0]
+    order = np.random.default_rng(2).permutation(len(mask.ids))
+    moved = dataclasses.replace(mask, keep=mask.keep[order], ids=mask.ids[order])
+    moved.save(tmp_path / "moved.npz")
+    np.testing.assert_array_equal(
+        dj.KeepFile.load(tmp_path / "moved.npz", dataset=train_split).keep, mask.keep
+    )
+
+
+CHANGES = {
+    "dropped": (lambda a: a[..., 1:], r"1 of 50 ids are missing \(0\)"),
+    "doubled": (lambda a: np.concatenate([a, a[..., :1]], axis=-1), r"1 ids occur more than once \(0\)"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_ids_that_are_dropped_or_doubled_are_counted(case, file, train_split, tmp_path):
+    change, message = CHANGES[case]
+    parts = {name: change(array) for name, array in members(file).items()}
+    other = dataclasses.replace(file, **parts)
+    for join in (lambda: other.of(train_split), lambda: dj.ScoreFile.join([file, other])):
+        with pytest.raises(dj.InputError, match=f"ids are not those of .*{message}"):
+            join()
+    other.save(tmp_path / "f.npz")
+    with pytest.raises(dj.InputError, match=r"damaged"):
+        dj.ScoreFile.load(tmp_path / "f.npz", dataset=train_split)
+
+
+def test_ids_and_labels_that_are_altered_are_counted(file, train_split):
+    ids = np.r_[file.ids[:-4], [101, 102, 103, 104]]
+    other = dataclasses.replace(file, ids=ids)
+    message = r"4 of 50 ids are missing \(46, 47, 48, \.\.\.\); 4 ids are others \(101, 102, 103, \.\.\.\)"
+    for join in (lambda: other.of(train_split), lambda: dj.ScoreFile.join([file, other])):
+        with pytest.raises(dj.InputError, match=message):
+            join()
+    text = dataclasses.replace(file, ids=file.ids.astype(str))
+    with pytest.raises(dj.InputError, match="they are text here and numbers there"):
+        dj.ScoreFile.join([file, text])
+    other = dataclasses.replace(file, labels=np.r_[(file.labels[:1] + 1) % 3, file.labels[1:]])
+    with pytest.raises(dj.InputError, match="labels of 1 examples"):
+        dj.ScoreFile.join([file, other])
+    with pytest.raises(dj.InputError, match="different data"):
+        dj.ScoreFile.join([file, dataclasses.replace(file, fingerprint="")])
+
+
+@pytest.mark.parametrize("name", ["scores", "per_seed", "ids", "labels", "rows", "header"])
+def test_the_checksum_holds_arrays_and_facts_together(name, file, tmp_path):
+    """Each part by itself is sound: it is that of another file."""
+    file.save(tmp_path / "a.npz")
+    changed = {n: array + 1 for n, array in members(file).items()}
+    dataclasses.replace(file, step=4, **changed).save(tmp_path / "b.npz")
+    with np.load(tmp_path / "a.npz") as one, np.load(tmp_path / "b.npz") as other:
+        np.savez(tmp_path / "c.npz", **{**one, name: other[name]})
+    with pytest.raises(dj.InputError, match="is damaged"):
+        dj.ScoreFile.load(tmp_path / "c.npz")
+
+
+def test_the_bytes_of_a_file_do_not_depend_on_the_time(file, tmp_path, monkeypatch):
+    file.save(tmp_path / "a.npz")
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    monkeypatch.setattr("time.localtime", lambda *_: (2040, 1, 1, 0, 0, 0, 0, 1, 0))
+    assert file.packed() == (tmp_path / "a.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_files_of_before_are_told_apart_from_damaged_ones(file, tmp_path):
+    np.savez(tmp_path / "a.npz", header=np.array(json.dumps({"format": "diet_jax scores 1", "arrays": []})))
+    with pytest.raises(
+        dj.InputError, match=r"'diet_jax scores 1' file, expected 'diet_jax scores 2'; make it again"
+    ):
+        dj.ScoreFile.load(tmp_path / "a.npz")
+
+
+def test_what_notebooks_show_is_small_and_escaped(train_split):
+    names = ("<b>", "&", "dog")
+    dataset = dj.Dataset.from_arrays(
+        np.ones((9, 2)), [0, 1, 2] * 3, [f"<script>{i}" for i in range(9)], class_names=names
+    )
+    file = dj.ScoreFile.from_seeds("mine", np.arange(9.0), dataset, step=3, missing=None)
+    mask = dj.KeepFile.from_mask(np.arange(9) > 6, dataset, provenance={"score": "<i>"})
+    for shown in (file._repr_html_(), mask._repr_html_()):
+        assert "&lt;script&gt;8" in shown
+        assert "<script" not in shown
+        assert not {"<b>", "<i>"} & set(shown.split())
+    assert file._repr_html_().count("<tr>") == 6
+    assert file._repr_html_().index("script&gt;8") < file._repr_html_().index("script&gt;7")
+    assert mask._repr_html_().count("<tr>") == 3

@@ -299,3 +299,15 @@ def test_a_mesh_splits_every_batch(image_folder):
         text=True,
     )
     assert done.stdout.strip().endswith("same"), done.stderr[-3000:]
+
+
+def test_batch_hardest_streams_its_candidates_and_infobatch_is_refused(streamed, held, model):
+    config = dataclasses.replace(CONFIG, dynamic="hardest")
+    found, losses = run(streamed, model, config=config)
+    expected, wanted = run(held, model, config=config)
+    np.testing.assert_allclose(losses, wanted, rtol=1e-5)
+    own, other = (states[0].dynamics["pruning"] for states in (found, expected))
+    np.testing.assert_array_equal(own.updates, other.updates)
+    assert own.left_out == 8 * len(losses)
+    with pytest.raises(dj.InputError, match="load the dataset without streaming"):
+        run(streamed, model, config=dataclasses.replace(CONFIG, dynamic="infobatch"))

@@ -21,11 +21,12 @@ from diet_jax.devices.deadline import NEVER, Deadline, OutOfTime
 from diet_jax.devices.defaults import How
 from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.over_seeds import joined, take_seed
-from diet_jax.ensemble.retraining import predict_dataset, train_ensemble
+from diet_jax.ensemble.retraining import predict_dataset
 from diet_jax.ensemble.scoring import score_ensemble, score_state
 from diet_jax.errors import InputError, counted
 from diet_jax.experiments.divergence import Diverged, broken_by, broken_predictor
 from diet_jax.experiments.reproduction.task import ScoreAt, Task, digest
+from diet_jax.experiments.retraining import train_together
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup, prepare
 from diet_jax.experiments.train_one import trained_network
@@ -375,21 +376,11 @@ class Store:
         )
         if not group:
             return
-        task, setup = group[0].task, self.setup(group[0].task)
+        setup = self.setup(group[0].task)
         for training in group:
             self._check_known(training, self._num_steps(training))
-        keys = seed_keys(task.seed, "retrain", max(t.seed for t in group) + 1)
-        everything = np.ones(len(setup.splits.train), bool)
-        with said_elsewhere():
-            trained = train_ensemble(
-                keys[np.asarray([t.seed for t in group])],
-                setup.model,
-                setup.splits.train,
-                dataset,
-                config=setup.config.train,
-                keep=np.stack([everything if t.keep is None else t.keep for t in group]),
-                how=how,
-            )
+        networks, num_steps = [(t.seed, t.keep) for t in group], self._num_steps(group[0])
+        trained = train_together(setup, networks, dataset, num_steps=num_steps, how=how)
         for place, training in enumerate(group):
             if place not in trained.diverged:
                 found = {"predicted": trained.predicted[place]}

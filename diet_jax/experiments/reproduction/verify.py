@@ -8,7 +8,7 @@ from diet_jax.experiments.reproduction.figure import Scale
 from diet_jax.experiments.reproduction.task import digest
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.verify_files import Check, noting
-from diet_jax.files.arrays import load_arrays
+from diet_jax.files.arrays import MADE_AGAIN, load_arrays
 from diet_jax.files.records import from_record
 from diet_jax.training.checkpoint_files import verify_checkpoint
 
@@ -45,7 +45,7 @@ def verify_store(folder: Path) -> Iterator[Check]:
     for name, paths, look in kinds:
         check = Check(name, len(paths))
         for path in paths:
-            with noting(check, path.relative_to(folder).as_posix()):
+            with noting(check, path.relative_to(folder).as_posix(), "" if look == _log else MADE_AGAIN):
                 look(path)
         yield check
 

@@ -1,0 +1,1 @@
+"""Score files of other programs: one module per format, found by its name."""

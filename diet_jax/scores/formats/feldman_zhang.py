@@ -1,0 +1,73 @@
+"""Memorisation and influence as estimated by Feldman and Zhang."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from diet_jax.data.dataset import Dataset
+from diet_jax.errors import InputError
+from diet_jax.scores.formats.format import FORMATS, Asked, Format, Found, Peek, load_npz
+from diet_jax.scores.formats.identity import rows_in_order
+
+
+def recognises(looked: Peek) -> int:
+    """By its array of memorisation values."""
+    return 2 * (looked.kind == "npz" and "tr_mem" in looked.names)
+
+
+def read(looked: Peek, dataset: Dataset, asked: Asked) -> Iterable[Found]:
+    """Memorisation, and of files with matrices the influence on the test examples of the same class."""
+    names = [name for name in ("tr_mem", "tr_labels", "tr_filenames") if name in looked.names]
+    arrays = load_npz(looked.path, names)
+    labels = arrays.get("tr_labels")
+    if "tr_filenames" in arrays:
+        ids = (
+            np.char.decode(arrays["tr_filenames"])
+            if arrays["tr_filenames"].dtype.kind == "S"
+            else (arrays["tr_filenames"])
+        )
+        # Class numbers are in another order than the folders' names elsewhere; the names tell the image.
+        common = {"matched": "by tr_filenames", "ids": ids}
+    else:
+        rows, matched = rows_in_order(dataset, asked.order or "original", str(looked.path))
+        common = {"matched": matched, "rows": rows, "labels": labels}
+    formula = "memorisation: how much likelier the label is predicted with the example than without it"
+    yield Found(name="memorisation", values=arrays["tr_mem"], high_means="hard", formula=formula, **common)
+    if matrices := [name for name in looked.names if name.startswith("infl_matrix_class")]:
+        greatest, total = _influences(looked, matrices, len(arrays["tr_mem"]))
+        formula = "influence on the test examples of the same class: {}"
+        for name, values, which in (
+            ("influence_max", greatest, "the largest"),
+            ("influence_sum_abs", total, "the sum of absolute values"),
+        ):
+            yield Found(name=name, values=values, high_means="hard", formula=formula.format(which), **common)
+
+
+def _influences(looked: Peek, matrices: list[str], count: int) -> tuple[np.ndarray, np.ndarray]:
+    greatest, total = np.full(count, np.nan), np.full(count, np.nan)
+    for name in matrices:
+        index = f"tr_classidx_{name.removeprefix('infl_matrix_class')}"
+        arrays = load_npz(looked.path, [name, index])
+        matrix, rows = arrays[name], arrays[index]
+        if (
+            matrix.ndim != 2
+            or rows.shape != matrix.shape[:1]
+            or rows.dtype.kind not in "iu"
+            or (rows.size and not 0 <= rows.min() <= rows.max() < count)
+        ):
+            raise InputError(
+                f"{looked.path}: {name} of shape {matrix.shape} does not fit {index} of {rows.shape}"
+            )
+        greatest[rows], total[rows] = matrix.max(axis=1), np.abs(matrix).sum(axis=1)
+    return greatest, total
+
+
+FELDMAN_ZHANG = FORMATS.register(
+    Format(
+        name="feldman_zhang",
+        about=".npz with tr_mem, such as cifar100_infl_matrix.npz and imagenet_index.npz",
+        reference="pluskid.github.io/influence-memorization",
+        recognises=recognises,
+        read=read,
+    )
+)

@@ -1,0 +1,1 @@
+"""Dynamic pruning: what a training leaves out is chosen anew while it runs."""
