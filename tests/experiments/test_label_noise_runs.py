@@ -43,7 +43,7 @@ def test_a_run_keeps_clean_labels_and_what_changed(tmp_path, capsys):
     np.testing.assert_array_equal(scores.labels, noise["labels"])
     assert "el2n finds the changed labels with ROC AUC" in said
     table = (tmp_path / "run" / "table.md").read_text()
-    assert table.startswith(f"{share:.1%} of the train labels changed\n\n|")
+    assert f"\n{share:.1%} of the train labels changed\n\n|" in table
     header = json.loads((tmp_path / "run" / "config.json").read_text())
     assert header["resolved"]["changed_labels"] == noise["changed"].sum()
     assert header["resolved"]["fingerprint"][1] == test.fingerprint

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from contents import contents as matrix_contents
-from contents import differences
+from contents import differences, flip
 
 import diet_jax as dj
 from diet_jax.cli.main import main
@@ -75,12 +75,6 @@ def test_a_finished_run_matches_and_is_left_as_it_is(finished, capsys, monkeypat
     assert found["masks, selected again"][0] == found["masks"][0] == 3
     # Two networks that score, and two on each of four selections, after one epoch each.
     assert found["checkpoints"][0] == 2 + 2 * 4
-
-
-def flip(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 def damaged(name, how):
@@ -149,8 +143,8 @@ CASES = [
         "the line with the number 6 is missing",
         COPY,
     ),
-    (damaged("metrics.jsonl", with_a_line_of_another), "metrics.jsonl", "line 36 is of another run", COPY),
-    (damaged("metrics.jsonl", of_another), "metrics.jsonl", "line 1 (and 34 more) is of another run", COPY),
+    (damaged("metrics.jsonl", with_a_line_of_another), "metrics.jsonl", "line 41 is of another run", COPY),
+    (damaged("metrics.jsonl", of_another), "metrics.jsonl", "line 1 (and 39 more) is of another run", COPY),
     (
         says_diverged("retrain/everything/seed_00", 3),
         "metrics.jsonl",
@@ -203,7 +197,7 @@ def test_what_is_changed_or_missing_is_named_with_a_remedy(run, capsys, change, 
     found = rows_of(out)
     if name.endswith(".jsonl"):
         count = len((run / name).read_bytes().splitlines()) if (run / name).is_file() else 0
-        other = {"metrics.jsonl": 1, "starts.jsonl": 35}[name]
+        other = {"metrics.jsonl": 1, "starts.jsonl": 40}[name]
         assert found["logs"][0] == count + other
     if name.startswith(("checkpoints", "table", "figures", "provenance", "starts", "noise")):
         assert found["masks, selected again"][1] == "matches"

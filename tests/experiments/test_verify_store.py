@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from contents import flip
 
 from diet_jax.cli.main import main
 from diet_jax.experiments.config import DataConfig, ModelConfig
@@ -72,9 +73,7 @@ def test_a_store_matches(finished, capsys):
 )
 def test_a_changed_byte_is_named(store, capsys, pattern):
     path = sorted(store.glob(pattern))[0]
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    flip(path)
     assert verified(store) == 1
     named = path.parent if path.name == "digest.json" else path
     assert f"\n{named.relative_to(store)}: " in capsys.readouterr().out

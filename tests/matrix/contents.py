@@ -1,6 +1,7 @@
 """What a run folder holds, so that two of them can be compared bit for bit; times and places are left out."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ def _archive(path: Path) -> dict[str, Any]:
         header = json.loads(str(archive["header"]))
         # Where the run lies, and when it ran.
         header.pop("provenance", None)
+        # It is of these facts too.
+        header.pop("checksum", None)
         return {"header": header, **{name: _bits(archive[name]) for name in archive if name != "header"}}
 
 
@@ -34,7 +37,10 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
 def log_of(folder: Path) -> list[str]:
     """The lines of metrics.jsonl without times, sorted: seeds that are done again come later."""
-    lines = [{k: v for k, v in line.items() if k != "time"} for line in RunFolder(folder).metrics()]
+    lines = [
+        {k: v for k, v in line.items() if k not in ("time", "seconds")}
+        for line in RunFolder(folder).metrics()
+    ]
     return sorted(json.dumps(line) for line in lines if not line["unit"].startswith("stage/"))
 
 
@@ -66,3 +72,15 @@ def contents(folder: Path) -> dict[str, Any]:
 def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """The names of what differs, is missing or is there beside."""
     return sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+
+
+def flip(path: Path) -> None:
+    """Changes a bit in the middle of a file, of an archive within what is stored."""
+    content = bytearray(path.read_bytes())
+    place = len(content) // 2
+    if path.suffix == ".npz":
+        # Beside it an archive has bytes that say nothing, such as dates.
+        largest = max(zipfile.ZipFile(path).infolist(), key=lambda member: member.compress_size)
+        place = largest.header_offset + 30 + len(largest.filename) + largest.compress_size // 2
+    content[place] ^= 1
+    path.write_bytes(content)
