@@ -98,7 +98,16 @@ DRAWN_WIDE = {
     *("from_nnx",),
 }
 # With keys of any kind trainings are those of Threefry keys.
-TRAININGS = {"score_ensemble", "spawn", "train", "train_ensemble", "train_from", "stream_between"}
+TRAININGS = {
+    "last_subset",
+    "score_ensemble",
+    "share_left_out",
+    "spawn",
+    "train",
+    "train_ensemble",
+    "train_from",
+    "stream_between",
+}
 
 
 @dataclass
@@ -285,6 +294,13 @@ def norms(g, **options):
 
 
 BATCH_NORM = dj.from_linen(LinenNet())
+
+
+def pruned(g, dynamic):
+    config = dataclasses.replace(SGD, steps=8, batch_size=2, dynamic=dynamic)
+    return dj.train(g.key(), MODEL, DATASET, config=config)[0]
+
+
 ONE_SCORE = [
     WINDOW.with_options(WindowOptions(0.1)) if rule is WINDOW else rule
     for rule in dj.RULES
@@ -362,6 +378,7 @@ CALLS: dict[str, Callable[[Given], Any]] = {
     "kernel_velocity": lambda g: dj.kernel_velocity(g.gram, g.gram + 1, duration=0.5),
     "l1_error": lambda g: jitted(dj.l1_error, *g.labelled),
     "label_free_score": lambda g: jitted(dj.label_free_score, *g.network, g.other.params),
+    "last_subset": lambda g: dj.last_subset(pruned(g, "hardest"), DATASET).keep,
     "label_logit_gradients": lambda g: jitted(dj.label_logit_gradients, *g.labelled),
     "linearize": linearized,
     "load_dataset": lambda g: dj.load_dataset("digits").test.examples(),
@@ -407,6 +424,9 @@ CALLS: dict[str, Callable[[Given], Any]] = {
         replace=True,
     ),
     "seed_keys": lambda g: jax.random.key_data(dj.seed_keys(0, "score", 3)),
+    "share_left_out": lambda g: dj.share_left_out(pruned(g, "infobatch")),
+    "stability": lambda g: [row.correlation.mean for row in dj.stability(g.array(MATRIX))],
+    "expected_overlap": lambda g: dj.expected_overlap(0.8, 0.5, seeds=5, now=10, more=10),
     "smallest_fraction": lambda g: dj.smallest_fraction(
         g.array([0.1, 0.5]), g.array(MATRIX[:2, :3]), g.array(MATRIX[2, :3]), max_loss=0.1
     ),
@@ -436,11 +456,15 @@ NO_NUMBERS = {
     **dict.fromkeys(
         ("DataConfig", "ModelConfig", "RetrainConfig", "RunConfig", "ScoreConfig", "SelectConfig"), _OPTIONS
     ),
-    **dict.fromkeys(("AdamWOptions", "TrainConfig"), _OPTIONS + "; train and train_ensemble use them"),
+    **dict.fromkeys(
+        ("AdamWOptions", "HardestOptions", "InfoBatchOptions", "TrainConfig"),
+        _OPTIONS + "; train and train_ensemble use them",
+    ),
     **dict.fromkeys(("EnsembleScores", "EnsembleTraining", "Examples", "ForgettingState"), _RECORD),
     **dict.fromkeys(
         ("NoisyLabels", "Normalization", "RunResult", "Splits", "TrainState", "Variables"), _RECORD
     ),
+    "import_scores": "reads a file; tests/scores/test_formats.py",
     **dict.fromkeys(("Fold", "Model", "Program", "Rule", "Score", "Source"), "says how, computes nothing"),
     **dict.fromkeys(("SCORES", "SOURCES"), "a list; score_ensemble computes all scores"),
     **dict.fromkeys(("StreamedDataset", "draw_examples", "load_streamed", "prepare_dataset"), _SHELL),

@@ -19,8 +19,8 @@ from diet_jax.training.recipe import TrainConfig
 CONFIG = RunConfig(
     data=DataConfig(name="fashion_mnist"),
     model=ModelConfig(name="mlp", widths=(256,)),
-    # Equal steps: 2,808 whatever is kept.
-    train=TrainConfig(epochs=6, batch_size=128, learning_rate=0.05, schedule="cosine", augment="none"),
+    # Equal steps: 2,340 whatever is kept.
+    train=TrainConfig(epochs=5, batch_size=128, learning_rate=0.05, schedule="cosine", augment="none"),
     score=ScoreConfig(
         names=("el2n", "grand", "forgetting", "aum", "variability", "input_norm"),
         epoch=4,
@@ -33,7 +33,6 @@ CONFIG = RunConfig(
             "moderate",
             "class_quotas_highest",
             "best_window",
-            "k_centre",
         ),
         fractions=(0.1, 0.2, 0.3, 0.5),
         baselines=("balanced_random", "rs2"),

@@ -213,7 +213,7 @@ def correlation_of_means(correlation: float, seeds: int, now: int, more: int) ->
 
     Example:
         >>> round(correlation_of_means(0.8, seeds=4, now=8, more=2), 4)
-        0.9891
+        0.9888
     """
     if correlation <= 0:
         # Nothing but noise: of the later mean, the seeds that are there now are still their share.
@@ -265,7 +265,7 @@ def expected_overlap(overlap: float, fraction: float, *, seeds: int, now: int, m
 
     Example:
         >>> round(expected_overlap(0.8, 0.5, seeds=5, now=10, more=10), 3)
-        0.911
+        0.926
     """
     check_number(overlap, "overlap", least=0, most=1)
     for name, value in (("seeds", seeds), ("now", now)):

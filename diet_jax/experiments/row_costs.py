@@ -41,7 +41,7 @@ def cost_stage(setup: Setup, folder: RunFolder) -> None:
     images = jax.ShapeDtypeStruct((size, *train.shape), train.spec.dtype)
     shapes: Any = (state_shapes(setup).variables, images, jax.ShapeDtypeStruct((size,), "int32"))
     for score in scores:
-        fn, passes = score.function(model) if score.of_examples else None, 1
+        fn, passes = score.on_batches(model), 1
         if score.fold is not None and score.fold.measure is not None:
             fn, passes = score.fold.measure(model), setup.score_step // setup.per_epoch
         steps = 0.0 if fn is None else passes * cost_of(fn, *shapes).flops / step() * len(train) / size

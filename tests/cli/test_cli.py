@@ -68,7 +68,7 @@ BAD_OPTIONS = {
     ),
     "negative seed": (["--seed", "-1"], "seed must be at least 0"),
     "seed beyond 32 bits": (["--seed", "4294967296"], r"below 2\*\*32, got 4294967296"),
-    "endless training": (["--train.epochs", "1e300"], "at most 2147483647"),
+    "endless training": (["--train.epochs", "1e300"], "no step beyond 2147483647"),
     "warm-up without an end": (
         ["--train.warmup", "0.9999", "--train.schedule", "linear"],
         "warm-up must end before",

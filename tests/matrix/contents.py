@@ -11,8 +11,10 @@ from diet_jax.experiments.provenance import read_provenance
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.training.checkpoint_files import RECORD, read_checkpoint
 
-# One that is started twice has more starts, and may be told more often how long a stage took.
-LEFT_OUT = ("config.json", "metrics.jsonl", "starts.jsonl", "provenance.json", ".lock")
+# One that is started twice has more starts, and may be told more often how long a stage took; costs.csv has
+# the seconds that selecting took.
+LEFT_OUT = ("config.json", "metrics.jsonl", "starts.jsonl", "provenance.json", "costs.csv", ".lock")
+TIMED = ("stage/", "select/")
 
 
 def _bits(array: np.ndarray) -> tuple[str, tuple[int, ...], bytes]:
@@ -41,7 +43,7 @@ def log_of(folder: Path) -> list[str]:
         {k: v for k, v in line.items() if k not in ("time", "seconds")}
         for line in RunFolder(folder).metrics()
     ]
-    return sorted(json.dumps(line) for line in lines if not line["unit"].startswith("stage/"))
+    return sorted(json.dumps(line) for line in lines if not line["unit"].startswith(TIMED))
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def contents(folder: Path) -> dict[str, Any]:
     made.pop("code")
     for name in ("finished", "starts"):
         made.pop(name)
+    made["files"].pop("costs.csv")
     found["provenance.json"] = made
     header = RunFolder(folder).header()
     header["config"].pop("run_dir", None)

@@ -1,6 +1,5 @@
 """InfoBatch: every epoch leaves out some of the examples with small losses, and the others count for more."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -36,7 +35,7 @@ class InfoBatchState(NamedTuple):
     """What is remembered of all rows of the dataset, and the epoch under way."""
 
     loss: Float[Array, "n"]
-    """When each was last presented; NaN before."""
+    """When each was last presented; -1 before."""
     weight: Float[Array, "n"]
     """What its loss counts in this epoch."""
     kept: Bool[Array, "n"]
@@ -75,8 +74,8 @@ def choose_epoch(key: PRNGKey, losses: Float[Array, "k"], leave_out: float) -> C
 
     Args:
         key: of this epoch's draw.
-        losses: float32 `[k]`, as last seen; NaN for examples never seen, which take no part in the mean and
-            stay.
+        losses: float32 `[k]`, as last seen; -1 for examples never seen. They take no part in the mean and
+            stay, and so does what is NaN.
         leave_out: share of the examples below the mean to leave out.
 
     Example:
@@ -85,9 +84,9 @@ def choose_epoch(key: PRNGKey, losses: Float[Array, "k"], leave_out: float) -> C
         >>> int(choice.stays.sum()), choice.weight.tolist()
         (3, [2.0, 2.0, 2.0, 2.0, 1.0])
     """
-    seen = ~jnp.isnan(losses)
+    seen = losses >= 0
     mean = jnp.where(seen, losses, 0).sum() / jnp.maximum(seen.sum(), 1).astype(losses.dtype)
-    below = losses < mean
+    below = seen & (losses < mean)
     count = below.sum(dtype=jnp.int32)
     stay = count - jnp.floor(jnp.float32(leave_out) * count.astype(jnp.float32)).astype(jnp.int32)
     drawn = jax.random.permutation(key, len(losses))
@@ -115,7 +114,7 @@ class InfoBatch(DynamicPruning):
 
         numbers = (jnp.int32(0), jnp.int32(0), jnp.int32(0), none_yet(), none_yet())
         return InfoBatchState(
-            rows(math.nan, "float32"), rows(1, "float32"), rows(0, "bool"), rows(0, "int32"), *numbers
+            rows(-1, "float32"), rows(1, "float32"), rows(0, "bool"), rows(0, "int32"), *numbers
         )
 
     def next_rows(
