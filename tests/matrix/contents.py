@@ -58,11 +58,7 @@ def contents(folder: Path) -> dict[str, Any]:
             found[str(path.relative_to(folder))] = (
                 _archive(path) if path.suffix == ".npz" else path.read_bytes()
             )
-    # How long selecting took, by the clock, is its last column.
-    costs = found.get("costs.csv", b"").splitlines()
-    found["costs.csv"] = [line.rpartition(b",")[0] for line in costs]
     made = read_provenance(RunFolder(folder))
-    made["files"].pop("costs.csv", None)
     made["config"].pop("run_dir")
     # The commit may change between two starts, as the tests themselves are edited.
     made.pop("code")
