@@ -1,18 +1,30 @@
 """`python -m diet_jax`, and the command `diet-jax`."""
 
 import os
+import signal
 import sys
+from typing import Any
 
 
 def command() -> None:
     """Runs the command line; Ctrl-C while its modules are imported is one message as well."""
-    try:
-        from diet_jax.cli.main import command as run
+    raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    # Within a library that is being loaded an exception would be lost, or become another one.
+    if raises:
+        signal.signal(signal.SIGINT, _stop)
+    from diet_jax.cli.main import command as run
 
+    if raises:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
         run()
     except KeyboardInterrupt:
-        print("diet-jax: stopped; the same command goes on from here", file=sys.stderr, flush=True)
-        os._exit(130)
+        _stop()
+
+
+def _stop(*_: Any) -> None:
+    print("diet-jax: stopped; the same command goes on from here", file=sys.stderr, flush=True)
+    os._exit(130)
 
 
 if __name__ == "__main__":

@@ -89,10 +89,12 @@ def torn(descriptor):
 os.replace = around("replace", os.replace, target="digest.json")
 os.rename = around("rename", os.rename)
 os.fsync = around("fsync", os.fsync, torn)
+# As `diet_jax/__main__.py`, whose imports these are.
+signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 from diet_jax.files import writing
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 whole = writing.append
-
 
 
 def begun(path, content, after=None):
@@ -100,7 +102,7 @@ def begun(path, content, after=None):
 
 
 writing.append = around("append", whole, begun)
-from diet_jax.cli.main import command
+from diet_jax.__main__ import command
 
 sys.argv[0] = "diet-jax"
 command()
