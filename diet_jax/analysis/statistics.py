@@ -173,7 +173,16 @@ def seed_agreement(per_seed: Any) -> float | None:
 
 def spearman(first: Any, second: Any) -> float:
     """Returns the rank correlation; infinite values rank highest, ties share their mean rank."""
+    return float(rank_correlations([first, second])[0, 1])
+
+
+def rank_correlations(scores: Sequence[Any]) -> np.ndarray:
+    """Returns the rank correlation `[k k]` of every pair of `k` scores `[n]`, as `spearman` does.
+
+    Example:
+        >>> rank_correlations([[1.0, 2.0, 3.0], [1.0, 9.0, float("inf")], [3.0, 2.0, 1.0]]).round(9).tolist()
+        [[1.0, 1.0, -1.0], [1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]]
+    """
     from scipy import stats  # Slow to import, and seldom needed.
 
-    ranks = [stats.rankdata(values) for values in (first, second)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return np.corrcoef([stats.rankdata(values) for values in scores])

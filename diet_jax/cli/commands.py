@@ -20,7 +20,7 @@ from diet_jax.data.dataset import Dataset
 from diet_jax.data.image_files import as_line
 from diet_jax.data.sources import prepare_dataset
 from diet_jax.devices.deadline import Deadline, OutOfTime
-from diet_jax.devices.processes import is_alone, is_writer, together
+from diet_jax.devices.processes import from_writer, is_alone, is_writer, together
 from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.retraining import predict_dataset
 from diet_jax.ensemble.shards import remove_shards
@@ -31,7 +31,7 @@ from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.divergence import Diverged, broken_predictor
 from diet_jax.experiments.features import read_beside
 from diet_jax.experiments.own import from_folder
-from diet_jax.experiments.prune import run_prune
+from diet_jax.experiments.prune import draw_scores, run_prune
 from diet_jax.experiments.retraining import PREDICTIONS
 from diet_jax.experiments.run_folder import RunFolder, open_run
 from diet_jax.experiments.run_result import shown
@@ -141,6 +141,7 @@ def score(command: "options.Score") -> None:
         save_noise(setup, folder)
         files = score_stage(setup, folder)
         detection_stage(setup, folder, files)
+        from_writer(lambda: draw_scores(folder.path / "figures", setup, files))
         for note in missing_notes(files):
             say(note)
         for file in files:

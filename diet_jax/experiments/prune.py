@@ -290,24 +290,39 @@ def draw(folder: Path, setup: Setup, files: list[ScoreFile], rows: list[dict[str
         save_figure(draw_histogram(file, train.class_names), folder / f"scores_{file.name}.png")
         examples = draw_examples(train, file, clean_labels=setup.clean_labels)
         save_figure(examples, folder / f"examples_{file.name}.png")
+    draw_scores(folder, setup, files)
+
+
+def draw_scores(folder: Path, setup: Setup, files: Sequence[ScoreFile]) -> None:
+    """Draws the rank correlations between scores, of at least three that have ranks."""
+    from diet_jax.plotting import can_correlate, draw_correlations, save_figure
+
+    if can_correlate(files):
+        title = _subject(setup) + "".join(f", {fact}" for fact in _changed(setup))
+        save_figure(draw_correlations(files, title=title), folder / "correlations.png")
 
 
 def _title(setup: Setup) -> str:
+    text = f"{_subject(setup)}, {setup.config.train.budget.replace('_', ' ')}"
+    return "".join([text, *(f", {fact}" for fact in _unusual(setup))])
+
+
+def _subject(setup: Setup) -> str:
     config = setup.config
     text = f"{setup.splits.train.name}, {config.model.name}"
     # Scores that were made elsewhere have epochs of their own.
-    text += f", scored at epoch {config.score.epoch:g}" if setup.scores else ""
-    text += f", {config.train.budget.replace('_', ' ')}"
-    return "".join([text, *(f", {fact}" for fact in _unusual(setup))])
+    return text + (f", scored at epoch {config.score.epoch:g}" if setup.scores else "")
 
 
 def _unusual(setup: Setup) -> list[str]:
     """What a reader of the result must know beside data and model."""
     rules = setup.config.select.rules
     facts = [rules[0].describe() if len(rules) == 1 else f"kept by {', '.join(rule.name for rule in rules)}"]
-    if setup.changed.any():
-        facts.append(f"{setup.changed.mean():.1%} of the train labels changed")
-    return [fact for fact in facts if fact]
+    return [fact for fact in (*facts, *_changed(setup)) if fact]
+
+
+def _changed(setup: Setup) -> list[str]:
+    return [f"{setup.changed.mean():.1%} of the train labels changed"] if setup.changed.any() else []
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from diet_jax.analysis.statistics import Comparison, spearman
+from diet_jax.analysis.statistics import Comparison, rank_correlations, spearman
 from diet_jax.data.columns import read_column
 from diet_jax.errors import InputError
 from diet_jax.experiments.reproduction.evidence import Evidence, kept_by, scored
@@ -107,7 +107,7 @@ class Correlations(Experiment):
         """Correlates every pair; an infinite mean ranks highest."""
         scores = store.mean_scores(self.task, self.scores, self.score_seeds)
         names = [at.label for at in self.scores]
-        matrix = [[spearman(scores[a], scores[b]) for b in self.scores] for a in self.scores]
+        matrix = rank_correlations([scores[at] for at in self.scores]).tolist()
         look: Any = {"reach": 1, "format": ".2f", "value_label": "Spearman's rank correlation"}
         panels = [matrix_panel(self.task.name, names, names, matrix, **look)]
         claims = []
