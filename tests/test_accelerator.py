@@ -274,6 +274,7 @@ def test_a_fault_outside_of_rows_is_not_hidden():
         in_time(lambda: 1 // 0, 30)
 
 
+@pytest.mark.slow
 def test_convolutions_and_loops_are_counted():
     def convolve(kernel, images):
         return jax.lax.conv(images, kernel, (1, 1), "SAME")

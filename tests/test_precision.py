@@ -485,7 +485,7 @@ def test_every_public_name_is_here_once():
 
 
 # What has found the most; the others take as long again.
-FIRST = ("x64", "NaN checks", "bfloat16 logits")
+FIRST = ("x64", "NaN checks")
 
 
 @pytest.mark.parametrize("modes", ["first", pytest.param("others", marks=pytest.mark.slow)])
@@ -532,6 +532,7 @@ def test_no_nan_is_made_on_the_way_to_a_result(name, scale, monkeypatch):
         jax.block_until_ready(CALLS[name](Given(PLAIN)))
 
 
+@pytest.mark.slow
 def test_scores_of_a_float64_network_are_float32():
     """As written under x64, where JAX's default dtype is float64."""
     model = dj.from_functions(wide_init, wide_apply, features=wide_features)

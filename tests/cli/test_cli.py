@@ -268,6 +268,7 @@ def test_the_table_is_that_of_the_saved_predictions(finished):
         assert float(row["accuracy"]) == pytest.approx(np.mean(accuracies))
 
 
+@pytest.mark.slow
 def test_the_same_config_continues_and_computes_nothing_again(finished, capsys):
     before = {p: p.stat().st_mtime_ns for p in (finished / "retrain").rglob("*.npz")}
     table = (finished / "table.csv").read_bytes()
@@ -318,6 +319,7 @@ def test_a_result_of_another_selection_is_refused(finished, capsys):
         file.write_bytes(own)
 
 
+@pytest.mark.slow
 def test_a_selection_that_empties_a_class_has_its_row_and_says_so(capsys, tmp_path):
     folder = image_folder(tmp_path / "images")
     run = tmp_path / "run"
@@ -499,6 +501,7 @@ def test_train_says_what_a_dynamic_pruning_left_out_and_writes_its_last_subset(c
     assert "--train.hardest.fraction is 0.2 (default 0.5), but dynamic is none" in message
 
 
+@pytest.mark.slow
 def test_train_with_a_mask_and_score_its_checkpoints(finished, capsys, tmp_path):
     run = tmp_path / "trained"
     options = ["--train.epochs", "2", "--model.widths", "16", "--run-dir", str(run)]

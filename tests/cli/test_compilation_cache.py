@@ -250,6 +250,7 @@ def test_a_setting_of_the_users_stays_beside_the_commands_own(tmp_path):
     assert not programs(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_command_that_compiles_nothing_says_nothing(tmp_path):
     child = Child(tmp_path / "cache", "reproduce").done()
     assert "compiled programs" not in child.err

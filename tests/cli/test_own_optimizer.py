@@ -44,6 +44,7 @@ def test_help_offers_the_names_and_shows_the_objects(config_file, capsys):
     assert "schedule " in text
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_with_the_same_optimiser_alone(config_file, capsys, unchecked_types):
     file = [str(config_file), "--no-compilation-cache"]
     train = ["train", *file, "--train.epochs", "1", "--checkpoint-epochs", "1", "--purpose", "score"]

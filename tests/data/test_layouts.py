@@ -238,7 +238,7 @@ REFUSED = {
     ),
     "grey, channels first": (
         {"inputs": np.zeros((12, 1, 28, 28), np.uint8)},
-        r"images of shape \(12, 1, 28, 28\) look like 1 channels first",
+        r"images of shape \(12, 1, 28, 28\) look like 1 channel first",
         "np.moveaxis(inputs, 1, -1)",
         {"inputs": np.zeros((12, 28, 28, 1), np.uint8)},
     ),

@@ -311,7 +311,7 @@ def test_ids_that_are_text(tmp_path):
     [
         ("", "line 1: the first line must be 'id,label', got ''"),
         ("10,2\n5,0\n", "line 1: the first line must be 'id,label', got '10,2'"),
-        ("id,label\n10,2\n5\n", "line 3: a line holds an id and a label, got 1 cells"),
+        ("id,label\n10,2\n5\n", "line 3: a line holds an id and a label, got 1 cell;"),
         ("id,label\n10,2,1\n", "line 2: a line holds an id and a label, got 3 cells"),
         ("id,label\n10,2\n\n11,0\n", "line 4: no example of arrays/train has the id '11'; its ids.*'10'"),
         ("id,label\n10,2\n010,2\n", "line 3: no example.*'010'"),
@@ -393,8 +393,8 @@ def test_a_matrix_from_a_file(tmp_path, clean):
     [
         ("a,b\n1,0\n", "line 1: every cell must be a number, got 'a,b'; leave out headings"),
         ("1,0\n1,\n", "line 2: every cell must be a number"),
-        ("1,0\n1\n", "line 2: 1 numbers, but 2 in the first line"),
-        ("1,0\n", "got 1 rows of 2"),
+        ("1,0\n1\n", "line 2: 1 number, but 2 in the first line"),
+        ("1,0\n", "got 1 row of 2"),
         ("", "got 0 rows of 0"),
     ],
 )

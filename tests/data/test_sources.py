@@ -116,6 +116,7 @@ def test_a_source_in_one_file_is_found_by_its_name(one_file):
     run_file(str(one_file))  # the same file again is no second source
 
 
+@pytest.mark.slow
 def test_the_command_line_runs_on_it(one_file, tmp_path, capsys):
     text = "\nfrom diet_jax.experiments.config import RunConfig\nCONFIG = RunConfig()\n"
     one_file.write_text(ONE_FILE + text)

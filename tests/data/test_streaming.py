@@ -236,6 +236,7 @@ def test_what_is_no_image_is_named(own):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.slow
 def test_an_error_while_reading_ahead_is_one_message(own, workers):
     train = load_streamed(f"folder:{own}", workers=workers).train
     (own / str(train.ids[5])).unlink()
@@ -345,6 +346,7 @@ def test_random_crops_depend_on_seed_batch_and_row_alone(image_folder):
 
 
 @pytest.mark.parametrize("piece", [1, 2, 5])
+@pytest.mark.slow
 def test_threads_and_workers_read_the_same(image_folder, piece, monkeypatch):
     monkeypatch.setattr("diet_jax.data.streaming.reading.PIECE_BYTES", piece * 8 * 8 * 3)
     train = load_streamed(f"folder:{image_folder}").train

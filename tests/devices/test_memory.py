@@ -22,8 +22,9 @@ from diet_jax.devices.memory import (
     program_bytes,
     resident_bytes,
 )
-from diet_jax.ensemble import over_seeds, passes
+from diet_jax.ensemble import over_seeds
 from diet_jax.errors import InputError
+from diet_jax.training import passes
 
 ROOT = Path(__file__).parents[2]
 

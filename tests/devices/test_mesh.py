@@ -80,6 +80,7 @@ def test_seeds_lie_on_their_devices_and_auto_spreads_them(run_checks):
     assert checks["auto, 4x2"]["how"] == "mesh"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", OF_ONE_NETWORK)
 def test_one_network_is_that_of_one_device(run_checks, check):
     assert run_checks("network")[check]["difference"] < TOLERANCE

@@ -207,6 +207,7 @@ def test_a_lost_process_ends_all_and_any_number_goes_on(alone, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["0"]
 
 
+@pytest.mark.slow
 def test_losing_process_0_ends_all_and_checkpoints_go_on(alone, tmp_path):
     options = ("--checkpoint-epochs", "0.3")
     processes = launch(2, tmp_path, *options)
@@ -227,6 +228,7 @@ def test_losing_process_0_ends_all_and_checkpoints_go_on(alone, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["0"]
 
 
+@pytest.mark.slow
 def test_processes_that_disagree_all_say_so(tmp_path):
     for code, out, error in outcomes(launch(2, tmp_path, own=("--seed", "7"))):
         assert (code, out) == (2, "")
@@ -309,6 +311,7 @@ processes.stop()
     assert [p.name for p in tmp_path.iterdir()] == ["0"]
 
 
+@pytest.mark.slow
 def test_the_mesh_of_a_config():
     code = """
 import jax

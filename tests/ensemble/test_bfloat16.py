@@ -197,6 +197,7 @@ def test_updates_smaller_than_a_bfloat16_digit_are_not_lost(train_split):
     assert np.mean(new != old) > 0.5
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_that_of_one_seed_at_a_time(train_split):
     model = MODELS["normed"]("bfloat16")
     score = functools.partial(
@@ -210,6 +211,7 @@ def test_an_ensemble_is_that_of_one_seed_at_a_time(train_split):
         assert np.ptp(apart.scores[name]) > 0.2
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_and_scores_in_bfloat16(tmp_path):
     from diet_jax.cli.main import main
 

@@ -140,6 +140,7 @@ def test_score_ensemble_equals_one_seed_at_a_time(how, conv_model, train_split, 
 
 
 @pytest.mark.parametrize("how", ["vmap", pytest.param("map", marks=pytest.mark.slow), "loop"])
+@pytest.mark.slow
 def test_several_steps_are_scored_in_one_pass(how, conv_model, train_split, keys):
     score = functools.partial(
         dj.score_ensemble, keys, conv_model, train_split, config=CONFIG, keep=KEEP, how=how, batch_size=20

@@ -83,7 +83,7 @@ def from_run(capsys, run, *options):
     return message
 
 
-@pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [15, pytest.param(200, marks=pytest.mark.slow)])
 def test_no_turned_bit_goes_unnoticed(count, run):
     rng, place = np.random.default_rng(count), run / SEED / "4"
     wanted = leaves_of(dj.load_checkpoint(run, seed=0, step=4))
@@ -132,6 +132,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.slow
 def test_every_way_in_refuses(name, run, capsys):
     damage, words = DAMAGES[name]
     damage(run)

@@ -47,6 +47,7 @@ def by_class(train, values):
         ((90, 0, 10, 5), (20, 20, 10, 0), ["no train example: b", "is not defined): d"]),
     ],
 )
+@pytest.mark.slow
 def test_classes_without_examples_are_said_once_and_run(tmp_path, capsys, train, test, said):
     result = dj.run(in_folder(tmp_path), **splits(train, test))
     told = capsys.readouterr().err
@@ -58,6 +59,7 @@ def test_classes_without_examples_are_said_once_and_run(tmp_path, capsys, train,
     assert result.rows[0]["least_kept_of_a_class"] == min(count for count in train if count)
 
 
+@pytest.mark.slow
 def test_more_classes_than_occur_are_usual():
     rng = np.random.default_rng(0)
     train = dj.Dataset.from_arrays(rng.normal(size=(60, 2, 2, 1)), rng.choice(900, 60), num_classes=900)
@@ -95,6 +97,7 @@ def test_the_guard_keeps_some_of_each_in_all_selections(tmp_path, rule):
     assert mask.provenance["min_per_class"] == 4
 
 
+@pytest.mark.slow
 def test_rows_that_cannot_be_trained_are_left_out_with_the_reason(tmp_path, capsys):
     select = dj.SelectConfig(fractions=(0.001, 0.05, 0.5))
     config = in_folder(tmp_path, select=select)
@@ -115,6 +118,7 @@ def test_rows_that_cannot_be_trained_are_left_out_with_the_reason(tmp_path, caps
     assert [row["keep_fraction"] for row in result.rows] == [1, 0.5, 0.5]
 
 
+@pytest.mark.slow
 def test_scorers_that_have_hardly_learned_and_seeds_that_disagree(tmp_path):
     data = splits()
     noise = data["train"].with_labels(np.random.default_rng(5).integers(3, size=100))
@@ -131,6 +135,7 @@ def test_scorers_that_have_hardly_learned_and_seeds_that_disagree(tmp_path):
     assert not any("hardly" in note for note in learned.notes)
 
 
+@pytest.mark.slow
 def test_how_far_scorers_had_learned_is_told_of_the_whole_epoch(tmp_path):
     data, score = splits(), dataclasses.replace(CONFIG.score, epoch=1.7)
     keys, model = dj.seed_keys(0, "score", 2), dj.create_model("mlp", num_classes=4)

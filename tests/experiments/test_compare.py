@@ -141,6 +141,7 @@ def test_the_order_of_rs2_has_every_example_once_before_any_twice(fraction, epoc
     assert len(again) < 400 or (again != rows[:400]).any()
 
 
+@pytest.mark.slow
 def test_with_equal_steps_rs2_is_everything_and_not_trained_again(tmp_path):
     config = dataclasses.replace(
         CONFIG,
@@ -196,6 +197,7 @@ def test_costs_by_hand(compared):
         assert (row["selecting_seconds"] == "") == (kept_by in (FULL, RS2))
 
 
+@pytest.mark.slow
 def test_the_costs_are_those_that_the_folder_has_whatever_counts_now(compared, monkeypatch):
     monkeypatch.setattr("diet_jax.experiments.row_costs.cost_of", lambda *_: pytest.fail("counted again"))
     before = (compared / "costs.csv").read_bytes()
@@ -203,6 +205,7 @@ def test_the_costs_are_those_that_the_folder_has_whatever_counts_now(compared, m
     assert (compared / "costs.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_masks_that_are_there_are_not_made_again_unless_scores_are_others(compared, monkeypatch):
     name, made = "el2n-highest_keep0.5", []
     path, real = compared / f"masks/{name}.npz", selecting.mask_of
@@ -255,6 +258,7 @@ def test_accuracies_of_classes_are_those_of_the_predictions(compared):
         assert float(row["accuracy"]) == pytest.approx(np.mean(hits))
 
 
+@pytest.mark.slow
 def test_networks_of_one_size_train_in_one_program_as_each_does_alone(tmp_path, monkeypatch):
     """At most eight at once, of several selections; RS2 and everything have sizes of their own."""
     together, real = [], retraining.train_ensemble

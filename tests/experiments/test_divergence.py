@@ -168,6 +168,7 @@ def test_means_are_taken_over_the_other_seeds(how, tmp_path, capsys, trains_noth
     # The seeds 0, 1 and 3 diverge.
     [(6, None, 3, 3), (5, None, 3, 0), (4, None, 2, 0), (4, 1, 1, 1), (6, 4, 4, 0), (2, 1, 1, 0)],
 )
+@pytest.mark.slow
 def test_how_many_must_remain(num_seeds, min_seeds, needed, left, tmp_path):
     data, model = table(), fragile(("score", 0), ("score", 1), ("score", 3))
     score = dataclasses.replace(CONFIG.score, num_seeds=num_seeds, min_seeds=min_seeds)
@@ -204,6 +205,7 @@ def test_what_was_done_is_kept_and_the_message_comes_at_once(how, tmp_path, trai
     assert dj.run(fewer, **data, model=model).rows
 
 
+@pytest.mark.slow
 def test_rows_with_too_few_networks_are_left_out_and_the_others_stay(tmp_path, trains_nothing):
     data = table(bomb=7)
     score = dj.ScoreFile.from_seeds("mine", np.float32(np.arange(60) == 7), data["train"], step=0)
@@ -226,6 +228,7 @@ def test_rows_with_too_few_networks_are_left_out_and_the_others_stay(tmp_path, t
     assert dj.run(config, **options).rows == result.rows
 
 
+@pytest.mark.slow
 def test_without_any_row_the_run_ends_with_the_remedy(tmp_path):
     model = fragile(*(("retrain", seed) for seed in (0, 1, 2)))
     for _ in range(2):
@@ -279,6 +282,7 @@ def test_slices_are_the_run_that_was_never_stopped(tmp_path):
         ("vmap", 0, "no row of the table is left", "30 of 30 test"),
     ],
 )
+@pytest.mark.slow
 def test_the_last_update_may_be_the_one(how, epoch, message, said, tmp_path, capsys):
     """The losses of the training are finite, and those of the network that it leaves are not."""
     train = dataclasses.replace(CONFIG.train, learning_rate=1e30, steps=1)
@@ -326,6 +330,7 @@ def test_checkpoints_and_the_train_command(tmp_path, capsys):
     assert not list(tmp_path.rglob("seed_*.npz"))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_nan_and_a_seed_without_one_are_missing(tmp_path, capsys):
     path, folder = tmp_path / "config.py", tmp_path / "run"
     path.write_text(CONFIG_FILE.format(rate=0.1, path=str(folder)).replace("num_seeds=2", "num_seeds=4"))
@@ -374,6 +379,7 @@ def test_figures_end_with_the_network_and_go_no_further(how, tmp_path):
 # In functions.
 
 
+@pytest.mark.slow
 def test_functions_return_what_they_got_and_name_the_seeds():
     data, model = table(), fragile(("score", 1), ("retrain", 0))
     keys, train = dj.seed_keys(0, "score", 3), data["train"]

@@ -127,6 +127,7 @@ def test_the_store_takes_the_ensembles_way(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("how", ["vmap", pytest.param("map", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_side_by_side_the_store_retrains_several_selections_in_one_program(how, tmp_path, monkeypatch):
     """As many as pays, of one size, nothing twice: and each network to the bit what it is by itself."""
     together, real = [], run_retraining.train_ensemble

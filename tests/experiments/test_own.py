@@ -175,6 +175,7 @@ def test_scores_made_elsewhere_alone_need_no_training(tmp_path, digits):
     np.testing.assert_array_equal(result.masks["mine_keep0.5"].keep, keep)
 
 
+@pytest.mark.slow
 def test_other_code_is_another_run(tmp_path):
     config = in_folder(tmp_path)
     model = dj.from_linen(Net())
@@ -438,6 +439,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_config_file_brings_its_own_and_every_command_takes_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(FILE.format(width=8))

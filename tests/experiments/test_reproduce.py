@@ -154,6 +154,7 @@ def store(tmp_path):
         yield opened
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_score_ensemble(store):
     epochs = (ScoreAt("el2n", 2), ScoreAt("grand", 0), ScoreAt("el2n", 0), ScoreAt("forgetting", 4))
     found = store.scores(TINY, epochs, 2)
@@ -171,6 +172,7 @@ def test_scores_are_those_of_score_ensemble(store):
         np.testing.assert_array_equal(found[at], alone.scores[at.name])
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_who_asked_first(store, tmp_path):
     late, early = ScoreAt("el2n", 3), ScoreAt("el2n", 1)
     first = store.scores(TINY, [late], 1)[late]
@@ -245,6 +247,7 @@ def test_an_earlier_state_is_made_when_only_a_later_one_is_there(store):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_refused(store):
     at = ScoreAt("el2n", 2)
     store.scores(TINY, [at], 2)

@@ -104,6 +104,7 @@ def test_a_selection_without_a_class_is_left_out_and_named(store):
     assert "lack a class: random 0.1, EL2N at epoch 2 0.1." in outcome.note
 
 
+@pytest.mark.slow
 def test_windows_and_the_offset_chosen_without_clean_labels(store, splits, noisy):
     offsets = (0.05, 0.15, 0.25)
     task = TASK.with_noise(0.25)
@@ -180,6 +181,7 @@ def test_kernel_velocity(store, splits):
         np.testing.assert_allclose(drawn["mean"], np.mean(velocities, axis=1), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_error_barriers(store, splits):
     figure = ErrorBarriers(
         TASK, (0, 2), ScoreAt("el2n", 2), subset_size=30, parents=1, children=2, num_points=5, score_seeds=2
@@ -320,6 +322,7 @@ def test_groups_larger_than_the_data_are_refused(store):
         figure.run(store, None)
 
 
+@pytest.mark.slow
 def test_the_drop_by_noise_is_compared_with_clean_labels(store):
     task = TASK.with_noise(0.25)
     figure = KernelVelocity(task, (1,), num_groups=3, group_size=20, score_seeds=2, velocity_seeds=2)

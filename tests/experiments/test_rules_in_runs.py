@@ -120,6 +120,7 @@ def test_a_model_without_features_is_refused_before_anything_runs(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_stops_at_the_fraction_that_loses_little_enough(tmp_path, capsys):
     select = dj.SelectConfig(fractions=(0.9, 0.2, 0.4), max_loss=0.5, balanced=True)
     changes = {"select": select, "retrain": dj.RetrainConfig(num_seeds=2), "checkpoint_epochs": ()}

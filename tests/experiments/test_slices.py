@@ -127,6 +127,7 @@ def test_a_run_in_slices_is_the_run(whole, tmp_path):
     assert ends[0] == ends[1]
 
 
+@pytest.mark.slow
 def test_scores_of_dynamics_go_on_where_a_slice_stopped(tmp_path):
     """Folded at every batch, and measured at the end of every epoch, wherever the training was stopped."""
     names = ("aum", "tdds", "aum_clean", "dual_clean")
@@ -239,6 +240,7 @@ def test_a_pass_over_data_on_disk_stops_between_shards(image_folder, tmp_path, m
     assert (folder / "table.csv").read_bytes() == (done.path / "table.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_folder_goes_on_with_other_places_and_ways_but_not_other_numbers(whole, tmp_path):
     folder = shutil.copytree(whole, tmp_path / "elsewhere")
     config = dataclasses.replace(
@@ -260,6 +262,7 @@ def test_a_folder_goes_on_with_other_places_and_ways_but_not_other_numbers(whole
         run_prune(noisy)
 
 
+@pytest.mark.slow
 def test_the_same_images_may_lie_elsewhere(image_folder, tmp_path):
     config = RunConfig(
         data=DataConfig(f"folder:{image_folder}"),
@@ -320,6 +323,7 @@ def test_a_figure_in_slices_is_the_figure(tmp_path):
     assert any(line.endswith(": 1 of 2 networks") for line in finished)
 
 
+@pytest.mark.slow
 def test_without_a_deadline_scores_keep_their_checkpoints(tmp_path):
     figure = load_config(str(config_folder() / "fig12_correlations.py"), PaperFigure)
     with open_store(tmp_path, None) as store:
@@ -407,6 +411,7 @@ def test_the_files_of_a_checkpoint_are_small_enough_to_travel(tmp_path):
 # The command.
 
 
+@pytest.mark.slow
 def test_the_command_says_what_is_done_and_left(tmp_path, capsys):
     options = ["--model.widths", "8", "--train.epochs", "2", "--score.epoch", "1"]
     options += ["--score.num-seeds", "1", "--retrain.num-seeds", "1", "--select.fractions", "0.8"]

@@ -105,6 +105,7 @@ def test_a_stopped_run_goes_on_to_the_same_results(whole, image_folder, tmp_path
             np.testing.assert_array_equal(found[path][name], array)
 
 
+@pytest.mark.slow
 def test_workers_are_no_part_of_what_is_computed(whole, image_folder, capsys):
     main(options(image_folder, whole, "--data.workers", "1"))
     one, other = (RunConfig(data=DataConfig("folder:x", streaming=True, workers=w)) for w in (0, 2))

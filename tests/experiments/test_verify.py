@@ -335,6 +335,7 @@ IMAGES = [
 ]
 
 
+@pytest.mark.slow
 def test_images_on_disk_that_have_moved_and_then_are_damaged(image_folder, tmp_path, capsys):
     pytest.importorskip("grain")
     images, run = tmp_path / "images", tmp_path / "run"
@@ -420,6 +421,7 @@ CONFIG = dj.RunConfig(
 """
 
 
+@pytest.mark.slow
 def test_what_a_config_file_brings(tmp_path, capsys, monkeypatch):
     """Data, model, optimiser, and scores: a function, and a file of which the run has a copy."""
     file, run = tmp_path / "mine.py", tmp_path / "run"
@@ -441,6 +443,7 @@ def test_what_a_config_file_brings(tmp_path, capsys, monkeypatch):
     assert "the ids are the same, so labels or inputs are others" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_whose_networks_train_on_later_still_matches(tmp_path):
     """Scored within an epoch of which the log has one line when they have trained on."""
     options = ["--data.num-train", "120", "--model.widths", "8", "--train.steps", "8"]
@@ -458,6 +461,7 @@ def test_bad_input(tmp_path, capsys, finished, options):
     assert (options or ["is not a run folder"])[0] in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_scores_made_elsewhere_and_scores_of_other_steps(finished, tmp_path, capsys):
     run, one = tmp_path / "run", dj.RetrainConfig(num_seeds=1)
     elsewhere = dj.ScoreFile.load(finished / "scores" / "el2n.npz")
