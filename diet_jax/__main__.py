@@ -12,11 +12,11 @@ def command() -> None:
     # Within a library that is being loaded an exception would be lost, or become another one.
     if raises:
         signal.signal(signal.SIGINT, _stop)
-    from diet_jax.cli.main import command as run
-
-    if raises:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        from diet_jax.cli.main import command as run
+
+        if raises:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         run()
     except KeyboardInterrupt:
         _stop()

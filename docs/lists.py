@@ -62,6 +62,25 @@ def lists(columns: int) -> dict[str, str]:
     }
 
 
+# What scores read, for README, in its order: what it is, and what it takes.
+READS = {
+    "logits": "one forward pass",
+    "gradients": "exact gradient norms of all parameters",
+    "features": "the last layer's inputs",
+    "dataset": "the last layer's inputs of all examples together",
+    "dynamics": "the training itself; `_clean`: a pass at the end of every epoch",
+    "inputs": "the inputs, no network",
+    "nothing": "chance",
+}
+
+
+def by_what_they_read() -> str:
+    """Returns README's table of the scores: a row for each kind of what they read."""
+    names = {kind: [f"`{score.name}`" for score in dj.SCORES if score.reads == kind] for kind in READS}
+    rows = [(about, ", ".join(names[kind])) for kind, about in READS.items()]
+    return table(2, ("computed from", "scores"), rows)
+
+
 def page() -> str:
     """Returns docs/lists.md."""
     return HEAD + "".join(f"\n## {name.capitalize()}\n\n{text}" for name, text in lists(columns=9).items())
@@ -69,7 +88,7 @@ def page() -> str:
 
 def readme(text: str) -> str:
     """Returns README.md with the lists that it shows, between their marks, as they are now."""
-    for name, wanted in lists(columns=3).items():
+    for name, wanted in (lists(columns=3) | {"scores": by_what_they_read()}).items():
         mark = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
         text = mark.sub(lambda found, wanted=wanted: found[1] + wanted + found[2], text)
     return text

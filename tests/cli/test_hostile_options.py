@@ -124,9 +124,10 @@ def test_a_damaged_config_is_named(damage, capsys, tmp_path, unchecked_types):
     assert str(file) in refused(capsys, "score", "--from-run", tmp_path, "--step", "1").replace("\n", "")
 
 
-def test_ctrl_c_while_modules_are_imported_is_one_message(tmp_path):
+@pytest.mark.parametrize("how", ["raise KeyboardInterrupt", "import os; os.kill(os.getpid(), 2)"])
+def test_ctrl_c_while_modules_are_imported_is_one_message(tmp_path, how):
     """A module that the command line imports behaves as if Ctrl-C came then."""
-    (tmp_path / "tyro.py").write_text("raise KeyboardInterrupt\n")
+    (tmp_path / "tyro.py").write_text(f"{how}\n")
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     done = subprocess.run(
         [sys.executable, "-m", "diet_jax", "run"],
