@@ -3,9 +3,10 @@
 Command: python benchmarks/dynamics.py [--json PATH]
 Floor:   the same training with what every training has, forgetting alone.
 
-Timed is `score_ensemble` at the end of the training, compiled before, on synthetic images. "Training pass"
-folds every registered score of the training's own pass; "and clean passes" those of a pass over all examples
-after every epoch as well. Counted is processor time of all threads: other work disturbs it least.
+Timed is `score_ensemble` at the end of the training, compiled before, on synthetic images, with all
+registered scores of the training's own pass; beside them those of logits at the end, of a clean pass after
+every epoch, and of gradients after every epoch. Counted is processor time of all threads: other work disturbs
+it least.
 """
 
 import time
@@ -24,7 +25,13 @@ from diet_jax.ensemble.over_seeds import AnyHow
 
 ALONE = "training alone"
 OWN = tuple(score.name for score in dj.SCORES if score.fold is not None and score.fold.measure is None)
-CLEAN = tuple(score.name for score in dj.SCORES if score.fold is not None and score.fold.measure is not None)
+AT_END = tuple(score.name for score in dj.SCORES if score.reads == "logits")
+CLEAN = tuple(score.name for score in dj.SCORES if score.fold is not None and score.fold.of_logits)
+GRADIENTS = tuple(
+    score.name
+    for score in dj.SCORES
+    if score.fold is not None and score.fold.measure is not None and not score.fold.of_logits
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Options:
     """Network and images."""
     num_train: int = 6_000
     """Synthetic images; an epoch passes over them once."""
-    epochs: int = 2
+    epochs: int = 10
     """Length of the training."""
     batch_size: int = 128
     """Examples of a step."""
@@ -60,12 +67,14 @@ def main(options: Options) -> None:
         notes=["Seconds are processor time of all threads."],
         path=options.json,
         columns={"scores": ("scores", ",.0f")},
-        extra={"scores": {"training pass": OWN, "clean pass": CLEAN}},
+        extra={
+            "scores": {"training pass": OWN, "at end": AT_END, "clean pass": CLEAN, "gradients": GRADIENTS}
+        },
     )
 
 
 def measure(options: Options, name: str) -> list[dict[str, Any]]:
-    """Times a training alone, with scores of its own pass, and with those of clean passes as well."""
+    """Times a training alone, with scores of its own pass, and with others beside them."""
     steps = options.epochs * (options.num_train // options.batch_size)
     work = workload(name, steps=steps, batch_size=options.batch_size, num_train=options.num_train)
     keys = dj.seed_keys(0, "score", options.seeds)
@@ -77,7 +86,14 @@ def measure(options: Options, name: str) -> list[dict[str, Any]]:
     sets = {
         ALONE: ("forgetting",),
         f"{len(OWN)} scores of the training pass": OWN,
-        f"{len(OWN) + len(CLEAN)} scores, and clean passes": (*OWN, *CLEAN),
+        **{
+            f"and {len(names)} {what}": (*OWN, *names)
+            for names, what in (
+                (AT_END, "of logits at the end"),
+                (CLEAN, "of clean passes"),
+                (GRADIENTS, "of gradients after every epoch"),
+            )
+        },
     }
     variants = {what: lambda n=n: run(n) for what, n in sets.items()}
     timings = interleaved(variants, options.rounds, timer=processor_seconds)

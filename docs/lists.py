@@ -68,7 +68,7 @@ READS = {
     "gradients": "exact gradient norms of all parameters",
     "features": "the last layer's inputs",
     "dataset": "the last layer's inputs of all examples together",
-    "dynamics": "the training itself; `_clean`: a pass at the end of every epoch",
+    "dynamics": "the training itself",
     "inputs": "the inputs, no network",
     "nothing": "chance",
 }

@@ -21,6 +21,7 @@ from diet_jax.devices.deadline import NEVER, Deadline
 from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import fetch, replicate
 from diet_jax.ensemble.over_seeds import AnyHow, over_seeds, resolve_how, run_seeds
+from diet_jax.ensemble.score_passes import passes_of
 from diet_jax.ensemble.shards import score_streamed
 from diet_jax.ensemble.whole_dataset import finished, score_of_all
 from diet_jax.errors import InputError
@@ -235,13 +236,21 @@ def score_one_seed(
     rows = batch_rows(run_keys(key).order, kept, 0, num_steps=steps[-1], batch_size=size)
     keep = jnp.zeros(len(examples.labels), bool).at[kept].set(True)
 
-    def scored(score: Score, state: TrainState, size: int) -> Array:
-        if score.measure is not None:
-            return score_of_all(score, program.model, state.variables, examples, batch_size=size)
-        fn = score.on_batches(program.model)
-        if fn is None:
-            return score_from_state(score, state, len(keep), keep)
-        return map_examples_of(fn, state.variables, examples, batch_size=size)
+    sizes = dict(batch_sizes)
+
+    def scored(state: TrainState) -> dict[str, Array]:
+        found = {}
+        for each in passes_of(sizes, program.model):
+            first, variables = each.scores[0], state.variables
+            if first.measure is None:
+                values = map_examples_of(each.fn, variables, examples, batch_size=sizes[first])
+            else:
+                values = score_of_all(first, program.model, variables, examples, batch_size=sizes[first])
+            found |= {score.name: value for score, value in each.by_score(values)}
+        for score in sizes:
+            if score.name not in found:
+                found[score.name] = score_from_state(score, state, len(keep), keep)
+        return found
 
     def stretch(
         carry: tuple[TrainState, StepMetrics], bounds: tuple[Array, Array]
@@ -267,7 +276,7 @@ def score_one_seed(
         if steps[-1]:
             carry = jax.lax.fori_loop(0, 1 if (counts == block_length).all() else num_blocks, block, carry)
         state, history = carry
-        return (state, history), {score.name: scored(score, state, size) for score, size in batch_sizes}
+        return (state, history), scored(state)
 
     empty = StepMetrics(*(jnp.zeros(len(rows), jnp.float32) for _ in StepMetrics._fields))
     bounds = jnp.asarray((0, *steps[:-1]), jnp.int32), jnp.asarray(counts // max(1, block_length))
@@ -337,14 +346,14 @@ def score_state(
             replace=True,
             deadline=deadline,
         )
+    for each in passes_of(scores if shards is None else (), model):
+        with deadline.whole(f"scoring by {each.name}"):
+            values = map_dataset(each.fn, state.variables, dataset, batch_size=batch_size)
+            for score, value in each.by_score(values):
+                found[score.name] = finished(score, model, state.variables, dataset, value)
     for score in scores:
-        fn = score.on_batches(model)
-        if fn is None:
+        if score.name not in found:
             found[score.name] = np.asarray(fetch(score_from_state(score, state, len(dataset), keep)))
-        elif shards is None:
-            with deadline.whole(f"scoring by {score.name}"):
-                values = map_dataset(fn, state.variables, dataset, batch_size=batch_size)
-                found[score.name] = finished(score, model, state.variables, dataset, values)
     return {score.name: found[score.name] for score in scores}
 
 
@@ -353,14 +362,11 @@ def score_batch_sizes(
 ) -> tuple[tuple[Score, int], ...]:
     """Returns pairs (score, examples per chunk); "auto" bounds the memory of the intermediate arrays."""
     check_batch_size(batch_size)
-
-    def size(score: Score) -> int:
-        fn = score.on_batches(model)
-        if fn is None:
-            return len(dataset)
-        return model_batch_size(fn, model, dataset) if batch_size == "auto" else batch_size
-
-    return tuple((score, size(score)) for score in scores)
+    sizes = dict.fromkeys(scores, len(dataset))
+    for each in passes_of(scores, model):
+        size = model_batch_size(each.fn, model, dataset) if batch_size == "auto" else batch_size
+        sizes |= dict.fromkeys(each.scores, size)
+    return tuple(sizes.items())
 
 
 def _asked_steps(step: Any, epoch: Any, dataset: Dataset, program: Program) -> tuple[int, ...]:

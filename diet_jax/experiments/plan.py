@@ -17,6 +17,7 @@ from diet_jax.devices.processes import together
 from diet_jax.devices.progress import say
 from diet_jax.ensemble.over_seeds import seeds_at_once
 from diet_jax.ensemble.retraining import prediction_function
+from diet_jax.ensemble.score_passes import passes_of
 from diet_jax.ensemble.scoring import score_batch_sizes
 from diet_jax.errors import NotHereError, counted
 from diet_jax.experiments.config import RunConfig
@@ -204,9 +205,9 @@ def stages(setup: Setup, step: Cost, rate: Rate) -> Iterator[Stage]:
         each = "scoring: measure at the end of every epoch"
         yield examples(scoring, each, seeds * (steps // ends), fn, train, size)
     # Other scores of training dynamics are counted while training.
-    for score, size in score_batch_sizes(setup.scores, model, train, scoring.batch_size):
-        if (fn := score.on_batches(model)) is not None:
-            yield examples(scoring, f"scoring: {score.name}", seeds, fn, train, size)
+    sizes = dict(score_batch_sizes(setup.scores, model, train, scoring.batch_size))
+    for each in passes_of(setup.scores, model):
+        yield examples(scoring, f"scoring: {each.name}", seeds, each.fn, train, sizes[each.scores[0]])
     at_once = seeds_at_once(setup.how(retraining.how), retraining.num_seeds)
     for name, networks, _, steps in trainings(setup):
         what = f"retraining: {name}"
@@ -231,7 +232,7 @@ def count_programs(setup: Setup) -> dict[str, int]:
         lengths = len({count for count, _ in alone})
         programs = {"initialise": lengths, "draw batches": len({kept for _, kept in alone}), "train": lengths}
     if scores_in_loop:
-        names = [score.name for score in setup.scores if score.on_batches(setup.model) is not None]
+        names = [each.name for each in passes_of(setup.scores, setup.model)]
         # Images that are read from disk are read once for all scores.
         parts = [", ".join(names)] if config.data.streaming and names else names
         programs |= {f"score by {name}": 1 for name in parts}

@@ -14,6 +14,7 @@ from diet_jax.devices.mesh import SEED, axis_size
 from diet_jax.devices.processes import from_writer, is_alone
 from diet_jax.devices.progress import Progress, say
 from diet_jax.ensemble.over_seeds import take_seed
+from diet_jax.ensemble.score_passes import passes_of
 from diet_jax.ensemble.scoring import score_batch_sizes, score_ensemble, score_state
 from diet_jax.ensemble.shards import remove_shards
 from diet_jax.errors import InputError, counted
@@ -232,10 +233,11 @@ def _say_what_is_not_finite(file: ScoreFile, infinite_means: str) -> None:
 
 def _say_batch_sizes(setup: Setup) -> None:
     """Says how many examples are scored at a time where that was left to the library."""
-    scores = [score for score in setup.scores if score.on_batches(setup.model) is not None]
-    if setup.config.score.batch_size == "auto" and scores:
-        sizes = score_batch_sizes(scores, setup.model, setup.splits.train)
-        say(", ".join(f"{score.name}: at most {size:,} examples at a time" for score, size in sizes))
+    passes = passes_of(setup.scores, setup.model)
+    if setup.config.score.batch_size == "auto" and passes:
+        sizes = dict(score_batch_sizes(setup.scores, setup.model, setup.splits.train))
+        of = {each.name: sizes[each.scores[0]] for each in passes}
+        say("; ".join(f"{names}: at most {size:,} examples at a time" for names, size in of.items()))
 
 
 def seed_groups(missing: list[int], count: int, how: How) -> list[tuple[list[int], np.ndarray]]:

@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,12 +14,12 @@ from diet_jax.devices.processes import from_writer
 from diet_jax.files.writing import write_atomically
 
 
-class Tabular:
+class Tabular(ABC):
     """What is a table of examples: it offers the columns of its `to_dict` in the ways of other programs."""
 
+    @abstractmethod
     def to_dict(self) -> dict[str, list[Any]]:
         """Returns its columns: plain lists of one length."""
-        raise NotImplementedError
 
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str | None:
         """Returns the columns of `to_dict` as CSV text, or writes them to a path, whole or not at all.

@@ -12,7 +12,7 @@ from diet_jax.checks.values import check_count, shown
 from diet_jax.data.classes import checked_labels
 from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.errors import InputError
-from diet_jax.plotting.rows import draw_rows
+from diet_jax.plotting.rows import ENDS, draw_rows
 from diet_jax.plotting.style import (
     DPI,
     MAX_CLASSES,
@@ -29,7 +29,6 @@ from diet_jax.scores.file import ScoreFile
 from diet_jax.selection.masks import checked_scores
 
 PER_SIDE, PER_LINE = 5, 10
-HEADINGS = ("hardest (highest score) first", "easiest (lowest score) first")
 # Of more pictures than these, one figure would be larger than programs show.
 MAX_EXAMPLES = 1000
 
@@ -55,7 +54,8 @@ def draw_examples(
 
     Below each picture stand score, class and id, in a run of noisy labels the label given and the clean one.
     Examples that are no images are rows of a table. The hardest come before the easiest; of the hardest the
-    highest score is first, of the easiest the lowest.
+    highest score is first, of the easiest the lowest. By a score of which high does not mean hard they are
+    called the highest and the lowest.
 
     Args:
         dataset: what was scored.
@@ -86,32 +86,35 @@ def draw_examples(
     order, notes = np.argsort(values, kind="stable"), []
     of = f"{shorten(f'{dataset.name}/{dataset.split}', 40)}"
     by = f"{styles_of([file.name])[file.name].label}, {file.when}" if file else "the given scores"
+    words = ENDS if file is None or file.high_means == "hard" else ("highest", "lowest")
     each = hardest is None and easiest is None
     if each:
-        title = f"Hardest and easiest examples of {of} by {by}"
+        title = f"{words[0].capitalize()} and {words[1]} examples of {of} by {by}"
         most = min(PER_LINE, len(order) // 2)
         hard, easy = order[::-1][:most], order[:most]
     else:
         hard = order[::-1][: _count("hardest", hardest, len(order), notes)]
         easy = order[: _count("easiest", easiest, len(order) - len(hard), notes)]
-        counts = [f"{len(rows)} {word}" for rows, word in ((hard, "hardest"), (easy, "easiest")) if len(rows)]
+        counts = [f"{len(rows)} {word}" for rows, word in zip((hard, easy), words, strict=True) if len(rows)]
         title = f"The {' and the '.join(counts)} of {len(order):,} examples of {of} by {by}"
     if dataset.kind != "images":
-        return draw_rows(dataset, values, hard, easy, title, clean, notes)
+        return draw_rows(dataset, values, hard, easy, title, clean, notes, words)
     seeds = len(file.per_seed) if file else 1
     below = [f"mean score over {file.num_seeds} seeds" if file and seeds > 1 else "score"]
     below += [] if each else ["class" if clean is None else "given label"]
     below += ["id"] if clean is None else ["id", "clean label if it is another"]
     notes.insert(0, f"Below each image: {', '.join(below)}.")
     if each:
-        block, left_out = _by_class(dataset, values)
+        block, left_out = _by_class(dataset, values, words)
         blocks = [block]
         if left_out:
             notes.append(f"The {len(block.lines)} classes with most examples, of {dataset.num_classes}.")
         if clean is not None:
             notes.append("Names on the left are the given labels.")
     else:
-        blocks = [_in_lines(*both) for both in zip(HEADINGS, (hard, easy), strict=True) if len(both[1])]
+        blocks = [
+            _in_lines(*both) for both in zip(_headings(words), (hard, easy), strict=True) if len(both[1])
+        ]
 
     def captions(row: int) -> Iterator[tuple[str, Any]]:
         yield _number(float(values[row])), {"fontsize": 7}
@@ -182,7 +185,7 @@ def _draw(
     return figure
 
 
-def _by_class(dataset: Dataset, scores: np.ndarray) -> tuple[_Block, bool]:
+def _by_class(dataset: Dataset, scores: np.ndarray, words: tuple[str, str]) -> tuple[_Block, bool]:
     """A line for each class, and whether classes are left out."""
     sizes = np.bincount(dataset.labels, minlength=dataset.num_classes)
     classes = np.sort(np.argsort(-sizes, kind="stable")[:MAX_CLASSES])
@@ -190,7 +193,13 @@ def _by_class(dataset: Dataset, scores: np.ndarray) -> tuple[_Block, bool]:
         (shorten(dataset.class_names[c], 16), hardest_and_easiest(scores, dataset.labels, int(c)))
         for c in classes[sizes[classes] > 0]
     ]
-    return _Block(HEADINGS, lines, PER_SIDE), len(lines) < dataset.num_classes
+    return _Block(_headings(words), lines, PER_SIDE), len(lines) < dataset.num_classes
+
+
+def _headings(words: tuple[str, str]) -> tuple[str, str]:
+    """What stands above the examples of each end."""
+    highest, lowest = (f" ({end} score)" if words == ENDS else " scores" for end in ("highest", "lowest"))
+    return f"{words[0]}{highest} first", f"{words[1]}{lowest} first"
 
 
 def _in_lines(heading: str, rows: np.ndarray) -> _Block:

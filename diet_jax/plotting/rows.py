@@ -10,6 +10,8 @@ from diet_jax.data.dataset import Dataset
 from diet_jax.plotting.style import NOTE, ShownFigure, shorten
 
 VALUES = 6
+# What the ends of a ranking are called where high means hard.
+ENDS = ("hardest", "easiest")
 
 
 def draw_rows(
@@ -20,6 +22,7 @@ def draw_rows(
     title: str,
     clean_labels: np.ndarray | None = None,
     notes: Sequence[str] = (),
+    words: tuple[str, str] = ENDS,
 ) -> Figure:
     """Draws examples as a table: the hardest, hardest first, then the easiest, easiest first.
 
@@ -31,6 +34,7 @@ def draw_rows(
         title: of the figure.
         clean_labels: int `[n]`, where those of the dataset are noisy.
         notes: what else to say below.
+        words: what the two ends are called.
 
     Returns:
         A figure of one axes.
@@ -47,7 +51,7 @@ def draw_rows(
         numbers = [f"{value:.4g}" for value in np.ravel(dataset.inputs[row])[:shown]]
         names = [shorten(dataset.class_names[each[row]], 28 // (2 * len(labels))) for each in labels.values()]
         identity = [shorten(str(dataset.ids[row]), 14, keep_end=True)] * named
-        end_word = "easiest" if place == len(hard) else "hardest" if not place else ""
+        end_word = words[1] if place == len(hard) else words[0] if not place else ""
         cells.append([end_word, f"{scores[row]:.4g}", *identity, f"{row:,}", *names, *numbers])
     lines = 0.24 * (len(cells) + 1)
     height = lines + 0.9
@@ -64,7 +68,11 @@ def draw_rows(
         cell.get_text().set_parse_math(False)
     figure.text(0.01, 1 - 0.3 / height, title, fontsize=10.5, parse_math=False)
     values = f"All {size}" if shown == size else f"The first {shown} of {size:,}"
-    order = " Hardest first, then the easiest, easiest first." if len(hard) and len(easy) else ""
+    order = (
+        f" {words[0].capitalize()} first, then the {words[1]}, {words[1]} first."
+        if len(hard) and len(easy)
+        else ""
+    )
     note = [f"{values} values, as stored.{order}", *notes]
     figure.text(0.01, 0.12 / height, " ".join(note), **NOTE)
     return figure

@@ -131,7 +131,7 @@ class ScoreFile(Joinable):
         if isinstance(score, Score):
             options = {} if score.options is None else dict(vars(score.options))
             name, facts = score.name, {"definition": score.definition, "parameters": plain(options)}
-            facts["high_means"] = getattr(score, "high_means", "hard")
+            facts["high_means"] = score.high_means
         facts |= {"class_names": list(dataset.class_names), "epoch": None, "model": None}
         facts["versions"] = {package: version(package) for package in ("diet_jax", "jax", "numpy")}
         facts |= provenance or {}

@@ -16,7 +16,7 @@ from diet_jax.errors import InputError
 from diet_jax.per_example.losses import cross_entropy, predicted_classes
 from diet_jax.scores.dynamics import FORGETTING_FOLD
 from diet_jax.scores.score import Fold, takes
-from diet_jax.training.dynamic_pruning.method import STATE, DynamicPruning
+from diet_jax.training.dynamic_pruning.method import STATE, DynamicPruning, OrderingPruning
 from diet_jax.training.dynamic_pruning.methods import make_method, rows_per_step
 from diet_jax.training.optimizers import has_own_rate
 from diet_jax.training.recipe import TrainConfig, make_optimizer, prepare_batch, steps_per_epoch
@@ -85,7 +85,7 @@ class Program:
     @property
     def draws_itself(self) -> bool:
         """Whether its batches are drawn by the dynamic pruning as it goes: by `pruned_steps` alone."""
-        return self.pruning is not None and self.pruning.orders
+        return isinstance(self.pruning, OrderingPruning)
 
 
 class RunKeys(NamedTuple):
@@ -374,7 +374,7 @@ def pruned_steps(
         The state after the last update; metrics `[length]`.
     """
     method = program.pruning
-    assert method is not None
+    assert isinstance(method, OrderingPruning)
 
     def step(state: TrainState, _: Array) -> tuple[TrainState, StepMetrics]:
         keys, own = run_keys(state.key), state.dynamics[STATE]

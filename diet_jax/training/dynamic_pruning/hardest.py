@@ -10,12 +10,9 @@ from jaxtyping import Bool, Int
 
 from diet_jax.errors import InputError
 from diet_jax.options.typed import check_types
-from diet_jax.per_example.losses import cross_entropy
 from diet_jax.scores.score import SCORES, Score
 from diet_jax.training.dynamic_pruning.method import DynamicPruning, none_yet
 from diet_jax.types import Array, Inputs, Labels, Model, Variables
-
-LOSS = "loss"
 
 
 @dataclass(frozen=True)
@@ -24,8 +21,8 @@ class HardestOptions:
 
     fraction: float = 0.5
     """Share of the candidates of every step that is trained on: batch_size / fraction are drawn."""
-    by: str = LOSS
-    """What ranks them: loss, or the name of a score that reads logits, gradients, features or inputs."""
+    by: str = "loss"
+    """What ranks them: the name of a score that reads logits, gradients, features or inputs."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -36,19 +33,17 @@ class HardestOptions:
         """Returns how many examples are drawn for a batch of so many."""
         return math.floor(batch_size / self.fraction + 0.5)
 
-    def score(self) -> Score | None:
-        """Returns the score that ranks; None for the loss.
+    def score(self) -> Score:
+        """Returns the score that ranks.
 
         Raises:
             InputError: there is no such score, or it is none of examples by themselves.
         """
-        if self.by == LOSS:
-            return None
         score = SCORES.find(self.by)
         if not score.of_examples:
             raise InputError(
                 f"hardest.by is {self.by}, which reads {score.reads}: candidates are ranked by the network "
-                f"as it is; choose {LOSS}, el2n or another score of logits"
+                f"as it is; choose loss, el2n or another score of logits"
             )
         return score
 
@@ -75,7 +70,7 @@ class Hardest(DynamicPruning):
 
     batch_size: int
     candidates: int
-    score: Score | None
+    score: Score
 
     def init(self, num_examples: int) -> HardestState:
         """No example was a candidate."""
@@ -95,10 +90,7 @@ class Hardest(DynamicPruning):
         if self.candidates == self.batch_size:
             chosen, picked = None, rows
         else:
-            if self.score is None:
-                hardness = cross_entropy(model.predict(variables, inputs), labels)
-            else:
-                hardness = self.score.function(model)(variables, inputs, labels)
+            hardness = self.score.function(model)(variables, inputs, labels)
             # In the order of the draw, as a batch without pruning has it.
             chosen = jnp.sort(jax.lax.top_k(hardness, self.batch_size)[1])
             picked = rows[chosen]

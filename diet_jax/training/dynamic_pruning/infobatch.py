@@ -1,7 +1,7 @@
 """InfoBatch: every epoch leaves out some of the examples with small losses, and the others count for more."""
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from diet_jax.devices.vmap_rules import seldom
 from diet_jax.errors import InputError
 from diet_jax.options.typed import check_types
-from diet_jax.training.dynamic_pruning.method import DynamicPruning, none_yet
+from diet_jax.training.dynamic_pruning.method import OrderingPruning, none_yet
 from diet_jax.types import Array, PRNGKey, Rows
 
 
@@ -97,13 +97,12 @@ def choose_epoch(key: PRNGKey, losses: Float[Array, "k"], leave_out: float) -> C
 
 
 @dataclass(frozen=True)
-class InfoBatch(DynamicPruning):
+class InfoBatch(OrderingPruning):
     """The method for a training: options, batch size, and the step from which on nothing is left out."""
 
     leave_out: float
     batch_size: int
     stop: int
-    orders: ClassVar[bool] = True
 
     def init(self, num_examples: int) -> InfoBatchState:
         """Nothing was seen, and the first step begins an epoch."""

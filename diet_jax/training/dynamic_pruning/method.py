@@ -1,5 +1,6 @@
 """What a method of dynamic pruning brings, and what it left out."""
 
+from abc import ABC, abstractmethod
 from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
@@ -35,34 +36,17 @@ class PruningState(Protocol):
         ...
 
 
-class DynamicPruning:
-    """A method of dynamic pruning, made for a config and a number of steps; this one leaves out nothing.
+class DynamicPruning(ABC):
+    """A method of dynamic pruning, made for a config and a number of steps.
 
     Methods are frozen dataclasses: compiled programs are found by them. All that they remember is a pytree of
     arrays in `TrainState.dynamics`, of shapes that follow from the number of examples; what is random in them
     follows from the keys that they are given.
     """
 
-    orders = False
-    """Whether it draws the batches itself, by `next_rows`, in the place of `batch_rows`."""
-
+    @abstractmethod
     def init(self, num_examples: int) -> Any:
         """Returns its state before the first step."""
-        raise NotImplementedError
-
-    def next_rows(
-        self, own: Any, step: Array, order_key: PRNGKey, prune_key: PRNGKey, kept: Rows
-    ) -> tuple[Any, Array]:
-        """Returns its state and the rows int32 `[b]` of the next batch, of the rows `kept` int `[k]`.
-
-        Args:
-            own: its state.
-            step: updates done before.
-            order_key: of the data order.
-            prune_key: of what is left out.
-            kept: int `[k]`, the rows to train on.
-        """
-        raise NotImplementedError
 
     def choose(
         self, own: Any, model: Model, variables: Variables, inputs: Inputs, labels: Labels, rows: Array
@@ -77,6 +61,24 @@ class DynamicPruning:
     def observe(self, own: Any, rows: Array, losses: Array) -> Any:
         """Returns its state after a forward pass in which the batch had these losses, float32 `[b]`."""
         return own
+
+
+class OrderingPruning(DynamicPruning):
+    """A method that draws the batches itself, in the place of `batch_rows`."""
+
+    @abstractmethod
+    def next_rows(
+        self, own: Any, step: Array, order_key: PRNGKey, prune_key: PRNGKey, kept: Rows
+    ) -> tuple[Any, Array]:
+        """Returns its state and the rows int32 `[b]` of the next batch, of the rows `kept` int `[k]`.
+
+        Args:
+            own: its state.
+            step: updates done before.
+            order_key: of the data order.
+            prune_key: of what is left out.
+            kept: int `[k]`, the rows to train on.
+        """
 
 
 def share_left_out(state: Any) -> np.ndarray:
