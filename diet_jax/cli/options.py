@@ -230,6 +230,8 @@ class Convert:
     """Of a file with several scores: the one to write."""
     name: str | None = None
     """What to call it; by default what the file does."""
+    column: str | None = None
+    """Of a table: the column with the score; by default every one that can be one."""
     order: Literal["rows", "original"] | None = None
     """Without ids: values stand in the order of the dataset's rows, or of the files that it was published as.
     With ids: they are the numbers in that order."""

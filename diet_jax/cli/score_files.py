@@ -52,7 +52,7 @@ def convert(command: "options.Convert") -> None:
     if out.exists():
         raise InputError(f"{out} exists already; choose another place")
     if kind == "keep":
-        for name in ("source", "score", "name", "order", "high_means"):
+        for name in ("source", "score", "name", "column", "order", "high_means"):
             if getattr(command, name) is not None:
                 raise InputError(f"{command.file} is a mask file: leave {name} out")
         _write({out: KeepFile.load(command.file)}, MASKS, "a mask file")
@@ -63,7 +63,7 @@ def convert(command: "options.Convert") -> None:
         files[file.name] = file
     else:
         split = getattr(load_splits(RunConfig(data=command.data))[0], command.split)
-        asked: Any = {"order": command.order, "high_means": command.high_means, "source": command.source}
+        asked: Any = {name: getattr(command, name) for name in ("order", "column", "high_means", "source")}
         files = import_scores(command.file, split, **asked)
     if command.score is not None:
         if command.score not in files:

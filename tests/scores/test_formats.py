@@ -367,6 +367,16 @@ def cut_epoch(folder):
     return folder
 
 
+def stray_epoch(folder):
+    (dynamics(folder) / "training_dynamics" / "dynamics_epoch_x.jsonl").write_text("{}")
+    return folder
+
+
+def empty_epoch(folder):
+    (dynamics(folder) / "training_dynamics" / "dynamics_epoch_3.jsonl").write_text("")
+    return folder
+
+
 def pickled(folder):
     (folder / "a.npy").write_bytes(pickle.dumps(CIFAR.values))
     return folder / "a.npy"
@@ -381,7 +391,7 @@ class Trap:
 
 OBJECTS = np.array([Trap()] * COUNT, object)
 NPY = {"source": "npy", "order": "rows", "high_means": "hard"}
-WORDS = {"sample_1": 1}
+PAIR = ((1, "0.0, 1.0"), (2, "0.0, 1.0, 2.0"))
 REFUSED = {
     "an id is dropped": (change_csv(lambda lines: lines[1:]), {}, "1 of 60 ids are missing"),
     "an id is doubled": (change_csv(lambda lines: [*lines, lines[0]]), {}, "1 ids occur more than once"),
@@ -444,7 +454,95 @@ REFUSED = {
     "gold out of range": (
         text("a.jsonl", '{"guid": 1, "gold": 3, "logits_epoch_0": [0.0, 1.0]}\n'),
         {},
-        "line 1 of .* lacks",
+        "line 1 of .*gold 3 with logits",
+    ),
+    "gold of another type": (
+        text("a.jsonl", '{"guid": 1, "gold": 0.7, "logits_epoch_0": [0.0, 1.0]}\n'),
+        {},
+        "gold 0.7 with logits",
+    ),
+    "gold as a truth value": (
+        text("a.jsonl", '{"guid": 1, "gold": true, "logits_epoch_0": [0.0, 1.0]}\n'),
+        {},
+        "gold True with logits",
+    ),
+    "two epochs in a line": (
+        text(
+            "a.jsonl", '{"guid": 1, "gold": 0, "logits_epoch_0": [0.0, 1.0], "logits_epoch_1": [0.0, 1.0]}\n'
+        ),
+        {},
+        "line 1 of .* logits of one epoch",
+    ),
+    "logits of two lengths": (
+        text("a.jsonl", "".join(f'{{"guid": {n}, "gold": 0, "logits_epoch_0": [{z}]}}\n' for n, z in PAIR)),
+        {},
+        "line 2 of .* of 2 classes",
+    ),
+    "guids of two kinds": (
+        text("a.jsonl", '{"guid": 1, "confidence": 0.5}\n{"guid": "1", "confidence": 0.5}\n'),
+        {},
+        "guids must be all text or all integers",
+    ),
+    "guids that are lists": (
+        text("a.jsonl", '{"guid": [1], "gold": 0, "logits_epoch_0": [0.0, 1.0]}\n'),
+        {},
+        "guids must be all text or all integers",
+    ),
+    "a stray epoch": (stray_epoch, {}, "dynamics_epoch_x.jsonl is of no epoch"),
+    "an empty epoch": (empty_epoch, {}, "dynamics_epoch_3.jsonl is empty"),
+    "a number as Python writes it": (
+        change_csv(lambda lines: [lines[0].split(",")[0] + ",1_0", *lines[1:]]),
+        {},
+        "holds no numbers",
+    ),
+    "a table of ids alone": (text("a.csv", "id\na\n"), EASY, "has no column of scores; it has id"),
+    "a column that is not there": (plain_csv, {**EASY, "column": "q"}, "has no column q; it has"),
+    "names of files that are no text": (
+        saved("c.npz", scores=CIFAR.values, labels=CIFAR.labels, filenames=np.array([b"\xff"] * COUNT)),
+        {},
+        "names of files are no UTF-8",
+    ),
+    "a matrix without test examples": (
+        saved("m.npz", tr_mem=CIFAR.values, infl_matrix_class0=np.ones((3, 0)), tr_classidx_0=np.arange(3)),
+        {},
+        "does not fit tr_classidx_0",
+    ),
+    "a matrix of text": (
+        saved(
+            "m.npz", tr_mem=CIFAR.values, infl_matrix_class0=np.full((3, 1), "a"), tr_classidx_0=np.arange(3)
+        ),
+        {},
+        "does not fit tr_classidx_0",
+    ),
+    "images, and two columns": (
+        text("i.csv", "img,a,b\nn01440764_1.JPEG,1,2\n"),
+        {},
+        r"has the columns img, a, b, .*--column",
+    ),
+    "images without a header": (
+        text("i.csv", "n01440764_1.JPEG,1\nn01440764_2.JPEG,2\n"),
+        {},
+        "have a header",
+    ),
+    "images, and no score": (text("i.csv", "img\nn01440764_1.JPEG\n"), {}, "has no column of scores"),
+    "aum without its column": (plain_csv, {"source": "aum"}, "has no column aum nor sample_id"),
+    "aum, told a column": (aum, {"column": "margin"}, "the format aum .* leaves no choice of column"),
+    "aum, told a direction": (aum, {"high_means": "hard"}, "leaves no choice of high_means"),
+    "a table of another kind": (c_scores, {"source": "csv"}, "is of the kind npz, the format csv is CSV"),
+    "an npz of other arrays, said": (
+        saved("c.npz", a=CIFAR.values),
+        {"source": "c_scores"},
+        "has no array scores",
+    ),
+    "an npz without memorisation": (
+        saved("c.npz", a=CIFAR.values),
+        {"source": "feldman_zhang"},
+        "no array tr_mem",
+    ),
+    "an npz for the authors' npy": (
+        saved("c.npz", a=CIFAR.values),
+        {"source": "data_diet"},
+        "of the kind npz",
     ),
     "no file": (lambda folder: folder / "none.csv", {}, "no file"),
     "an empty folder": (lambda folder: folder, {}, "without files dynamics_epoch"),

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from diet_jax.data.dataset import Dataset
+from diet_jax.errors import InputError
 from diet_jax.scores.formats.format import FORMATS, Asked, Format, Found, Peek, csv_columns, numbers
 from diet_jax.scores.formats.plain_csv import rows_of_places
 
@@ -14,12 +15,14 @@ FINAL, RECORDS = {"sample_id", "aum"}, {"sample_id", "num_measurements", "margin
 def recognises(looked: Peek) -> int:
     """By the header of aum_values.csv or of full_aum_records.csv."""
     names = set(looked.names)
-    return 2 * (looked.kind == "csv" and (names == FINAL or names > RECORDS))
+    return 2 * (names == FINAL or names > RECORDS)
 
 
 def read(looked: Peek, dataset: Dataset, asked: Asked) -> Iterable[Found]:
     """The last value of each example; of full records that of its last measurement."""
     columns = csv_columns(looked.path)
+    if missing := sorted(FINAL - set(columns)):
+        raise InputError(f"{looked.path} has no column {' nor '.join(missing)}; it has {', '.join(columns)}")
     text, values = columns["sample_id"], numbers(columns["aum"], "aum", looked.path)
     if "num_measurements" in columns:
         counts = numbers(columns["num_measurements"], "num_measurements", looked.path)
@@ -38,7 +41,9 @@ AUM = FORMATS.register(
         name="aum",
         about="aum_values.csv or full_aum_records.csv of the package aum",
         reference="github.com/asappresearch/aum, aum/aum.py",
+        kind="csv",
         recognises=recognises,
         read=read,
+        asks=("order",),
     )
 )

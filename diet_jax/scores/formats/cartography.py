@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def recognises(looked: Peek) -> int:
     """By the keys of its lines."""
     names = set(looked.names)
     paths = {"guid", "gold"} < names and any(name.startswith("logits_epoch_") for name in names)
-    return 2 * (looked.kind == "jsonl" and (paths or {"guid", "confidence"} < names))
+    return 2 * (paths or ("guid" in names and not names.isdisjoint(MEASURES)))
 
 
 def read(looked: Peek, dataset: Dataset, asked: Asked) -> Iterable[Found]:
@@ -47,8 +48,10 @@ def read(looked: Peek, dataset: Dataset, asked: Asked) -> Iterable[Found]:
 def _measures(looked: Peek) -> Iterable[Found]:
     names = [name for name in MEASURES if name in looked.names]
     lines = list(json_lines(looked.path))
+    if not names:
+        raise InputError(f"{looked.path} has none of {', '.join(MEASURES)}; it has {', '.join(looked.names)}")
     try:
-        ids = np.array([line["guid"] for line in lines])
+        ids = _guids([line["guid"] for line in lines])
         columns = {name: np.array([line[name] for line in lines], np.float64) for name in names}
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{looked.path}: not every line has a guid and numbers {names}: {error}") from error
@@ -57,13 +60,23 @@ def _measures(looked: Peek) -> Iterable[Found]:
         yield Found(name, values, high_means, f"data maps: {formula}", "by guid", ids=ids)
 
 
+def _guids(given: list[Any]) -> np.ndarray:
+    """Ids as they are: text, or integers."""
+    if not all(isinstance(one, str) for one in given) and not all(type(one) is int for one in given):
+        raise ValueError(
+            f"guids must be all text or all integers, got such as {given[0]!r} and {given[-1]!r}"
+        )
+    return np.array(given)
+
+
 def _paths(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Ids `[n]` and labels of the first epoch; probability of the label and whether right, each `[e n]`."""
-    files = (
-        {int(re.findall(r"(\d+)\.", file.name)[-1]): file for file in path.glob(EPOCHS)}
-        if path.is_dir()
-        else {}
-    )
+    files: dict[int, Path] = {}
+    for file in path.glob(EPOCHS) if path.is_dir() else ():
+        number = re.search(r"_(\d+)\.json\w*$", file.name)
+        if number is None or int(number[1]) in files:
+            raise InputError(f"{file} is of no epoch of its own; move it elsewhere")
+        files[int(number[1])] = file
     if files and sorted(files) != list(range(len(files))):
         raise InputError(f"{path} must have the epochs 0 to {max(files)}, each once; it has {sorted(files)}")
     ids, labels, confidence, right = np.zeros(0, int), np.zeros(0, int), [], []
@@ -81,25 +94,33 @@ def _paths(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _epoch(file: Path, epoch: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    ids, gold, probability, right = [], [], [], []
+    ids, gold, probability, right, classes = [], [], [], [], 0
     for number, line in enumerate(json_lines(file), 1):
         try:
-            key = f"logits_epoch_{epoch}"
-            if epoch is None:
-                key = next(name for name in line if name.startswith("logits_epoch_"))
-            logits, label = np.asarray(line[key], np.float64), int(line["gold"])
-            if logits.ndim != 1 or not 0 <= label < len(logits) or not np.isfinite(logits).all():
-                raise ValueError(f"gold {label} with logits {line[key]}")
+            (key,) = (name for name in line if name.startswith("logits_epoch_"))
+            if epoch is not None and key != f"logits_epoch_{epoch}":
+                raise ValueError(f"{key} in the file of epoch {epoch}")
+            logits, label = np.asarray(line[key], np.float64), line["gold"]
+            classes = classes or len(logits)
+            if type(label) is not int or not 0 <= label < classes or logits.shape != (classes,):
+                raise ValueError(f"gold {label!r} with logits {line[key]}, of {classes} classes")
+            if not np.isfinite(logits).all():
+                raise ValueError(f"logits {line[key]}")
             ids.append(line["guid"])
-        except (KeyError, TypeError, ValueError, StopIteration) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"line {number} of {file} lacks guid, gold or finite logits: {error!r}"
+                f"line {number} of {file} must have guid, gold and the finite logits of one epoch: {error!r}"
             ) from error
         shares = np.exp(logits - logits.max())
         gold.append(label)
         probability.append(shares[label] / shares.sum())
         right.append(int(logits.argmax()) == label)
-    names = np.array(ids)
+    if not ids:
+        raise InputError(f"{file} is empty")
+    try:
+        names = _guids(ids)
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from error
     check_unique(names, file)
     return names, np.array(gold), np.array(probability), np.array(right)
 
@@ -109,6 +130,7 @@ CARTOGRAPHY = FORMATS.register(
         name="cartography",
         about="a folder of dynamics_epoch_K.jsonl (guid, logits, gold), or a .jsonl of data map measures",
         reference="github.com/allenai/cartography, selection_utils.py and train_dy_filtering.py",
+        kind="jsonl",
         recognises=recognises,
         read=read,
     )

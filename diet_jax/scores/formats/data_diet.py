@@ -20,7 +20,7 @@ SCORES = {
 
 def recognises(looked: Peek) -> int:
     """An .npy: surely in a folder of the authors' names, else perhaps."""
-    return (1 + (looked.path.parent.name in SCORES)) * (looked.kind == "npy")
+    return 1 + (looked.path.parent.name in SCORES)
 
 
 def read(looked: Peek, dataset: Dataset, asked: Asked) -> Iterable[Found]:
@@ -55,7 +55,9 @@ DATA_DIET = FORMATS.register(
         name="data_diet",
         about=".npy of the paper's own code, sorted by class",
         reference="github.com/mansheej/data_diet, data_diet/data.py and scripts/get_mean_score.py",
+        kind="npy",
         recognises=recognises,
         read=read,
+        asks=("order",),
     )
 )

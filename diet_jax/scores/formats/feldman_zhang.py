@@ -6,26 +6,22 @@ import numpy as np
 
 from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
-from diet_jax.scores.formats.format import FORMATS, Asked, Format, Found, Peek, load_npz
+from diet_jax.scores.formats.format import FORMATS, Asked, Format, Found, Peek, decoded, load_npz
 from diet_jax.scores.formats.identity import rows_in_order
 
 
 def recognises(looked: Peek) -> int:
     """By its array of memorisation values."""
-    return 2 * (looked.kind == "npz" and "tr_mem" in looked.names)
+    return 2 * ("tr_mem" in looked.names)
 
 
 def read(looked: Peek, dataset: Dataset, asked: Asked) -> Iterable[Found]:
     """Memorisation, and of files with matrices the influence on the test examples of the same class."""
-    names = [name for name in ("tr_mem", "tr_labels", "tr_filenames") if name in looked.names]
-    arrays = load_npz(looked.path, names)
+    names = [name for name in ("tr_labels", "tr_filenames") if name in looked.names]
+    arrays = load_npz(looked.path, ("tr_mem", *names))
     labels = arrays.get("tr_labels")
     if "tr_filenames" in arrays:
-        ids = (
-            np.char.decode(arrays["tr_filenames"])
-            if arrays["tr_filenames"].dtype.kind == "S"
-            else (arrays["tr_filenames"])
-        )
+        ids = decoded(arrays["tr_filenames"], looked.path)
         # Class numbers are in another order than the folders' names elsewhere; the names tell the image.
         common = {"matched": "by tr_filenames", "ids": ids}
     else:
@@ -51,12 +47,15 @@ def _influences(looked: Peek, matrices: list[str], count: int) -> tuple[np.ndarr
         matrix, rows = arrays[name], arrays[index]
         if (
             matrix.ndim != 2
+            or matrix.dtype.kind not in "iuf"
+            or not matrix.shape[1]
             or rows.shape != matrix.shape[:1]
             or rows.dtype.kind not in "iu"
             or (rows.size and not 0 <= rows.min() <= rows.max() < count)
         ):
             raise InputError(
-                f"{looked.path}: {name} of shape {matrix.shape} does not fit {index} of {rows.shape}"
+                f"{looked.path}: {name}, {matrix.dtype} of shape {matrix.shape}, does not fit {index} of "
+                f"{rows.shape}"
             )
         greatest[rows], total[rows] = matrix.max(axis=1), np.abs(matrix).sum(axis=1)
     return greatest, total
@@ -67,7 +66,9 @@ FELDMAN_ZHANG = FORMATS.register(
         name="feldman_zhang",
         about=".npz with tr_mem, such as cifar100_infl_matrix.npz and imagenet_index.npz",
         reference="pluskid.github.io/influence-memorization",
+        kind="npz",
         recognises=recognises,
         read=read,
+        asks=("order",),
     )
 )

@@ -67,15 +67,21 @@ class Format:
         name: in messages, and what `diet-jax convert --from` takes.
         about: what it is, in a few words.
         reference: where it was published.
-        recognises: of a look at a file, 2 where it can be nothing else, 1 where it may be this, else 0.
-        read: the scores in a file, given the look, the dataset that they are of and what the user says.
+        kind: of its files.
+        recognises: of a look at a file of that kind, 2 where it can be nothing else, 1 where it may be this,
+            else 0.
+        read: the scores in a file of that kind, given the look, the dataset that they are of and what the
+            user says.
+        asks: what of `Asked` it reads; the others are refused.
     """
 
     name: str
     about: str
     reference: str
+    kind: Kind
     recognises: Callable[[Peek], int]
     read: Callable[[Peek, Dataset, Asked], Iterable[Found]]
+    asks: tuple[str, ...] = ()
 
 
 FORMATS: Registry[Format] = Registry("format of score files", package="diet_jax.scores.formats")
@@ -119,7 +125,7 @@ def recognised(looked: Peek) -> Format:
     Raises:
         InputError: it may be of none, or of several.
     """
-    sure = {each.name: each.recognises(looked) for each in FORMATS}
+    sure = {each.name: each.kind == looked.kind and each.recognises(looked) for each in FORMATS}
     best = [name for name, how in sure.items() if how and how == max(sure.values())]
     if len(best) == 1:
         return FORMATS.find(best[0])
@@ -198,9 +204,48 @@ def csv_columns(path: Path) -> dict[str, list[str]]:
     return dict(zip(header, map(list, zip(*lines, strict=True)), strict=True))
 
 
+def check_asked(chosen: Format, looked: Peek, asked: Asked) -> None:
+    """Raises InputError where a file is of another kind than its format, or more is asked than that reads."""
+    if looked.kind != chosen.kind:
+        raise InputError(
+            f"{looked.path} is of the kind {looked.kind}, the format {chosen.name} is {chosen.about}: say "
+            f"another (--from), or none"
+        )
+    if strange := [name for name, value in asked._asdict().items() if value and name not in chosen.asks]:
+        raise InputError(
+            f"{looked.path}: the format {chosen.name} ({chosen.about}) leaves no choice of "
+            f"{' and '.join(strange)}; leave it out"
+        )
+
+
+def wanted_columns(columns: dict[str, list[str]], asked: Asked, scores: list[str], path: Path) -> list[str]:
+    """Returns the column that is asked for, or all those with scores.
+
+    Raises:
+        InputError: there is none.
+    """
+    if asked.column is not None and asked.column not in columns:
+        raise InputError(f"{path} has no column {asked.column}; it has {', '.join(columns)}")
+    if asked.column is None and not scores:
+        raise InputError(f"{path} has no column of scores; it has {', '.join(columns)}")
+    return scores if asked.column is None else [asked.column]
+
+
+def decoded(names: np.ndarray, path: Path) -> np.ndarray:
+    """Returns names of files as text, also where they are stored as bytes."""
+    if names.dtype.kind != "S":
+        return names
+    try:
+        return np.char.decode(names, "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is damaged: its names of files are no UTF-8 ({error})") from error
+
+
 def numbers(column: list[str], name: str, path: Path) -> np.ndarray:
     """Returns the numbers float64 `[n]` of a column of text."""
     try:
+        if any("_" in text for text in column):
+            raise ValueError("1_000 is Python, not a number")
         return np.array(column, np.float64)
     except ValueError as error:
         raise InputError(f"the column {name} of {path} holds no numbers: {error}") from error

@@ -15,7 +15,17 @@ from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
 from diet_jax.files.digests import file_digest
 from diet_jax.scores.file import ScoreFile
-from diet_jax.scores.formats.format import EPOCHS, FORMATS, Asked, Format, Found, Order, peek, recognised
+from diet_jax.scores.formats.format import (
+    EPOCHS,
+    FORMATS,
+    Asked,
+    Format,
+    Found,
+    Order,
+    check_asked,
+    peek,
+    recognised,
+)
 from diet_jax.scores.formats.identity import rows_of_ids
 
 
@@ -74,6 +84,7 @@ def import_scores(
     looked = peek(place)
     chosen = recognised(looked) if source is None else FORMATS.find(source)
     asked = Asked(order, column, high_means)
+    check_asked(chosen, looked, asked)
     files: dict[str, ScoreFile] = {}
     for found in chosen.read(looked, dataset, asked):
         file = _bound(found, dataset, chosen, place)

@@ -6,7 +6,16 @@ import numpy as np
 
 from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
-from diet_jax.scores.formats.format import FORMATS, Asked, Format, Found, Peek, csv_columns, numbers
+from diet_jax.scores.formats.format import (
+    FORMATS,
+    Asked,
+    Format,
+    Found,
+    Peek,
+    csv_columns,
+    numbers,
+    wanted_columns,
+)
 from diet_jax.scores.formats.identity import rows_in_order
 
 IDS = ("id", "sample_id", "image_id", "guid", "filename", "file_name", "path", "index")
@@ -15,8 +24,6 @@ OURS = ("row", "id", "class")
 
 def recognises(looked: Peek) -> int:
     """Surely our own; else any with a column of ids may be one."""
-    if looked.kind != "csv":
-        return 0
     return 2 if looked.names[:3] == OURS else int(any(name.lower() in IDS for name in looked.names))
 
 
@@ -34,17 +41,13 @@ def read(looked: Peek, dataset: Dataset, asked: Asked) -> Iterable[Found]:
     ids, rows, matched = np.array(text), None, f"by the column {named[0]}"
     if asked.order is not None:
         ids, rows, matched = None, *rows_of_places(text, dataset, asked, looked)
-    names = (
-        [asked.column] if asked.column else [n for n in columns if n not in (*named, *OURS, "kept", "label")]
-    )
-    if absent := [name for name in names if name not in columns] or not names:
-        raise InputError(f"{path} has no column {absent}; it has {', '.join(columns)}")
+    scores = [name for name in columns if name not in (*named, *OURS, "kept", "label")]
     number_of = {name: label for label, name in enumerate(dataset.class_names)}
     labels = None
     if "class" in columns or "label" in columns:
         given = columns.get("class", columns.get("label", []))
         labels = np.array([number_of.get(v, int(v) if v.isdecimal() else -1) for v in given])
-    for name in names:
+    for name in wanted_columns(columns, asked, scores, path):
         values = numbers(columns[name], name, path)
         formula = f"the column {name} of a table"
         yield Found(name, values, high_means, formula, matched, ids=ids, rows=rows, labels=labels)
@@ -67,7 +70,9 @@ PLAIN_CSV = FORMATS.register(
         name="csv",
         about="CSV with a header, a column of ids and columns of scores",
         reference="what ScoreFile.to_csv and most programs write",
+        kind="csv",
         recognises=recognises,
         read=read,
+        asks=("order", "column", "high_means"),
     )
 )

@@ -12,7 +12,7 @@ from diet_jax.scores.formats.identity import rows_in_order
 
 def recognises(looked: Peek) -> int:
     """Any .npy may be one."""
-    return int(looked.kind == "npy")
+    return 1
 
 
 def read(looked: Peek, dataset: Dataset, asked: Asked) -> Iterable[Found]:
@@ -32,7 +32,9 @@ PLAIN_NPY = FORMATS.register(
         name="npy",
         about=".npy with one value for each example, or a line of them for each seed",
         reference="numpy.save",
+        kind="npy",
         recognises=recognises,
         read=read,
+        asks=("order", "high_means"),
     )
 )
