@@ -14,6 +14,7 @@ from diet_jax.checks.values import check_count
 from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.errors import InputError
 from diet_jax.models.functions import from_functions
+from diet_jax.scores.dynamics_log_file import check_definitions, checked_ids, read_log, save_log
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.paths import PathFile, path_losses
 from diet_jax.scores.score import SCORES, Fold, Score, folds_of, resolve_scores, takes
@@ -40,6 +41,8 @@ class DynamicsLog:
         path: of a file (.npy) to keep all logits in, float16 `[t n c]`; see `paths`. Nothing of it is held
             in memory.
 
+    A loop that may be killed saves the log where it saves its network, and goes on by `DynamicsLog.load`.
+
     Raises:
         InputError: a score of another kind or of both passes, ids that are not `n` different ones, or a file
             that is there already.
@@ -59,13 +62,14 @@ class DynamicsLog:
         num_classes: int,
         *,
         scores: Iterable[str | Score] | None = None,
-        ids: Sequence[Any] | None = None,
+        ids: Sequence[Any] | np.ndarray | None = None,
         path: str | os.PathLike[str] | None = None,
     ) -> None:
         self._count = check_count(num_examples, "num_examples")
         self._classes = check_count(num_classes, "num_classes", least=2)
         self._scores = _of_one_pass(scores)
-        self._rows = None if ids is None else _rows_by_id(ids, self._count)
+        self._ids = None if ids is None else checked_ids(ids, self._count)
+        self._rows = None if self._ids is None else {one: row for row, one in enumerate(self._ids.tolist())}
         self._folds = folds_of(self._scores)
         self._state = {fold.name: _init(fold, self._count, self._classes) for fold in self._folds}
         self._labels = np.full(self._count, -1, np.int32)
@@ -87,7 +91,13 @@ class DynamicsLog:
         """
         rows = self._rows_of(ids)
         logits, labels = plain_array(logits, "logits"), plain_array(labels, "labels")
+        # More than float32 holds is infinite here.
+        with np.errstate(over="ignore"):
+            logits = logits.astype(np.float32) if logits.dtype.kind in "fiu" else logits
         self._check(rows, logits, labels)
+        # Before anything else: where the disk is full the log is as it was.
+        if self._paths is not None:
+            self._paths.write(self._times[rows], rows, logits)
         # Calls of few shapes: a shorter batch is filled up with a row that is none, which no update reaches.
         self._largest = max(self._largest, len(rows))
         spare = self._largest - len(rows)
@@ -96,10 +106,63 @@ class DynamicsLog:
         given[: len(rows)] = logits
         kept = np.concatenate([labels, np.zeros(spare)]).astype(np.int32)
         self._state = _updated(self._state, padded, given, kept, folds=self._folds)
-        if self._paths is not None:
-            self._paths.write(self._times[rows], rows, logits)
         self._labels[rows] = labels
         self._times[rows] += 1
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes what the log knows as an .npz with a checksum, whole or not at all, over an older one.
+
+        Save it together with the network: a loop that goes on from an older network would give the same
+        presentations twice. The logits of a log with a path stay in their own file.
+        """
+        arrays = {"labels": self._labels, "times": self._times}
+        arrays |= {} if self._ids is None else {"ids": self._ids}
+        save_log(path, self._scores, self._classes, arrays, self._state, self._paths is not None)
+
+    @classmethod
+    def load(
+        cls,
+        file: str | os.PathLike[str],
+        *,
+        scores: Iterable[str | Score] | None = None,
+        path: str | os.PathLike[str] | None = None,
+    ) -> "DynamicsLog":
+        """Returns the log that `save` wrote, as it was then.
+
+        Args:
+            file: what `save` wrote.
+            scores: those that the log was made with; by default the registered ones of their names.
+            path: the file that the log keeps its logits in, if it does; what came after `save` is dropped
+                from it.
+
+        Raises:
+            InputError: the file is missing or damaged, the scores are defined otherwise, or the path is not
+                that of the log.
+
+        Example:
+            >>> import pathlib, tempfile, diet_jax as dj
+            >>> log = dj.DynamicsLog(num_examples=2, num_classes=2, scores=("aum",))
+            >>> log.update([0, 1], [[0.0, 4.0], [3.0, 1.0]], [1, 1])
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     log.save(pathlib.Path(folder) / "log.npz")
+            ...     dj.DynamicsLog.load(pathlib.Path(folder) / "log.npz").scores()["aum"].tolist()
+            [-4.0, 2.0]
+        """
+        saved = read_log(file)
+        chosen = _of_one_pass(saved.definitions if scores is None else scores)
+        check_definitions(file, chosen, saved.definitions)
+        count, ids = len(saved.arrays["times"]), saved.arrays.get("ids")
+        log = cls(count, saved.num_classes, scores=chosen, ids=ids)
+        log._state = saved.state_like(log._state, file)
+        log._labels, log._times = saved.arrays["labels"], saved.arrays["times"]
+        if saved.keeps_paths != (path is not None):
+            raise InputError(
+                f"{file} is of a log "
+                + ("that keeps its logits: give their file, path=" if saved.keeps_paths else "without a path")
+            )
+        if path is not None:
+            log._paths = PathFile.reopened(path, saved.num_classes, log._times)
+        return log
 
     def scores(self) -> dict[str, np.ndarray]:
         """Returns float32 `[n]` by name, row i of example i; NaN for examples that too little is known of."""
@@ -171,7 +234,10 @@ class DynamicsLog:
     def _rows_of(self, ids: Any) -> np.ndarray:
         if self._rows is None:
             return checked_rows(ids, self._count, "ids")
-        given = plain_array(ids, "ids").tolist()
+        array = plain_array(ids, "ids")
+        if array.ndim != 1 or not len(array):
+            raise InputError(f"ids must be a vector of at least one id, got shape {array.shape}")
+        given = array.tolist()
         unknown = [one for one in given if one not in self._rows]
         if unknown:
             raise InputError(
@@ -235,16 +301,6 @@ def _of_one_pass(scores: Iterable[str | Score] | None) -> tuple[Score, ...]:
 
 def _follows_from_logits(score: Score) -> bool:
     return score.fold is not None and (score.fold.measure is None or score.fold.of_logits)
-
-
-def _rows_by_id(ids: Sequence[Any], count: int) -> dict[Any, int]:
-    found = {one: row for row, one in enumerate(plain_array(ids, "ids").tolist())}
-    if len(found) != count or len(ids) != count:
-        raise InputError(
-            f"ids must be {count:,} different ones, one for each example; got {len(ids):,}, of which "
-            f"{len(found):,} differ"
-        )
-    return found
 
 
 def _init(fold: Fold, count: int, classes: int) -> Any:

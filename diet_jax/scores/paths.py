@@ -1,13 +1,17 @@
 """Whole paths of logits on disk, and a score that needs the path of every loss: CLD."""
 
+import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from diet_jax.checks.arrays import plain_array
+from diet_jax.checks.values import check_path
 from diet_jax.errors import InputError
+from diet_jax.files.writing import cannot_write
 from diet_jax.types import AnyArray
 
 FLOAT16 = np.finfo(np.float16)
@@ -17,17 +21,58 @@ class PathFile:
     """A file of NumPy (.npy) that grows: float16 `[t n c]`, entry `[i, r]` of the i-th time of row r."""
 
     def __init__(self, path: str | os.PathLike[str], num_examples: int, num_classes: int) -> None:
-        self._path, self._shape = Path(path), (num_examples, num_classes)
+        self._path, self._shape = Path(check_path(path, "path")), (num_examples, num_classes)
         self._times = 0
         if self._path.exists():
             raise InputError(f"{self._path} is there already; delete it, or choose another path")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._write_header(0)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._write_header(0)
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+
+    @classmethod
+    def reopened(
+        cls, path: str | os.PathLike[str], num_classes: int, times: Int[np.ndarray, "n"]
+    ) -> "PathFile":
+        """Returns a file that is there, of which each row has had so many times; what came later is dropped.
+
+        Raises:
+            InputError: it is not there, of other shape, or shorter.
+        """
+        file = cls.__new__(cls)
+        file._path, file._shape = Path(check_path(path, "path")), (len(times), num_classes)
+        file._times = int(times.max(initial=0))
+        if not file._path.is_file():
+            raise InputError(f"no file {file._path}, in which the log kept its logits")
+        try:
+            with file._path.open("rb") as opened:
+                np.lib.format.read_magic(opened)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(opened)
+        except (ValueError, EOFError) as error:
+            raise InputError(f"{file._path} is no file of a log: {error}") from error
+        whole = shape[0] * file._entry + file._start <= file._path.stat().st_size
+        if shape[1:] != file._shape or shape[0] < file._times or dtype != np.float16 or not whole:
+            raise InputError(
+                f"{file._path} holds {dtype} of shape {shape}, the log was saved with float16 "
+                f"{(file._times, *file._shape)} or more; give the file that it kept its logits in"
+            )
+        os.truncate(file._path, file._start + file._times * file._entry)
+        file._write_header(file._times)
+        if file._times:
+            stored = np.load(file._path, mmap_mode="r+")
+            for time in range(int(times.min()), file._times):
+                stored[time, times <= time] = np.nan
+            stored.flush()
+        return file
 
     def write(self, times: np.ndarray, rows: np.ndarray, logits: np.ndarray) -> None:
         """Writes logits `[b c]` of rows, each of so many times before."""
-        while times.max(initial=-1) >= self._times:
-            self._grow()
+        try:
+            while times.max() >= self._times:
+                self._grow()
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
         cut = np.asarray(logits, np.float32).clip(FLOAT16.min, FLOAT16.max).astype(np.float16)
         stored = np.load(self._path, mmap_mode="r+")
         stored[times, rows] = cut
@@ -39,19 +84,34 @@ class PathFile:
             return np.zeros((0, *self._shape), np.float16)
         return np.load(self._path, mmap_mode="r")
 
+    @property
+    def _entry(self) -> int:
+        """Bytes of one time of all rows."""
+        return 2 * self._shape[0] * self._shape[1]
+
+    @property
+    def _start(self) -> int:
+        """Where the first time begins: the header leaves room for the number of times to grow."""
+        buffer = io.BytesIO()
+        np.lib.format.write_array_header_1_0(buffer, self._about(0))
+        return buffer.tell()
+
+    def _about(self, times: int) -> dict[str, Any]:
+        return {"descr": "<f2", "fortran_order": False, "shape": (times, *self._shape)}
+
     def _grow(self) -> None:
-        """Adds a time of which nothing is known yet: the header of NumPy leaves room for it."""
+        """Adds a time of which nothing is known yet; where that fails, or failed before, it begins anew."""
         unknown = np.full(self._shape[1], np.nan, np.float16).tobytes()
-        with self._path.open("ab") as file:
+        with self._path.open("r+b") as file:
+            file.seek(self._start + self._times * self._entry)
             for _ in range(self._shape[0]):
                 file.write(unknown)
+        self._write_header(self._times + 1)
         self._times += 1
-        self._write_header(self._times)
 
     def _write_header(self, times: int) -> None:
-        about = {"descr": "<f2", "fortran_order": False, "shape": (times, *self._shape)}
-        with self._path.open("r+b" if times else "wb") as file:
-            np.lib.format.write_array_header_1_0(file, about)
+        with self._path.open("r+b" if self._path.exists() else "wb") as file:
+            np.lib.format.write_array_header_1_0(file, self._about(times))
 
 
 def path_losses(paths: Float[AnyArray, "t n c"], labels: Int[AnyArray, "n"]) -> Float[np.ndarray, "t n"]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import diet_jax as dj
+from diet_jax.scores.moments import EL2NSumOptions
 from diet_jax.scores.score import SCORES
 from diet_jax.training.recipe import total_steps
 from diet_jax.training.step import batch_rows, run_keys
@@ -173,6 +174,7 @@ GOOD = ([0, 1], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [0, 1])
         ),
         ([0, 1], GOOD[1], [0, 3], "labels must go from 0 to 2, got 0 to 3"),
         ([0, 1], GOOD[1], [0.0, 1.0], r"labels must be integers \[2\]"),
+        ([0, 1], [[1e300, 0.0, 0.0]] * 2, GOOD[2], "infinite for 2 of 2 examples"),
         ([0, 1], GOOD[1], [1, 1], "the label of row 0 was 0 before and is 1 now"),
     ],
 )
@@ -182,6 +184,110 @@ def test_what_is_refused_changes_nothing(ids, logits, labels, message):
     with pytest.raises(dj.InputError, match=message):
         log.update(ids, logits, labels)
     np.testing.assert_array_equal(log.scores()["aum"][:3], [-1, -1, np.nan])
+
+
+@pytest.mark.parametrize("ids", [[], [["a", "b"]], "ab", np.zeros(0, "U1")])
+def test_ids_of_a_batch_are_one_vector(ids):
+    log = dj.DynamicsLog(3, CLASSES, scores=("aum",), ids=["a", "b", "ab"])
+    with pytest.raises(dj.InputError, match="ids must be a vector of at least one id, got shape"):
+        log.update(ids, np.zeros((2, 3)), [0, 1])
+
+
+@pytest.mark.parametrize("ids", ["abc", [0.5, 1.5, 2.5], [b"a", b"b", b"c"], [["a"], ["b"], ["c"]]])
+def test_ids_of_a_log_are_integers_or_text(ids):
+    with pytest.raises(dj.InputError, match=r"ids must be integers or text \[3\], got"):
+        dj.DynamicsLog(3, CLASSES, ids=ids)
+
+
+@pytest.mark.parametrize("kind", ["rows", "text", "text and paths"])
+def test_a_killed_loop_goes_on_from_what_it_saved(kind, tmp_path):
+    """Saved in the middle of an epoch, more is logged, and lost; the rest is logged again by another log."""
+    rng = np.random.default_rng(5)
+    count, epochs = 9, 12
+    labels = (np.arange(count) % CLASSES).astype(np.int32)
+    ids = list(range(count)) if kind == "rows" else [f"ä{n}" for n in range(count)]
+    logits = rng.normal(size=(epochs, count, CLASSES)).astype(np.float32)
+    batches = [(e, part) for e in range(epochs) for part in np.split(rng.permutation(count), [4, 8])]
+    given = {} if kind == "rows" else {"ids": ids}
+
+    def go(log, some):
+        for epoch, part in some:
+            log.update([ids[i] for i in part], logits[epoch, part], labels[part])
+        return log
+
+    def path(name):
+        return {"path": tmp_path / name} if kind == "text and paths" else {}
+
+    whole = go(dj.DynamicsLog(count, CLASSES, **given, **path("whole.npy")), batches)
+    log = go(dj.DynamicsLog(count, CLASSES, **given, **path("part.npy")), batches[:20])
+    log.save(tmp_path / "log.npz")
+    go(log, batches[20:26])  # Logged after the last save: the killed process takes it along.
+    again = dj.DynamicsLog.load(tmp_path / "log.npz", **path("part.npy"))
+    if path("part.npy"):
+        losses, kept = again.losses(), np.full((7, count), True)
+        kept[6] = np.isin(np.arange(count), np.concatenate([part for _, part in batches[18:20]]))
+        np.testing.assert_array_equal(~np.isnan(losses), kept)
+    go(again, batches[20:])
+    assert set(again.scores()) == set(whole.scores())
+    for name, values in whole.scores().items():
+        np.testing.assert_array_equal(again.scores()[name], values, err_msg=name)
+    if path("part.npy"):
+        np.testing.assert_array_equal(again.paths(), whole.paths())
+        np.testing.assert_array_equal(again.paths(), logits.astype(np.float16))
+
+
+def test_what_is_no_file_of_the_log_is_refused(tmp_path):
+    file, path = tmp_path / "log.npz", tmp_path / "logits.npy"
+    log = dj.DynamicsLog(9, CLASSES, scores=("el2n_sum",), path=path)
+    log.update(*GOOD)
+    log.save(file)
+    load = dj.DynamicsLog.load
+    short = SCORES.find("el2n_sum").with_options(EL2NSumOptions(stop=3))
+    np.save(tmp_path / "other.npy", np.zeros((1, 9, CLASSES + 1), np.float16))
+    for asked, message in (
+        ({}, "keeps its logits: give their file"),
+        ({"path": tmp_path / "none.npy"}, "no file .*none.npy, in which the log kept"),
+        ({"path": tmp_path / "other.npy"}, r"holds float16 of shape \(1, 9, 4\), the log was saved with"),
+        ({"path": file}, "log.npz is no file of a log"),
+        ({"path": path, "scores": ("aum",)}, "is a log of el2n_sum, not of aum"),
+        ({"path": path, "scores": (short,)}, "logged el2n_sum as .*stop 10.*here it is .*stop 3"),
+    ):
+        with pytest.raises(dj.InputError, match=message):
+            load(file, **asked)
+    assert load(file, path=path).losses().shape == (1, 9)
+    plain = dj.DynamicsLog(9, CLASSES, scores=(short,))
+    plain.update(*GOOD)
+    plain.save(file)
+    with pytest.raises(dj.InputError, match="is of a log without a path"):
+        load(file, scores=(short,), path=path)
+    np.testing.assert_array_equal(
+        load(file, scores=(short,)).scores()["el2n_sum"], plain.scores()["el2n_sum"]
+    )
+    file.write_bytes(file.read_bytes()[:-30])
+    with pytest.raises(dj.InputError, match=r"log\.npz is damaged or no diet_jax file"):
+        load(file, scores=(short,))
+
+
+def test_where_the_disk_is_full_the_log_stays_as_it_was(tmp_path):
+    """The file is cut off within a time; once there is room, the same batch is logged as if nothing were."""
+    resource = pytest.importorskip("resource")
+    path, size = tmp_path / "logits.npy", 3000
+    log = dj.DynamicsLog(size, CLASSES, scores=("correctness",), path=path)
+    logits, labels = np.random.default_rng(0).normal(size=(3, size, CLASSES)), np.zeros(size, np.int32)
+    log.update(np.arange(size), logits[0], labels)
+    before, limits = log.scores()["correctness"], resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5000, limits[1]))
+    try:
+        with pytest.raises(dj.InputError, match=r"cannot write .*logits.npy: File too large"):
+            log.update(np.arange(size), logits[1], labels)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    np.testing.assert_array_equal(log.scores()["correctness"], before)
+    log.update(np.arange(size), logits[1], labels)
+    log.update(np.arange(size), logits[2], labels)
+    np.testing.assert_array_equal(log.paths(), logits.astype(np.float32).astype(np.float16))
+    with pytest.raises(dj.InputError, match="cannot write"):
+        dj.DynamicsLog(3, CLASSES, path=path / "in a file.npy")
 
 
 def test_what_cannot_be_logged():
