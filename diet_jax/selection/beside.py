@@ -37,7 +37,7 @@ def checked_beside(
             raise InputError(f"the rule {rule} reads {name}, which are missing; give it {words}")
         array = plain_array(given[name], name).view()
         array.flags.writeable = False
-        if array.dtype.kind not in kinds or array.ndim != axes:
+        if array.dtype.kind not in kinds or array.ndim != axes or (axes == 2 and not array.shape[1]):
             raise InputError(f"the rule {rule} reads {words}; got {array.dtype} of shape {array.shape}")
         if name == "class_errors":
             _check_class_errors(array, found.get("labels"))
@@ -63,7 +63,7 @@ def rows_beside(beside: Mapping[str, Any], rows: np.ndarray) -> dict[str, Any]:
 
 
 def _check_class_errors(errors: np.ndarray, labels: np.ndarray | None) -> None:
-    classes = 0 if labels is None else int(labels.max(initial=-1)) + 1
+    classes = 0 if labels is None or not len(labels) else int(labels.max()) + 1
     outside = ~((errors >= 0) & (errors <= 1))
     if outside.any() or len(errors) < classes:
         raise InputError(

@@ -78,7 +78,8 @@ def regressed_windows(
     labels = np.asarray(labels)
     if len(np.unique(labels)) < 2:
         raise InputError("windows are judged by how well they tell classes apart; the labels are all one")
-    targets = np.eye(int(labels.max()) + 1)[labels] - 1 / (labels.max() + 1)
+    classes = int(labels.max()) + 1
+    targets = np.eye(classes)[labels] - 1 / classes
     last = 1 - fraction
     offsets = np.append(np.arange(math.ceil(last / step - 1e-9)) * step, last)
     accuracies = []

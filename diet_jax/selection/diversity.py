@@ -62,7 +62,7 @@ def keep_d2(
             f"D2 adds scores up, they must be finite: {int((~np.isfinite(scores)).sum())} of {len(scores)} "
             f"are not; choose another score, or a rule of ranks"
         )
-    graph = _neighbour_graph(np.asarray(features), neighbours)
+    graph = _neighbour_graph(_centred(features), neighbours)
     starts, others, squares = graph.indptr, graph.indices, graph.data
     worth = scores - scores.min()
     owner = np.repeat(np.arange(len(scores)), np.diff(starts))
@@ -82,6 +82,21 @@ def keep_d2(
     return keep
 
 
+def _centred(features: Any) -> np.ndarray:
+    """Features float32 `[n d]` less their mean, at most 1, so that squares of distances keep their digits.
+
+    Both rules only compare distances with each other.
+    """
+    points = np.asarray(features)
+    points = points if points.dtype in (np.float32, np.float64) else points.astype(np.float32)
+    for centre in (False, True):
+        if centre:
+            points = points - points.mean(axis=0, dtype=np.float64).astype(points.dtype)
+        # By a power of two no digit is lost.
+        points = np.ldexp(points, -np.frexp(np.abs(points).max())[1])
+    return np.ascontiguousarray(points, np.float32)
+
+
 def _neighbour_graph(features: np.ndarray, neighbours: int) -> Any:
     """Squared distances to the nearest neighbours, both ways, over the median square: sparse `[n n]`."""
     import scipy.sparse
@@ -92,7 +107,7 @@ def _neighbour_graph(features: np.ndarray, neighbours: int) -> Any:
     if not most:
         return scipy.sparse.csr_array((count, count))
     # Brute force in chunks: in so many dimensions trees are slower, and no [n n] matrix is made.
-    found = NearestNeighbors(n_neighbors=most, algorithm="brute").fit(features.astype(np.float32))
+    found = NearestNeighbors(n_neighbors=most, algorithm="brute").fit(features)
     distances, rows = found.kneighbors()
     squares = distances.astype(np.float64).ravel() ** 2
     unit = np.median(squares) or squares.mean() or 1.0
@@ -133,7 +148,7 @@ def keep_k_centre(fraction: float, *, features: Any, key: PRNGKey | None = None)
     count = num_kept(len(features), fraction)
     # In random order the first one, and the first of equal distances, is any of them.
     rows = random_rows(key, len(features))
-    points = np.ascontiguousarray(features[rows], np.float32)
+    points = _centred(features)[rows]
     squares = np.einsum("nd,nd->n", points, points)
     nearest, keep = np.full(len(points), np.inf, np.float32), np.zeros(len(points), bool)
     for _ in range(count):

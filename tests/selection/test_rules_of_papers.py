@@ -111,6 +111,7 @@ def test_what_a_rule_reads_must_be_given_and_fit(name):
         ],
         "features": [
             (FEATURES[:, 0], r"features float \[n d\]"),
+            (FEATURES[:, :0], r"features float \[n d\].*got float64 of shape \(60, 0\)"),
             (FEATURES * np.inf, "must be finite: 60 of 60"),
         ],
         "class_errors": [(ERRORS[:2], "of 3 classes at least; got 2"), (ERRORS * 3, "shares from 0 to 1")],
@@ -120,6 +121,26 @@ def test_what_a_rule_reads_must_be_given_and_fit(name):
             if rule.num_scores or read != "labels" or "-1" in message:
                 with pytest.raises(dj.InputError, match=message):
                     rule(*scores_of(rule), fraction=0.3, **{**BESIDE, read: value})
+
+
+@pytest.mark.parametrize("name", sorted(name for name in OWN if "labels" in dj.RULES.find(name).reads))
+def test_labels_of_any_width(name):
+    """Of 8 bits too, in which the number of classes may not fit."""
+    rule, labels = rule_of(name), np.where(LABELS == 2, 255, LABELS)
+    given = {**BESIDE, "class_errors": np.r_[ERRORS[:2], np.zeros(253), ERRORS[2]], "labels": labels}
+    masks = [
+        rule(*scores_of(rule), fraction=0.3, **{**given, "labels": labels.astype(dtype)})
+        for dtype in (np.int64, np.uint8)
+    ]
+    np.testing.assert_array_equal(*masks)
+
+
+@pytest.mark.parametrize("name", ["d2", "k_centre"])
+@pytest.mark.parametrize(("shift", "scale"), [(1e3, 1e-2), (1e4, 1.0), (0.0, 1e30), (0.0, 1e-30)])
+def test_distances_keep_their_digits_wherever_the_features_lie(name, shift, scale):
+    rule = rule_of(name)
+    given = {"features": shift + scale * FEATURES, "fraction": 0.3}
+    np.testing.assert_array_equal(rule(*scores_of(rule), **given), keep_by(rule, 0.3))
 
 
 def published_strata(scores, count, cutoff, strata):
