@@ -210,7 +210,9 @@ def _measure_vog(model: Any) -> Callable[..., Array]:
 def _vog() -> Callable[..., ScoreArray]:
     def scores(state: VogState, keep: Mask) -> ScoreArray:
         variances = state.squares / jnp.maximum(state.count, 1).astype(jnp.float32)
-        return _normalised(variances, state.labels, jnp.asarray(keep), len(state.classes))
+        found = _normalised(variances, state.labels, jnp.asarray(keep), len(state.classes))
+        # The gradients of one epoch do not vary.
+        return jnp.where(state.count > 1, found, jnp.nan)
 
     return scores
 
@@ -253,7 +255,8 @@ TRACIN_SELF = SCORES.register(
         "the cross-entropy in all parameters, eval mode, un-augmented",
         reference="Pruthi et al. 2020 (TracIn), TracInCP of an example with itself",
         reads="dynamics",
-        build=lambda: lambda state, keep: state,
+        # Before the first epoch ends, nothing is known: a sum of no terms would rank by nothing.
+        build=lambda: lambda state, keep: jnp.where(jnp.any(state > 0), state, jnp.nan),
         fold=Fold(
             "tracin_self",
             _init_tracin,

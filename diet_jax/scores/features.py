@@ -21,6 +21,7 @@ from diet_jax.scores.score import SCORES, Score
 from diet_jax.types import AnyArray, Array, Labels, PRNGKey, ScoreArray
 
 Center = Literal["mean", "median"]
+Distance = Literal["euclidean", "cosine"]
 
 # Lloyd's iterations, of which a few dozen nearly always suffice; examples compared with centres at a time.
 MOST_ITERATIONS, CHUNK = 100, 4096
@@ -69,21 +70,28 @@ def class_center_distance(
     return jnp.where(is_class, _length(features - own), jnp.nan)
 
 
-def prototype_distance(key: PRNGKey, features: Float[AnyArray, "n d"], *, num_prototypes: int) -> ScoreArray:
+def prototype_distance(
+    key: PRNGKey,
+    features: Float[AnyArray, "n d"],
+    *,
+    num_prototypes: int,
+    distance: Distance = "euclidean",
+) -> ScoreArray:
     """Returns the distance of each example from the nearest centre of k-means: `min_j ‖h(x) − prototype_j‖₂`.
 
     Lloyd's iterations from k-means++ centres, until no example changes its centre, at most 100. Sorscher et
     al. take features of a network that was trained without labels (SwAV): with those of a classifier it is
-    another score.
+    another score; and of the same centres the cosine distance `1 − cos(h(x), prototype_j)`.
 
     Args:
         key: of the first centres; equal keys and features give equal scores.
         features: float `[n d]` of all examples.
         num_prototypes: centres, at most `n`; the paper has as many as classes.
+        distance: "euclidean", or "cosine", from 0 to 2, of the centre that is nearest by the other.
 
     Returns:
         float32 `[n]` (float64 for float64 features), at least 0; high means unlike any prototype. No label is
-        used.
+        used. The cosine of features that are all 0 is NaN.
 
     Raises:
         InputError: fewer examples than prototypes.
@@ -99,14 +107,19 @@ def prototype_distance(key: PRNGKey, features: Float[AnyArray, "n d"], *, num_pr
     features = jnp.asarray(check_array(features, "features", "n d"))
     (features,) = in_one_dtype(features)
     check_count(num_prototypes, "num_prototypes")
+    check_choice(distance, "distance", get_args(Distance))
     if num_prototypes > len(features):
         raise InputError(
             f"num_prototypes must be at most {len(features):,}, as many as examples; got {num_prototypes:,}"
         )
     # Squares of distances keep their digits however far from 0 all of the features are.
-    features = features - jnp.mean(features, axis=0, keepdims=True)
-    centers, nearest = _k_means(check_key(key), features, num_prototypes)
-    return _length(features - centers[nearest])
+    mean = jnp.mean(features, axis=0, keepdims=True)
+    centers, nearest = _k_means(check_key(key), features - mean, num_prototypes)
+    if distance == "euclidean":
+        return _length(features - mean - centers[nearest])
+    units = [each / _length(each)[:, None] for each in (features, (centers + mean)[nearest])]
+    # Half the square of the chord: 1 - cos would lose the digits of small distances.
+    return jnp.sum(jnp.square(units[0] - units[1]), axis=1) / 2
 
 
 class _Lloyd(NamedTuple):
@@ -216,6 +229,8 @@ class PrototypeOptions:
     """Centres of k-means; as many as classes by default, as in the paper."""
     seed: int = 0
     """Of the first centres: the same for all networks, whose features differ anyway."""
+    distance: Distance = "euclidean"
+    """From the centre; cosine as Sorscher et al. have it."""
 
     def __post_init__(self) -> None:
         if self.num_prototypes != "classes":
@@ -230,12 +245,13 @@ def _class_center_distance(center: Center) -> Callable[..., ScoreArray]:
     return distances
 
 
-def _prototype_distance(num_prototypes: int | Literal["classes"], seed: int) -> Callable[..., ScoreArray]:
+def _prototype_distance(
+    num_prototypes: int | Literal["classes"], seed: int, distance: Distance
+) -> Callable[..., ScoreArray]:
     def distances(features: Array, labels: Array, num_classes: int) -> ScoreArray:
         count = num_classes if num_prototypes == "classes" else num_prototypes
-        return prototype_distance(
-            jax.random.key(seed, impl="threefry2x32"), features, num_prototypes=min(count, len(features))
-        )
+        key, most = jax.random.key(seed, impl="threefry2x32"), min(count, len(features))
+        return prototype_distance(key, features, num_prototypes=most, distance=distance)
 
     return distances
 
@@ -263,14 +279,16 @@ PROTOTYPE_DISTANCE = SCORES.register(
     Score(
         name="prototype_distance",
         label="distance to prototype (own features)",
-        formula="Euclidean distance of the features, which the scored network's last layer is given, from "
-        "the nearest centre of k-means over all examples, eval mode, un-augmented; no label",
+        formula="distance of the features, which the scored network's last layer is given, from the nearest "
+        "centre of k-means over all examples, eval mode, un-augmented; no label",
         reference="after Sorscher et al. 2022, whose features are of a network trained without labels (SwAV)",
         reads="dataset",
         measure=_features("prototype_distance"),
         build=_prototype_distance,
         options=PrototypeOptions(),
         high_means="unlike any prototype",
-        elsewhere=("Sorscher et al.: self-supervised prototypes, by features of SwAV: another score",),
+        elsewhere=(
+            "Sorscher et al.: self-supervised prototypes, by SwAV's features, cosine distance: another score",
+        ),
     )
 )

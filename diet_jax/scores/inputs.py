@@ -49,16 +49,14 @@ def input_norm(variables: Variables, inputs: Inputs, labels: Labels) -> ScoreArr
 def random_scores(key: PRNGKey, num_examples: int) -> Array:
     """Returns scores that say nothing: uniform numbers, float32 `[n]` in [0, 1).
 
-        Args:
-            key: decides them.
-            num_examples: how many.
+    Args:
+        key: decides them.
+        num_examples: how many.
 
-        Example:
-            >>> import math
-
-    import jax
-            >>> random_scores(jax.random.key(0), 3).shape
-            (3,)
+    Example:
+        >>> import jax
+        >>> random_scores(jax.random.key(0), 3).shape
+        (3,)
     """
     check_count(num_examples, "num_examples")
     return jax.random.uniform(check_key(key), (num_examples,), jnp.float32)

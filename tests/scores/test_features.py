@@ -10,7 +10,12 @@ from sklearn.cluster import KMeans
 
 import diet_jax as dj
 from diet_jax.data.sources import load_dataset, load_streamed
-from diet_jax.scores.features import CLASS_CENTER_DISTANCE, ClassCenterOptions, PrototypeOptions
+from diet_jax.scores.features import (
+    CLASS_CENTER_DISTANCE,
+    PROTOTYPE_DISTANCE,
+    ClassCenterOptions,
+    PrototypeOptions,
+)
 
 NAMES = ("class_center_distance", "prototype_distance")
 CONFIG = dj.TrainConfig(epochs=2, batch_size=10, learning_rate=0.05, augment="none")
@@ -28,6 +33,20 @@ def test_prototypes_of_separate_clusters_are_those_of_scikit_learn(offset):
     for seed in range(3):
         found = dj.prototype_distance(jax.random.key(seed), jnp.asarray(points), num_prototypes=5)
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-3)
+
+
+def test_the_cosine_is_that_of_the_nearest_centre_as_sorscher_et_al_have_it():
+    middles = 20 * np.eye(5)[:, :3] + np.arange(5)[:, None] * [30, 0, -30] + 50
+    points = (np.repeat(middles, 30, axis=0) + RNG.normal(size=(150, 3))).astype(np.float32)
+    means = KMeans(5, n_init=5, random_state=0).fit(points.astype(np.float64))
+    centres = means.cluster_centers_[means.labels_]
+    cosine = (points * centres).sum(1) / np.linalg.norm(points, axis=1) / np.linalg.norm(centres, axis=1)
+    options = {"num_prototypes": 5, "distance": "cosine"}
+    found = dj.prototype_distance(jax.random.key(0), jnp.asarray(points), **options)
+    np.testing.assert_allclose(found, 1 - cosine, rtol=1e-3, atol=1e-7)
+    score = PROTOTYPE_DISTANCE.with_options(PrototypeOptions(**options))
+    by_score = score.function()(jnp.asarray(points), jnp.zeros(150, jnp.int32), 5)
+    np.testing.assert_allclose(by_score, found, rtol=1e-6)
 
 
 def test_prototypes_of_one_cloud_are_nearly_the_best_there_are():
