@@ -176,7 +176,9 @@ def score_from_run(command: "options.Score") -> None:
     setup = prepare_setup(config, own, scores=False, prunes=False)
     with open_run(config, setup.resolved()) as folder:
         paths = score_checkpoints(setup, folder, command.step, scores)
-        for note in missing_notes([ScoreFile.load(path) for path in paths]):
+        files = [ScoreFile.load(path) for path in paths]
+        draw_scores(folder.path / "figures" / f"step_{command.step}", setup, files, step=command.step)
+        for note in missing_notes(files):
             say(note)
         for path in paths:
             print(path)

@@ -24,6 +24,7 @@ from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.costs import Cost, Rate, cost_of, measured_rate, nbytes, state_shapes, step_cost
 from diet_jax.experiments.devices import config_mesh
 from diet_jax.experiments.own import NOTHING, Own
+from diet_jax.experiments.row_costs import reads_network
 from diet_jax.experiments.setup import Setup, prepare
 from diet_jax.scores.score import Score
 from diet_jax.selection.masks import num_kept
@@ -183,7 +184,8 @@ def stages(setup: Setup, step: Cost, rate: Rate) -> Iterator[Stage]:
     ) -> Stage:
         how, seeds = setup.how(section.how), section.num_seeds
         # Networks that the devices of the mesh train side by side take the time of one.
-        one_by_one = math.ceil(seeds / axis_size(SEED)) / seeds if how == "mesh" else 1.0
+        side_by_side = how == "mesh" and networks >= seeds
+        one_by_one = math.ceil(seeds / axis_size(SEED)) / seeds if side_by_side else 1.0
         flops = networks * calls * cost.flops
         seconds = flops * one_by_one / batch_parts() / rate.flops_per_second
         return Stage(name, networks, each, flops, seconds, at_once * cost.temporaries)
@@ -208,6 +210,11 @@ def stages(setup: Setup, step: Cost, rate: Rate) -> Iterator[Stage]:
     sizes = dict(score_batch_sizes(setup.scores, model, train, scoring.batch_size))
     for each in passes_of(setup.scores, model):
         yield examples(scoring, f"scoring: {each.name}", seeds, each.fn, train, sizes[each.scores[0]])
+    if any(reads_network(rule) for rule in config.select.rules):
+        what = "selecting: train one scoring network again"
+        yield stage(scoring, what, 1, counted(setup.score_step, "step"), setup.score_step, step)
+        judge, what = prediction_function(model), "selecting: features or errors of classes"
+        yield examples(scoring, what, 1, judge, train, model_batch_size(judge, model, train))
     at_once = seeds_at_once(setup.how(retraining.how), retraining.num_seeds)
     for name, networks, _, steps in trainings(setup):
         what = f"retraining: {name}"
@@ -227,8 +234,9 @@ def count_programs(setup: Setup) -> dict[str, int]:
     scores_in_loop, retrains_in_loop = (setup.how(s.how) == "loop" for s in (config.score, config.retrain))
     # Scoring trains on everything.
     alone = kinds if retrains_in_loop else {(setup.num_steps, len(setup.splits.train))}
+    reads = any(reads_network(rule) for rule in config.select.rules)
     programs = {}
-    if scores_in_loop or retrains_in_loop:
+    if retrains_in_loop or scores_in_loop or reads:
         lengths = len({count for count, _ in alone})
         programs = {"initialise": lengths, "draw batches": len({kept for _, kept in alone}), "train": lengths}
     if scores_in_loop:
@@ -238,6 +246,7 @@ def count_programs(setup: Setup) -> dict[str, int]:
         programs |= {f"score by {name}": 1 for name in parts}
     else:
         programs["score an ensemble"] = 1
+    programs |= {"measure what rules read": 1} if reads else {}
     return programs | ({"judge": 1} if retrains_in_loop else {"retrain an ensemble": len(kinds)})
 
 

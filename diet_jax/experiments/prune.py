@@ -293,12 +293,20 @@ def draw(folder: Path, setup: Setup, files: list[ScoreFile], rows: list[dict[str
     draw_scores(folder, setup, files)
 
 
-def draw_scores(folder: Path, setup: Setup, files: Sequence[ScoreFile]) -> None:
-    """Draws the rank correlations between scores, of at least three that have ranks."""
+def draw_scores(folder: Path, setup: Setup, files: Sequence[ScoreFile], *, step: int | None = None) -> None:
+    """Draws the rank correlations between scores, of at least three that have ranks.
+
+    Args:
+        folder: where correlations.png is written.
+        setup: of the run.
+        files: the scores.
+        step: that they are of, by default that of the config.
+    """
     from diet_jax.plotting import can_correlate, draw_correlations, save_figure
 
     if can_correlate(files):
-        title = _subject(setup) + "".join(f", {fact}" for fact in _changed(setup))
+        title = _subject(setup) if step is None else _subject(setup, step / setup.per_epoch)
+        title += "".join(f", {fact}" for fact in _changed(setup))
         save_figure(draw_correlations(files, title=title), folder / "correlations.png")
 
 
@@ -307,11 +315,14 @@ def _title(setup: Setup) -> str:
     return "".join([text, *(f", {fact}" for fact in _unusual(setup))])
 
 
-def _subject(setup: Setup) -> str:
+def _subject(setup: Setup, epoch: float | None = None) -> str:
     config = setup.config
-    text = f"{setup.splits.train.name}, {config.model.name}"
+    text, at = (
+        f"{setup.splits.train.name}, {config.model.name}",
+        config.score.epoch if epoch is None else epoch,
+    )
     # Scores that were made elsewhere have epochs of their own.
-    return text + (f", scored at epoch {config.score.epoch:g}" if setup.scores else "")
+    return text + (f", scored at epoch {at:g}" if setup.scores or epoch is not None else "")
 
 
 def _unusual(setup: Setup) -> list[str]:

@@ -32,7 +32,7 @@ def cost_stage(setup: Setup, folder: RunFolder) -> None:
     """
     known = _passes(folder)
     scores = [score for score in setup.scores if score.name not in known]
-    beside = BESIDE not in known and any(_reads_network(rule) for rule in setup.config.select.rules)
+    beside = BESIDE not in known and any(reads_network(rule) for rule in setup.config.select.rules)
     if not scores and not beside:
         return
     step = functools.cache(lambda: step_cost(setup).flops)
@@ -62,7 +62,7 @@ def costs_of(
     passes, full = _passes(folder), setup.num_steps
     tried = {file.name: len(file.per_seed) + len(file.provenance.get("missing_seeds", {})) for file in files}
     trained = {score.name for score in setup.scores if score.needs_training}
-    reading = {rule.name for rule in setup.config.select.rules if _reads_network(rule)}
+    reading = {rule.name for rule in setup.config.select.rules if reads_network(rule)}
     found: dict[str, Costs | None] = {}
     for selection in selections:
         costs = Costs(0.0, 0.0, setup.steps_at(selection.fraction) / full)
@@ -97,7 +97,8 @@ def cost_rows(
     ]
 
 
-def _reads_network(rule: Rule) -> bool:
+def reads_network(rule: Rule) -> bool:
+    """Whether a rule reads what a network measures, beside scores."""
     return not {"features", "class_errors"}.isdisjoint(rule.reads)
 
 

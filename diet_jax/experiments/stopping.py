@@ -83,8 +83,8 @@ def is_enough(
     if change >= share:
         return False
     why = (
-        f"by disjoint halves of the seeds, {config.num_seeds - seed} more would change {change:.2%} of what "
-        f"{name} keeps at {fraction:g}, of all scores and fractions the most, which is below {share:.2%}"
+        f"by disjoint halves of the seeds, {config.num_seeds - seed} more would change {change:.2%} of the "
+        f"highest {fraction:g} by {name}, of all scores and fractions the most, which is below {share:.2%}"
     )
     say(f"scoring stops after {seed} of {config.num_seeds} seeds: {why} (score.stop_when_stable)")
     folder.log(UNIT, **Stop(seed, config.num_seeds, why).facts())

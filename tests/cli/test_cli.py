@@ -512,7 +512,8 @@ def test_train_with_a_mask_and_score_its_checkpoints(finished, capsys, tmp_path)
     assert "no checkpoints of scoring seeds" in refused(capsys, "score", "--from-run", run, "--step", "0")
     main(["train", *options, "--purpose", "score"])
     for step in ("0", "33"):
-        main(["score", "--from-run", str(run), "--step", step, "--names", "el2n", "forgetting"])
+        main(["score", "--from-run", str(run), "--step", step, "--names", "el2n", "loss", "forgetting"])
+        assert (run / "figures" / f"step_{step}" / "correlations.png").is_file()
     message = refused(capsys, "score", "--from-run", run, "--step", "34")
     assert "no checkpoint of step 34" in message
     assert "steps there: 0, 33, 66" in message

@@ -210,6 +210,24 @@ def test_a_rule_of_several_scores_makes_one_selection():
     ]
 
 
+@pytest.mark.parametrize("reads", ["features", "class_errors"])
+def test_what_rules_read_of_a_network_takes_a_training_and_a_pass(reads):
+    plans = [
+        plan_run(dataclasses.replace(SMALL, select=SelectConfig(method=method, fractions=(0.5,))), tflops=0.5)
+        for method in ("highest", {"features": "d2", "class_errors": "class_quotas"}[reads])
+    ]
+    before, after = ({stage.name: stage for stage in plan.stages} for plan in plans)
+    again, over = (after[name] for name in after if name not in before)
+    assert again.name == "selecting: train one scoring network again"
+    # One epoch of two, by one network, as the two that score; the pass is that of EL2N by one network.
+    assert again.flops == before["scoring: train to epoch 1"].flops / 2
+    np.testing.assert_allclose(over.flops, before["scoring: el2n"].flops / 2, rtol=0.02)
+    assert (again.networks, over.networks) == (1, 1)
+    assert set(plans[1].programs) - set(plans[0].programs) == {
+        *("initialise", "draw batches", "train", "measure what rules read")
+    }
+
+
 @pytest.mark.slow
 def test_checkpoints_are_counted_as_they_are_saved(tmp_path):
     config = dataclasses.replace(

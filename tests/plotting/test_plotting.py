@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import StepPatch
 from PIL import Image
 
+import diet_jax as dj
 from diet_jax.analysis.results import Result, to_rows
 from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
@@ -486,6 +487,21 @@ class TestExamples:
         assert [t for t in texts if t.startswith("id")] == [f"id{row}" for row in rows]
         wanted = [f"{file.scores[row]:.3g}" for row in rows]
         assert [t for t in texts if t in wanted] == wanted
+
+    @pytest.mark.parametrize("kind", ["images", "table"])
+    @pytest.mark.parametrize(("score", "hard"), [("el2n", True), ("variability", False)])
+    @pytest.mark.parametrize("which", [{}, {"hardest": 2, "easiest": 1}])
+    def test_ends_are_called_hard_and_easy_only_where_high_means_hard(self, kind, score, hard, which):
+        dataset = make_dataset()
+        if kind == "table":
+            inputs = np.random.default_rng(0).normal(size=(len(dataset), 3))
+            dataset = dj.Dataset.from_arrays(inputs, dataset.labels, num_classes=dataset.num_classes)
+        figure = draw_examples(dataset, make_file(dataset, score), **which)
+        texts = " ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text)).lower()
+        assert ("hardest" in texts, "easiest" in texts) == (hard, hard)
+        if not hard:
+            assert "highest" in texts
+            assert "lowest" in texts
 
     def test_images_lie_inside_and_apart(self):
         dataset = make_dataset()
