@@ -102,6 +102,7 @@ from .scores.logits import loss_score as loss_score
 from .scores.logits import max_margin as max_margin
 from .scores.logits import sum_margin as sum_margin
 from .scores.paths import cld_scores as cld_scores
+from .scores.probabilities import ProbabilityFile as ProbabilityFile
 from .scores.score import SCORES as SCORES
 from .scores.score import Fold as Fold
 from .scores.score import Score as Score

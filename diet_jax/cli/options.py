@@ -215,11 +215,11 @@ class Convert:
     Scores made elsewhere are joined to the examples of the dataset that the data options name; the format is
     recognised, or said. What is written follows from the ending of OUT: .npz is a score file, .csv and
     .parquet are tables; of a mask file .txt and .json are the kept ids, and .npy the kept row numbers, as
-    torch.utils.data.Subset takes them.
+    torch.utils.data.Subset takes them. Of probabilities .npy is the matrix that cleanlab reads.
     """
 
     file: tyro.conf.Positional[Path]
-    """Score file or mask file (.npz), or what another program wrote."""
+    """File of scores, a mask or probabilities (.npz), or what another program wrote."""
     out: tyro.conf.Positional[Path]
     """What to write; of several scores a folder, without an ending."""
     data: DataConfig = field(default_factory=DataConfig)

@@ -18,10 +18,11 @@ from diet_jax.errors import InputError
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.setup import load_splits
 from diet_jax.files.arrays import kind_of
-from diet_jax.files.tables import csv_text, parquet_bytes
+from diet_jax.files.tables import Tabular, csv_text, parquet_bytes
 from diet_jax.files.writing import write_together
 from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.formats.importing import import_scores
+from diet_jax.scores.probabilities import ProbabilityFile
 from diet_jax.selection.file import KeepFile
 from diet_jax.training.seeds import MOST_SEEDS, check_seed
 
@@ -40,6 +41,16 @@ MASKS = {
     ".json": lambda file: json.dumps(file.kept_ids.tolist()) + "\n",
     ".npy": lambda file: _npy(file.rows),
 }
+PROBABILITIES = {
+    ".npy": ProbabilityFile.npy,
+    ".csv": SCORES[".csv"],
+    ".parquet": SCORES[".parquet"],
+}
+# By kind: what is said of such a file, what reads it, what it becomes by which ending.
+OURS: dict[str | None, tuple[str, Any, dict[str, Any]]] = {
+    "keep": ("is a mask file", KeepFile.load, MASKS),
+    "probabilities": ("holds probabilities", ProbabilityFile.load, PROBABILITIES),
+}
 
 CAPTION = (
     "keep: share of what one group keeps that the other keeps too; ± is the standard error by the jackknife"
@@ -51,11 +62,12 @@ def convert(command: "options.Convert") -> None:
     kind, out = kind_of(command.file), command.out
     if out.exists():
         raise InputError(f"{out} exists already; choose another place")
-    if kind == "keep":
+    if kind in OURS:
+        what, load, ways = OURS[kind]
         for name in ("source", "score", "name", "column", "order", "high_means"):
             if getattr(command, name) is not None:
-                raise InputError(f"{command.file} is a mask file: leave {name} out")
-        _write({out: KeepFile.load(command.file)}, MASKS, "a mask file")
+                raise InputError(f"{command.file} {what}: leave {name} out")
+        _write({out: load(command.file)}, ways, f"a file that {what}")
         return
     files = {}
     if kind == "scores":
@@ -85,7 +97,7 @@ def convert(command: "options.Convert") -> None:
     _write(places, SCORES, "a score file")
 
 
-def _write(files: Mapping[Path, ScoreFile | KeepFile], ways: dict[str, Any], what: str) -> None:
+def _write(files: Mapping[Path, Tabular], ways: dict[str, Any], what: str) -> None:
     for path in files:
         if path.suffix not in ways:
             raise InputError(f"{what} becomes {', '.join(ways)}, by the ending of OUT; got {path}")

@@ -24,7 +24,8 @@ def keep_class_quotas(
         fraction: share to keep, above 0 and at most 1.
         labels: int `[n]`.
         class_errors: float `[c]`, from 0 to 1, the share of each class that a network trained on everything
-            gets wrong; in the paper on a validation set.
+            gets wrong; in the paper on a validation set. A run measures them on the train examples, where all
+            are lower, and those of classes that are learned by heart the most.
         key: draws.
 
     Returns:
