@@ -165,7 +165,7 @@ def moved(name, seed=1):
     return variables._replace(params=params)
 
 
-# The one that is least like Linen, in which most other tests have their networks; the others are further cases.
+# The one that is least like Linen, in which most other tests have their networks.
 QUICK = ("equinox",)
 
 
