@@ -130,7 +130,8 @@ class ProbabilityFile(Joinable):
         if arrays["pred_probs"].shape != shape or arrays["labels"].shape != shape[:1]:
             raise InputError(f"{path} is damaged: its arrays do not fit each other")
         check_unique(arrays["ids"], f"{path} is damaged")
-        return cls(**arrays, **facts | {"class_names": tuple(facts["class_names"])})
+        facts["class_names"] = tuple(facts["class_names"])
+        return cls(**arrays, **facts)
 
     def to_npy(self, path: str | os.PathLike[str]) -> None:
         """Writes `pred_probs` as cleanlab reads them: .npy, float64 `[n c]`, rows in dataset order."""
