@@ -184,8 +184,12 @@ def _different_shapes(items: list[Any], name: str) -> InputError:
     except ValueError:
         return InputError(f"{name} holds lists of several lengths; pad them to one or cut them")
     other = next((row for row, shape in enumerate(shapes) if shape != shapes[0]), 0)
+    # What one example holds may be cut; of what has an entry for each example none may go.
+    remedy = "all must have one shape"
+    if name == "inputs":
+        least = min((s[0] for s in shapes if s), default=1)
+        remedy = f"pad or cut them to one shape: np.stack([one[:{least}] for one in {name}])"
     return InputError(
-        f"{name} has examples of several shapes: the first is {shapes[0]}, row {other} is {shapes[other]}; "
-        f"pad or cut them to one shape: np.stack([one[:{min((s[0] for s in shapes if s), default=1)}] for "
-        f"one in {name}])"
+        f"{name} has {'examples' if name == 'inputs' else 'rows'} of several shapes: the first is "
+        f"{shapes[0]}, row {other} is {shapes[other]}; {remedy}"
     )
