@@ -404,7 +404,7 @@ def test_a_script_that_workers_cannot_find_is_refused(monkeypatch):
     script = types.ModuleType("__main__")
     vars(script).update(__file__="<stdin>")
     monkeypatch.setitem(sys.modules, "__main__", script)
-    with pytest.raises(dj.InputError, match="through a pipe or is gone .<stdin>.: save it as a file"):
+    with pytest.raises(dj.InputError, match=r"through a pipe or is gone \(<stdin>\): save it as a file"):
         load_streamed("nothing", workers=1)
 
 
