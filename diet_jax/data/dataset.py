@@ -20,6 +20,7 @@ from diet_jax.data.kinds import (
     Normalization,
     checked_inputs,
     checked_normalization,
+    far_from,
     is_of_tokens,
     statistics,
 )
@@ -230,7 +231,8 @@ class Dataset:
         halves = (f"inputs were {dtype}, stored as float32",) if "float16" in dtype else ()
         if ids is None:
             _say_names_of_rows(inputs=inputs, labels=labels)
-        has_columns, inputs = hasattr(inputs, "columns"), plain_array(inputs, "inputs")
+        given, inputs = inputs, plain_array(inputs, "inputs")
+        has_columns = hasattr(given, "columns")
         if kind is None and is_of_tokens(inputs):
             # What has named columns is a table, whatever its numbers are.
             kind = "table" if has_columns else None
@@ -248,6 +250,8 @@ class Dataset:
         ids = _checked_ids(plain_array(ids, "ids"), len(inputs))
         normalization = statistics(inputs, kind) if normalization is None else normalization
         normalization = checked_normalization(normalization, inputs, kind)
+        if far := far_from(normalization, inputs, kind):
+            say(f"warning: {name}/{split}: {far}")
         # The fingerprint must stay true: no one else holds these arrays, and no one writes to them.
         inputs, labels, ids = (np.array(array) for array in (inputs, known.labels, ids))
         for array in (inputs, labels, ids):

@@ -21,6 +21,10 @@ WORDS: dict[Kind, tuple[str, str]] = {
 """What examples of a shape are called, and how they are normalised by default."""
 
 
+MANY_ROWS, FAR = 10, 3
+"""From how many rows on, and from how many deviations on, the mean of a column is far from another."""
+
+
 class Normalization(NamedTuple):
     """Mean and standard deviation of each entry of the last axis: a channel, or a feature of a table.
 
@@ -122,8 +126,8 @@ def _kind_of(inputs: np.ndarray) -> Kind:
     if inputs.ndim == 4 and 1 in shape[1:3] and shape[3] <= 3 and not pixels:
         raise InputError(
             f"inputs of shape {shape} are no images [n h w ch] but rows or columns of pixels, and "
-            f"features would share a mean: give a table as [n f] (np.reshape(inputs, (len(inputs), -1))), or say "
-            f"kind='signals', or kind='images'"
+            f"features would share a mean: give a table as [n f] (np.reshape(inputs, (len(inputs), -1))), "
+            f"or say kind='signals', or kind='images'"
         )
     if inputs.ndim > 4:
         raise InputError(f"inputs of shape {shape}: say kind='signals' if the last axis holds channels")
@@ -189,6 +193,27 @@ def channel_statistics(inputs: np.ndarray) -> Normalization:
     means = inputs.mean(axis=axes, dtype=np.float64).tolist()
     stds = inputs.std(axis=axes, dtype=np.float64).tolist()
     return Normalization(tuple(means), tuple(s if s > 0 else 1.0 for s in stds))
+
+
+def far_from(normalization: Normalization, inputs: np.ndarray, kind: Kind) -> str:
+    """Says if a column of a table lies far from where its normalisation was measured; "" if none does.
+
+    Columns in another order or unit do, and what they are called is not known here. Few rows may by chance.
+    """
+    if kind != "table" or not normalization.mean or len(inputs) < MANY_ROWS:
+        return ""
+    if set(normalization.mean) == {0.0} and set(normalization.std) == {1.0}:
+        return ""  # a way to leave them as they are
+    means = inputs.mean(axis=0, dtype=np.float64)
+    away = np.abs(means - normalization.mean) / normalization.std
+    if away.max() <= FAR:
+        return ""
+    at = int(away.argmax())
+    return (
+        f"the mean of {counted(int((away > FAR).sum()), 'feature')} lies far from the normalisation's, that "
+        f"of feature {at} ({means[at]:.4g}) {away[at]:.3g} deviations from {normalization.mean[at]:.4g}: are "
+        f"the columns in another order, or in another unit, than those it was measured on?"
+    )
 
 
 def value_counts(images: np.ndarray) -> np.ndarray:

@@ -110,7 +110,7 @@ def with_nan(images):
             r"0\.\.1 \(num_classes is 2\): 2 of 6 do not, the first is 2 in row",
         ),
         (
-            lambda i, x: {"num_classes": 4, "class_names": list("abc")},
+            lambda i, x: {"num_classes": 4, "class_names": [*"abc"]},
             "num_classes is 4 but class_names has 3",
         ),
         (lambda i, x: {"ids": range(5)}, r"ids must have shape \(6,\).*got \(5,\)"),

@@ -604,3 +604,63 @@ def test_what_has_no_order_or_is_missing_is_no_class(options, labels, message, u
     inputs = np.zeros((3, 4), np.float32)
     with pytest.raises(InputError, match=message):
         dj.Dataset.from_arrays(inputs, labels, **options)
+
+
+THREE = TABLE[:, :3]
+OTHER = dj.Normalization((5.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+FAR_OFF = {
+    "its own": (THREE, dj.Dataset.from_arrays(THREE, LABELS).normalization, None),
+    "a column three deviations away": (THREE, OTHER, "mean of 1 feature lies far .* feature 0 .* from 5:"),
+    "too few rows": (THREE[:9], OTHER, None),
+    "left as they are": (THREE + 100, dj.Normalization((0.0,) * 3, (1.0,) * 3), None),
+    "not normalised": (THREE + 100, dj.Normalization((), ()), None),
+    "columns in another order": (
+        THREE[:, [1, 0, 2]] + np.array([50, 0, 0]),
+        dj.Normalization((0.0, 50.0, 0.0), (1.0, 1.0, 1.0)),
+        "mean of 2 features lies far .* are the columns in another order, or in another unit",
+    ),
+    "another unit": (
+        THREE + np.array([0, 1700, 0]),
+        dj.Normalization((0.0, 1.7, 0.0), (1.0, 0.1, 1.0)),
+        r"mean of 1 feature lies far .* feature 1 \(1[67]\d\d\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAR_OFF)
+def test_columns_far_from_where_their_normalisation_was_measured_are_called_out(case, capsys):
+    inputs, normalization, said = FAR_OFF[case]
+    dj.Dataset.from_arrays(inputs, LABELS[: len(inputs)], split="test", normalization=normalization)
+    err = capsys.readouterr().err
+    if said is None:
+        assert err == ""
+    else:
+        assert re.search(f"^warning: arrays/test: the {said}", err)
+
+
+class Frame(Column):
+    """As a table of polars."""
+
+    columns = ("a", "b")
+
+    def to_dummies(self):
+        raise AssertionError("not ours to call")
+
+
+class LazyFrame:
+    """As one of polars that is not computed: it warns who asks for its columns."""
+
+    @property
+    def columns(self):
+        raise AssertionError("a computation")
+
+    def collect(self):
+        raise AssertionError("not ours to call")
+
+
+def test_frames_of_polars_are_told_in_its_words(unchecked_types):
+    text = np.array([[0.5, "x"]] * 12, object)
+    with pytest.raises(InputError, match=r"column 'b' holds str.*\(inputs\.to_dummies\('b'\) does\)"):
+        dj.Dataset.from_arrays(Frame(text), LABELS)
+    with pytest.raises(InputError, match=r"give inputs\.collect\(\)"):
+        dj.Dataset.from_arrays(LazyFrame(), LABELS)

@@ -168,7 +168,11 @@ def stored_folder(
 
 def _split_folders(root: Path) -> tuple[tuple[list[str], list[str]], list[str]]:
     """The folders of the train and of the test split, and what to say about them."""
-    there = {folder for folder in ("train", "test", *_VALIDATION) if (root / folder).is_dir()}
+    # By what is listed: disks that do not tell upper from lower case have Train under the name train too.
+    listed = [path.name for path in root.iterdir()] if root.is_dir() else []
+    there = {
+        folder for folder in ("train", "test", *_VALIDATION) if folder in listed and (root / folder).is_dir()
+    }
     places: dict[Path, str] = {}
     for folder in sorted(there):
         other = places.setdefault((root / folder).resolve(), folder)
@@ -194,7 +198,7 @@ def _split_folders(root: Path) -> tuple[tuple[list[str], list[str]], list[str]]:
             f"folder {printable(str(root))} {what}; give a folder with train/CLASS and test/CLASS"
         )
     missing = [split for split in Splits._fields if split not in there]
-    beside = [p.name + "/" for p in sorted(root.iterdir()) if p.is_dir()]
+    beside = [f"{name}/" for name in sorted(listed)]
     holds = f"; it holds {named(beside)}: rename them, or give the folder that has the two" if beside else ""
     raise InputError(
         f"folder {root} must hold train/CLASS and test/CLASS (or val, valid, validation) with images; there "
