@@ -50,7 +50,7 @@ def plain_array(given: Any, name: str) -> np.ndarray:
             f"np.stack([{name}[field] for field in {name}.dtype.names], axis=-1)"
         )
     if array.dtype == object:
-        array = _of_objects(array, name, getattr(given, "columns", None))
+        array = _of_objects(array, name, given)
     if array.dtype.kind == "V":  # bfloat16 and its like are no numbers to NumPy.
         wide = np.float32 if jnp.issubdtype(array.dtype, jnp.floating) else np.int32
         array = array.astype(wide)
@@ -136,8 +136,9 @@ def _of_pictures(items: list[Any], name: str) -> np.ndarray:
     return np.stack([np.asarray(image) for image in items])
 
 
-def _of_objects(array: np.ndarray, name: str, columns: Any) -> np.ndarray:
-    """Makes an array of numbers or of text of an array of objects."""
+def _of_objects(array: np.ndarray, name: str, given: Any) -> np.ndarray:
+    """Makes an array of numbers or of text of an array of objects, which may be of a table that was given."""
+    columns = getattr(given, "columns", None)
     if array.ndim == 0:
         raise InputError(f"{name} must be an array or a list, got {type(array.item()).__name__}")
     if array.ndim == 1:
@@ -155,9 +156,11 @@ def _of_objects(array: np.ndarray, name: str, columns: Any) -> np.ndarray:
         if wrong is not None:
             if columns is not None and array.shape[1:] == (1,):
                 raise InputError(f"{name} is a table of one column; give the column: {name}[{label}]")
+            polars = hasattr(given, "to_dummies")
+            code = f"{name}.to_dummies({label})" if polars else f"pandas.get_dummies({name})"
             raise InputError(
                 f"{name}: column {label} holds {type(wrong).__name__}, such as {wrong!r}; make a "
-                f"column of 0 and 1 for each of its values (pandas.get_dummies({name}) does), or leave it out"
+                f"column of 0 and 1 for each of its values ({code} does), or leave it out"
             )
         numbers.append(np.asarray(values).reshape(column.shape))
     return np.stack(numbers, axis=-1)
@@ -184,8 +187,12 @@ def _different_shapes(items: list[Any], name: str) -> InputError:
     except ValueError:
         return InputError(f"{name} holds lists of several lengths; pad them to one or cut them")
     other = next((row for row, shape in enumerate(shapes) if shape != shapes[0]), 0)
+    # What one example holds may be cut; of what has an entry for each example none may go.
+    remedy = "all must have one shape"
+    if name == "inputs":
+        least = min((s[0] for s in shapes if s), default=1)
+        remedy = f"pad or cut them to one shape: np.stack([one[:{least}] for one in {name}])"
     return InputError(
-        f"{name} has examples of several shapes: the first is {shapes[0]}, row {other} is {shapes[other]}; "
-        f"pad or cut them to one shape: np.stack([one[:{min((s[0] for s in shapes if s), default=1)}] for "
-        f"one in {name}])"
+        f"{name} has {'examples' if name == 'inputs' else 'rows'} of several shapes: the first is "
+        f"{shapes[0]}, row {other} is {shapes[other]}; {remedy}"
     )

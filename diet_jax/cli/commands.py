@@ -379,7 +379,13 @@ def reproduce(command: "options.Reproduce") -> None:
                 hint = f"did you mean {' or '.join(near)}? " if near else ""
                 raise InputError(f"unknown figure {name!r}; {hint}diet-jax reproduce lists all")
             path = config_folder() / _config_file(plain_name)
-        figures[path.stem.replace("_", "-")] = load_config(str(path), PaperFigure)
+        label = path.stem.replace("_", "-")
+        if label in figures:
+            raise InputError(
+                f"two figures are called {label}, and the second would be written over the first; give each "
+                f"once, or its config file another name"
+            )
+        figures[label] = load_config(str(path), PaperFigure)
     if "all" in command.figures and command.table is None:
         figures = {name: figure for name, figure in figures.items() if not figure.needs_table}
     out = command.out or command.store / "figures"

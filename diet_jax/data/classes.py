@@ -59,7 +59,7 @@ def checked_labels(
             f"which has none: give {order}, if that is the order"
         )
     if class_names is not None:
-        if not hasattr(class_names, "__len__"):
+        if isinstance(class_names, str) or not hasattr(class_names, "__len__"):
             raise InputError(f"class_names must be a list of one name per class, got {class_names!r}")
         class_names = tuple(str(c) for c in class_names)
         if num_classes is not None and num_classes != len(class_names):

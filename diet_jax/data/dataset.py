@@ -20,6 +20,7 @@ from diet_jax.data.kinds import (
     Normalization,
     checked_inputs,
     checked_normalization,
+    far_from,
     is_of_tokens,
     statistics,
 )
@@ -230,7 +231,8 @@ class Dataset:
         halves = (f"inputs were {dtype}, stored as float32",) if "float16" in dtype else ()
         if ids is None:
             _say_names_of_rows(inputs=inputs, labels=labels)
-        has_columns, inputs = hasattr(inputs, "columns"), plain_array(inputs, "inputs")
+        given, inputs = inputs, plain_array(inputs, "inputs")
+        has_columns = hasattr(given, "columns")
         if kind is None and is_of_tokens(inputs):
             # What has named columns is a table, whatever its numbers are.
             kind = "table" if has_columns else None
@@ -241,12 +243,15 @@ class Dataset:
                     f"are features, kind='tokens' if not"
                 )
         inputs, kind = checked_inputs(inputs, kind)
+        _check_examples_first(inputs, labels)
         known = checked_labels(labels, len(inputs), name, class_names=class_names, num_classes=num_classes)
         if ids is None:
             ids, id_source = np.arange(len(inputs)), id_source or "row number in the given arrays"
         ids = _checked_ids(plain_array(ids, "ids"), len(inputs))
         normalization = statistics(inputs, kind) if normalization is None else normalization
         normalization = checked_normalization(normalization, inputs, kind)
+        if far := far_from(normalization, inputs, kind):
+            say(f"warning: {name}/{split}: {far}")
         # The fingerprint must stay true: no one else holds these arrays, and no one writes to them.
         inputs, labels, ids = (np.array(array) for array in (inputs, known.labels, ids))
         for array in (inputs, labels, ids):
@@ -357,6 +362,18 @@ def _say_once(text: str) -> None:
     say(text)
 
 
+def _check_examples_first(inputs: np.ndarray, labels: Any) -> None:
+    """Raises InputError where there is a label for each entry of the last axis, not of the first."""
+    shape = getattr(labels, "shape", None)
+    count = shape[0] if shape else len(labels) if isinstance(labels, Sequence) else 0
+    if len(inputs) != count == inputs.shape[-1] and count > 1:
+        code = "inputs.T" if inputs.ndim == 2 else "np.moveaxis(inputs, -1, 0)"
+        raise InputError(
+            f"inputs of shape {inputs.shape} with {count} labels look like examples last; give them first: "
+            f"{code}"
+        )
+
+
 def _checked_ids(ids: np.ndarray, count: int) -> np.ndarray:
     if ids.shape != (count,):
         raise InputError(f"ids must have shape ({count},), one per example; got {ids.shape}")
@@ -373,5 +390,7 @@ def _checked_ids(ids: np.ndarray, count: int) -> np.ndarray:
     values, counts = np.unique(ids, return_counts=True)
     if len(values) != count:
         twice = values[counts > 1]
-        raise InputError(f"ids must be unique: {len(twice)} occur more than once, such as {twice[0]!r}")
+        raise InputError(
+            f"ids must be unique: {len(twice)} occur more than once, such as {twice[0].item()!r}"
+        )
     return ids

@@ -21,6 +21,10 @@ WORDS: dict[Kind, tuple[str, str]] = {
 """What examples of a shape are called, and how they are normalised by default."""
 
 
+MANY_ROWS, FAR = 10, 3
+"""From how many rows on, and from how many deviations on, the mean of a column is far from another."""
+
+
 class Normalization(NamedTuple):
     """Mean and standard deviation of each entry of the last axis: a channel, or a feature of a table.
 
@@ -119,6 +123,12 @@ def _kind_of(inputs: np.ndarray) -> Kind:
             f"{counted(shape[1], 'channel')} "
             "first, give np.moveaxis(inputs, 1, -1) with kind='signals'; or say kind='images'"
         )
+    if inputs.ndim == 4 and 1 in shape[1:3] and shape[3] <= 3 and not pixels:
+        raise InputError(
+            f"inputs of shape {shape} are no images [n h w ch] but rows or columns of pixels, and "
+            f"features would share a mean: give a table as [n f] (np.reshape(inputs, (len(inputs), -1))), "
+            f"or say kind='signals', or kind='images'"
+        )
     if inputs.ndim > 4:
         raise InputError(f"inputs of shape {shape}: say kind='signals' if the last axis holds channels")
     return "images"
@@ -140,10 +150,15 @@ def _as_stored(inputs: np.ndarray, kind: Kind) -> np.ndarray:
         wanted = "uint8 or floating" if kind == "images" else "floating or integers"
         raise InputError(f"{kind} must be {wanted}, got {inputs.dtype}; {_as_pixels(inputs)}")
     with np.errstate(over="ignore"):  # Too large a number becomes infinite, and is named below.
-        inputs = inputs.astype(np.float32)
+        given, inputs = inputs, inputs.astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(inputs).all(axis=tuple(range(1, inputs.ndim))))
     if len(bad):
         what = "pixels" if kind == "images" else "entries"
+        if np.isfinite(given).all():
+            raise InputError(
+                f"{kind} are stored as float32, and {len(bad)} of {len(inputs)} have {what} beyond 3.4e38, "
+                f"the first is row {bad[0]}; divide them, or take their logarithm"
+            )
         raise InputError(
             f"{kind} must be finite: {len(bad)} of {len(inputs)} have NaN or infinite {what}, "
             f"the first is row {bad[0]}; fill them (np.nan_to_num(inputs)), or leave these examples out"
@@ -155,6 +170,8 @@ def _as_pixels(inputs: np.ndarray) -> str:
     """The line of code that makes pixels, or entries, of numbers that are not stored."""
     if inputs.dtype == bool:
         return "np.asarray(inputs, np.float32) makes 0 and 1 of them"
+    if inputs.dtype.kind == "U":
+        return "numbers that are written as text are read by np.asarray(inputs, np.float32)"
     if inputs.dtype.kind not in "iu":
         return "convert them first"
     if inputs.min() >= 0 and inputs.max() <= 255:
@@ -176,6 +193,27 @@ def channel_statistics(inputs: np.ndarray) -> Normalization:
     means = inputs.mean(axis=axes, dtype=np.float64).tolist()
     stds = inputs.std(axis=axes, dtype=np.float64).tolist()
     return Normalization(tuple(means), tuple(s if s > 0 else 1.0 for s in stds))
+
+
+def far_from(normalization: Normalization, inputs: np.ndarray, kind: Kind) -> str:
+    """Says if a column of a table lies far from where its normalisation was measured; "" if none does.
+
+    Columns in another order or unit do, and what they are called is not known here. Few rows may by chance.
+    """
+    if kind != "table" or not normalization.mean or len(inputs) < MANY_ROWS:
+        return ""
+    if set(normalization.mean) == {0.0} and set(normalization.std) == {1.0}:
+        return ""  # a way to leave them as they are
+    means = inputs.mean(axis=0, dtype=np.float64)
+    away = np.abs(means - normalization.mean) / normalization.std
+    if away.max() <= FAR:
+        return ""
+    at = int(away.argmax())
+    return (
+        f"the mean of {counted(int((away > FAR).sum()), 'feature')} lies far from the normalisation's, that "
+        f"of feature {at} ({means[at]:.4g}) {away[at]:.3g} deviations from {normalization.mean[at]:.4g}: are "
+        f"the columns in another order, or in another unit, than those it was measured on?"
+    )
 
 
 def value_counts(images: np.ndarray) -> np.ndarray:

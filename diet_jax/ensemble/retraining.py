@@ -17,7 +17,7 @@ from diet_jax.devices.defaults import How
 from diet_jax.devices.mesh import fetch, replicate
 from diet_jax.ensemble.over_seeds import AnyHow, count_seeds, over_seeds, resolve_how, run_seeds
 from diet_jax.ensemble.shards import JUDGED, score_streamed
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.training.compiled import CompiledProgram
 from diet_jax.training.divergence import bad_losses, warn_of
 from diet_jax.training.dynamic_pruning.method import STATE
@@ -103,8 +103,8 @@ def train_ensemble(
     check_dataset(test, "test")
     if test.normalization != dataset.normalization:
         raise InputError(
-            f"test is normalised by {str(test.normalization)[:100]}, dataset by "
-            f"{str(dataset.normalization)[:100]}; build the test split with normalization=train.normalization"
+            f"test and dataset are normalised differently: {_difference(test, dataset)}; build the test "
+            f"split with normalization=train.normalization"
         )
     masks = _mask_per_seed(keep, count_seeds(keys), len(dataset))
     kept = [check_keep(dataset, mask, config) for mask in masks]
@@ -197,6 +197,19 @@ def prediction_function(model: Model) -> Callable[..., Any]:
 def train_program(seeded: Any, examples: Examples, test: Examples, *, how: How, **static: Any) -> Any:
     """`train_one_seed` for many seeds, compiled."""
     return over_seeds(functools.partial(train_one_seed, **static), how=how)(seeded, examples, test)
+
+
+def _difference(test: Dataset, dataset: Dataset) -> str:
+    """Says where the normalisation of two datasets differs first."""
+    name = "mean" if test.normalization.mean != dataset.normalization.mean else "std"
+    ours, theirs = (getattr(split.normalization, name) for split in (test, dataset))
+    if len(ours) != len(theirs):
+        return f"test has {counted(len(ours), name)}, dataset {len(theirs)}"
+    differ = [place for place, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]]
+    return (
+        f"{len(differ)} of {counted(len(ours), name)} differ, the first is {ours[differ[0]]:.6g} of test and "
+        f"{theirs[differ[0]]:.6g} of dataset"
+    )
 
 
 def _mask_per_seed(keep: Any, num_seeds: int, num_examples: int) -> np.ndarray:

@@ -158,6 +158,8 @@ def setup_to_plan(config: RunConfig, own: Own = NOTHING) -> tuple[Setup, list[st
     train = zeros("train", min(sizes.train, config.data.num_train or sizes.train))
     splits = Splits(train, zeros(sizes.test_split, sizes.test))
     notes.append(f"{name} is not on disk; sizes as published, zeros in place of its images")
+    if config.data.label_noise or config.data.labels is not None:
+        notes.append("labels of a file and noise are not looked at without the data; they cost nothing")
     return prepare(config, own, splits=splits), notes
 
 

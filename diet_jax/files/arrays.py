@@ -53,6 +53,10 @@ def packed(kind: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> b
     return buffer.getvalue()
 
 
+_MADE_FROM = {("scores", "keep"): "diet-jax select makes a mask of scores"}
+"""What makes a file of the second kind out of one of the first, where anything does."""
+
+
 def _format(kind: str) -> str:
     return f"diet_jax {kind} 2"
 
@@ -126,6 +130,9 @@ def load_arrays(
     except (*DAMAGE, OSError) as error:
         raise DamagedFile(f"{path} is damaged or no diet_jax file ({type(error).__name__})", again) from error
     if not is_kind:
+        other = facts["format"].removeprefix("diet_jax ").rsplit(" ", 1)[0]
+        if other != kind:
+            again = _MADE_FROM.get((other, kind), f"give a file of {kind}")
         raise InputError(f"{path} is a '{facts['format']}' file, expected '{_format(kind)}'; {again}")
     missing = [name for name in known if name not in facts]
     if missing:

@@ -11,6 +11,7 @@ _ADAPTERS = {
     "flax.nnx": "dj.from_nnx(lambda rngs: Net(..., rngs=rngs))",
     "equinox": "dj.from_equinox(lambda key: Net(..., key=key))",
 }
+_OF_MODULES = (*(f"{library}." for library in _ADAPTERS), "torch.")
 _NOT_JAX = ("torch", "keras", "tensorflow", "sklearn")
 
 
@@ -25,6 +26,26 @@ def check_model(model: Any) -> None:
             f"model: {type(model).__name__} cannot be hashed ({error}), by which programs are found; "
             f"make its fields numbers, text and tuples, or define __hash__ and __eq__"
         ) from error
+
+
+def check_constructor(constructor: Any, library: str) -> None:
+    """Raises InputError unless an object may make modules of a library: no module, and no class of another.
+
+    Args:
+        constructor: what was given.
+        library: "flax.nnx" or "equinox".
+    """
+    kind = constructor if isinstance(constructor, type) else type(constructor)
+    # The first that is called so is the library's own, whatever the user's are called.
+    origins = [base.__module__ for base in reversed(kind.__mro__) if base.__name__ == "Module"]
+    origin = f"{origins[0]}." if origins else ""
+    own = isinstance(constructor, type) and origin.startswith(f"{library}.")
+    if callable(constructor) and (own or not origin.startswith((*_OF_MODULES, f"{library}."))):
+        return
+    raise InputError(
+        f"constructor: expected a function that makes the module, for every seed has its own. "
+        f"{remedy_for(constructor)}"
+    )
 
 
 def model_name(model: Model) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diet_jax.checks.calls import calling
 from diet_jax.checks.values import check_function, check_key
 from diet_jax.errors import InputError
+from diet_jax.models.adapters import check_constructor
 from diet_jax.models.functions import Adapted, checked_logits
 from diet_jax.models.pytrees import by_path, like
 from diet_jax.types import Inputs, Logits, PRNGKey, Variables
@@ -100,17 +102,9 @@ def from_equinox(
         >>> model.predict(variables, jax.numpy.ones((2, 4))).shape
         (2, 3)
     """
-    import equinox as eqx
-
-    made = isinstance(constructor, eqx.Module) and not isinstance(constructor, type)
     if features is not None:
         check_function(features, "features", "(variables, inputs) -> (logits, features, has_bias)")
-    if made or not callable(constructor):
-        raise InputError(
-            "constructor: expected a function of a key that makes the module, got "
-            f"{type(constructor).__name__}; every seed needs a module of its own: pass "
-            "`lambda key: Net(..., key=key)`"
-        )
+    check_constructor(constructor, "equinox")
     _template(constructor)
     return EquinoxModel(constructor, features)
 
@@ -120,7 +114,9 @@ def _template(constructor: Callable[..., Any]) -> tuple[Any, Any, Any, Any, str]
     """Parameters, other arrays and state as shapes, what is no array, and the name of the class."""
     import equinox as eqx
 
-    module, state = _pair(eqx.filter_eval_shape(constructor, jax.random.key(0)))
+    with calling("the constructor"):
+        made = eqx.filter_eval_shape(constructor, jax.random.key(0))
+    module, state = _pair(made)
     if not isinstance(module, eqx.Module):
         raise InputError(f"constructor: expected it to make an equinox.Module, got {type(module).__name__}")
     arrays, static = eqx.partition(module, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))

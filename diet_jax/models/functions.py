@@ -9,8 +9,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from diet_jax.checks.values import check_key, check_shape
+from diet_jax.checks.values import check_key, check_shape, shown
 from diet_jax.errors import InputError
+from diet_jax.models.adapters import remedy_for
 from diet_jax.types import Inputs, Logits, PRNGKey, Variables
 
 
@@ -110,7 +111,7 @@ def from_functions(
     """
     for name, fn in (("init", init), ("apply", apply), ("features", features)):
         if not callable(fn) and not (name == "features" and fn is None):
-            raise InputError(f"{name} must be a function, got {fn!r}")
+            raise InputError(f"{name} must be a function, got {shown(fn)}. {remedy_for(fn)}")
     return FunctionModel(init, apply, features)
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diet_jax.checks.calls import calling
 from diet_jax.checks.values import check_function, check_key
 from diet_jax.errors import InputError
+from diet_jax.models.adapters import check_constructor
 from diet_jax.models.functions import Adapted, checked_logits
 from diet_jax.models.pytrees import by_path, like
 from diet_jax.types import Inputs, Logits, PRNGKey, Variables
@@ -88,15 +90,9 @@ def from_nnx(constructor: Callable[..., Any], *, features: Callable[..., Any] | 
         >>> sorted(variables.params)
         ['bias/value', 'kernel/value']
     """
-    from flax import nnx
-
     if features is not None:
         check_function(features, "features", "(variables, inputs) -> (logits, features, has_bias)")
-    if isinstance(constructor, nnx.Module) or not callable(constructor):
-        raise InputError(
-            f"constructor: expected a function of nnx.Rngs that makes the module, got {constructor!r}; "
-            "every seed needs a module of its own: pass `lambda rngs: Net(..., rngs=rngs)`"
-        )
+    check_constructor(constructor, "flax.nnx")
     _template(constructor)
     return NnxModel(constructor, features)
 
@@ -106,7 +102,8 @@ def _template(constructor: Callable[..., Any]) -> tuple[Any, Any, Any, Any, str]
     """Graph, parameters, random state and the rest of a module, as shapes, and the name of its class."""
     from flax import nnx
 
-    module = nnx.eval_shape(lambda: constructor(nnx.Rngs(0)))
+    with calling("the constructor"):
+        module = nnx.eval_shape(lambda: constructor(nnx.Rngs(0)))
     if not isinstance(module, nnx.Module):
         raise InputError(f"constructor: expected it to make an nnx.Module, got {type(module).__name__}")
     graph, params, random, rest = nnx.split(module, nnx.Param, nnx.RngState, ...)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from diet_jax.checks.arrays import plain_array
 from diet_jax.checks.calls import calling
 from diet_jax.checks.values import check_key, check_number
 from diet_jax.errors import InputError, counted
@@ -115,7 +116,8 @@ class Rule:
         own = [np.array(one) for one in scores]
         shape = np.shape(scores[0]) if scores else next(iter(beside.values())).shape[:1]
         with calling(f"the rule {self.name}"):
-            keep = np.asarray(self.select(*own, fraction, key=key, **beside, **self.chosen))
+            found = self.select(*own, fraction, key=key, **beside, **self.chosen)
+            keep = plain_array(found, f"the mask of the rule {self.name}")
         if keep.shape != shape or keep.dtype != bool:
             raise InputError(
                 f"the rule {self.name} must return a mask bool {shape}, got {keep.dtype} of shape "

@@ -53,7 +53,8 @@ def score_dataset(
         example i.
 
     Raises:
-        InputError: a batch size below 1, or memory that does not suffice for one example at a time.
+        InputError: a batch size below 1, memory that does not suffice for one example at a time, or a
+            function that returns something else than one number for each example.
 
     Example:
         >>> import functools, jax, diet_jax as dj
@@ -67,8 +68,24 @@ def score_dataset(
     check_pytree(variables, "variables")
     check_dataset(dataset)
     check_batch_size(batch_size)
-    with calling("score_fn"):
-        return map_dataset(score_fn, variables, dataset, batch_size=batch_size)
+    return map_dataset(_of_examples(score_fn), variables, dataset, batch_size=batch_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _of_examples(score_fn: ScoreFn) -> ScoreFn:
+    """The function with its result looked at: one object for each function, so that it is compiled once."""
+
+    def score(variables: Any, inputs: Any, labels: Any) -> Any:
+        with calling("score_fn"):
+            values = score_fn(variables, inputs, labels)
+        if getattr(values, "shape", None) != labels.shape:
+            got = getattr(values, "shape", type(values).__name__)
+            raise InputError(
+                f"score_fn must return float [b], one per example; got {got} for a batch of {len(labels)}"
+            )
+        return values
+
+    return score
 
 
 def check_batch_size(batch_size: Any) -> None:

@@ -10,7 +10,7 @@ import optax
 
 from diet_jax.checks.values import MOST, check_count, check_number
 from diet_jax.data.augment import CropOffsets, normalize, random_crop, random_flip
-from diet_jax.errors import InputError
+from diet_jax.errors import InputError, counted
 from diet_jax.options.typed import check_types
 from diet_jax.training.dynamic_pruning.hardest import HardestOptions
 from diet_jax.training.dynamic_pruning.infobatch import InfoBatchOptions
@@ -168,7 +168,8 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
         raise InputError("there is no example to train on; keep at least one batch of them")
     if num_examples < batch_size:
         raise InputError(
-            f"batch_size is {batch_size} but only {num_examples} examples are trained on; "
+            f"batch_size is {batch_size} but only {counted(num_examples, 'example')} "
+            f"{'is' if num_examples == 1 else 'are'} trained on; "
             f"keep more of them or lower the batch size to {num_examples} or less"
         )
     return num_examples // batch_size

@@ -480,8 +480,12 @@ def test_damaged_and_foreign_score_files(finished, capsys, elsewhere):
         message = refused(capsys, "select", f"{name}.npz", "--out", "m.npz", "--fraction", "0.5")
         assert f"{name}.npz is damaged" in message
     mask = str(finished / "masks" / "el2n_keep0.5.npz")
-    assert "expected 'diet_jax scores 2'" in refused(
+    assert "expected 'diet_jax scores 2'; give a file of scores" in refused(
         capsys, "select", mask, "--out", "m.npz", "--fraction", "0.5"
+    )
+    scores = str(finished / "scores" / "el2n.npz")
+    assert "expected 'diet_jax keep 2'; diet-jax select makes a mask of scores" in refused(
+        capsys, "train", "--keep", scores, "--run-dir", "of-scores"
     )
     assert "no file gone.npz" in refused(capsys, "select", "gone.npz", "--out", "m.npz", "--fraction", "0.5")
     assert not (elsewhere / "m.npz").exists()

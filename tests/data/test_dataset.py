@@ -109,7 +109,10 @@ def with_nan(images):
             lambda i, x: {"num_classes": 2},
             r"0\.\.1 \(num_classes is 2\): 2 of 6 do not, the first is 2 in row",
         ),
-        (lambda i, x: {"num_classes": 4, "class_names": "abc"}, "num_classes is 4 but class_names has 3"),
+        (
+            lambda i, x: {"num_classes": 4, "class_names": [*"abc"]},
+            "num_classes is 4 but class_names has 3",
+        ),
         (lambda i, x: {"ids": range(5)}, r"ids must have shape \(6,\).*got \(5,\)"),
         (lambda i, x: {"ids": np.arange(6.0)}, "ids must be strings or integers, got float64"),
         (lambda i, x: {"ids": [b"a", b"b", b"c", b"d", b"e", b"f"]}, "ids must be strings or integers"),

@@ -486,6 +486,39 @@ def test_names_of_splits(names, train, test, said, pets, photographs, capsys):
     assert found == ([said] if said else [])
 
 
+@pytest.mark.parametrize(
+    ("names", "more"),
+    [
+        (("images",), "; if cat/, dog/ in it are the classes, move them up, to train/cat"),
+        (("data", "all"), ""),
+    ],
+)
+def test_classes_one_folder_too_deep_are_called_out(names, more, pets, capsys):
+    for split in ("train", "test"):
+        (pets / split).rename(pets.parent / "moved")
+        (pets / split / "/".join(names[:-1])).mkdir(parents=True)
+        (pets.parent / "moved").rename(pets / split / "/".join(names))
+    splits, found = load_both(f"folder:{pets}", capsys)
+    assert splits.train.class_names == (names[0],)
+    warning = f"warning: all images are of one class, {names[0]!r}: there is nothing to tell apart{more}"
+    assert warning in found
+
+
+@pytest.mark.parametrize("what", ["is a file", "does not exist"])
+def test_what_is_no_folder_is_told(what, tmp_path):
+    path = tmp_path / "own.zip"
+    if what == "is a file":
+        path.write_bytes(b"")
+    with pytest.raises(dj.InputError, match=rf"own\.zip {what}; give a folder with train/CLASS and test"):
+        load_dataset(f"folder:{path}")
+
+
+def test_folders_of_other_names_are_told(pets):
+    (pets / "train").rename(pets / "Training")
+    with pytest.raises(dj.InputError, match="it holds Training/, test/: rename them, or give the folder"):
+        load_dataset(f"folder:{pets}")
+
+
 def test_two_folders_of_validation_and_no_test_are_told(pets):
     (pets / "test").rename(pets / "val")
     shutil.copytree(pets / "val", pets / "valid")
@@ -675,6 +708,13 @@ def scan(root, p):
     save(root / "train/cat/scan.tif", p[0, 10, ..., 0].astype(np.uint16) * 256)
 
 
+def too_deep(root, _):
+    for split in ("train", "test"):
+        shutil.move(root / split, root / "moved")
+        (root / split).mkdir()
+        shutil.move(root / "moved", root / split / "images")
+
+
 def no_splits(root, _):
     for kind in ("cat", "dog"):
         shutil.move(root / "train" / kind, root / kind)
@@ -711,6 +751,7 @@ ROWS = [
         "1 of 5 test images is",
     ),
     (hidden, 6, "7 names were passed over"),
+    (too_deep, 6, "all images are of one class, 'images'"),
     (no_splits, 6, "no folder train and no folder test in it; it holds cat/, dog/"),
 ]
 

@@ -296,7 +296,54 @@ REFUSED = {
         "np.nan_to_num(inputs)",
         {"inputs": np.where(TABLE[3, 1] == TABLE, 0, TABLE)},
     ),
-    "beyond float32": ({"inputs": TABLE * 1e300}, "12 of 12 have NaN or infinite", None, None),
+    "beyond float32": (
+        {"inputs": TABLE * 1e300},
+        "12 of 12 have entries beyond 3.4e38, the first",
+        None,
+        None,
+    ),
+    "pixels beyond float32": (
+        {"inputs": np.where(PIXELS[4, 0, 0, 0] == PIXELS, 1e39, PIXELS)},
+        "images are stored as float32, and 3 of 12 have pixels beyond 3.4e38, the first is row 3",
+        None,
+        None,
+    ),
+    "a table as columns of pixels": (
+        {"inputs": TABLE[:, :, None, None]},
+        "features would share a mean",
+        "np.reshape(inputs, (len(inputs), -1))",
+        {"inputs": TABLE},
+    ),
+    "a table as rows of pixels": (
+        {"inputs": TABLE[:, None, :, None]},
+        "features would share a mean",
+        "np.reshape(inputs, (len(inputs), -1))",
+        {"inputs": TABLE},
+    ),
+    "numbers written as text": (
+        {"inputs": np.round(TABLE, 2).astype(str)},
+        "table must be floating or integers, got <U",
+        "np.asarray(inputs, np.float32)",
+        {"inputs": np.round(TABLE, 2).astype(str).astype(np.float32)},
+    ),
+    "a table with examples last": (
+        {"inputs": TABLE.T},
+        "with 12 labels look like examples last",
+        "inputs.T",
+        {"inputs": TABLE},
+    ),
+    "images with examples last": (
+        {"inputs": np.moveaxis(PIXELS, 0, -1)},
+        "with 12 labels look like examples last",
+        "np.moveaxis(inputs, -1, 0)",
+        {"inputs": PIXELS},
+    ),
+    "one text for all names": (
+        {"inputs": PIXELS, "class_names": "abc"},
+        "class_names must be a list of one name per class, got 'abc'",
+        None,
+        None,
+    ),
     "masked": (
         {"inputs": np.ma.masked_array(TABLE, TABLE[2, 2] == TABLE)},
         "inputs has 1 masked of 48 entries",
@@ -557,3 +604,63 @@ def test_what_has_no_order_or_is_missing_is_no_class(options, labels, message, u
     inputs = np.zeros((3, 4), np.float32)
     with pytest.raises(InputError, match=message):
         dj.Dataset.from_arrays(inputs, labels, **options)
+
+
+THREE = TABLE[:, :3]
+OTHER = dj.Normalization((5.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+FAR_OFF = {
+    "its own": (THREE, dj.Dataset.from_arrays(THREE, LABELS).normalization, None),
+    "a column three deviations away": (THREE, OTHER, "mean of 1 feature lies far .* feature 0 .* from 5:"),
+    "too few rows": (THREE[:9], OTHER, None),
+    "left as they are": (THREE + 100, dj.Normalization((0.0,) * 3, (1.0,) * 3), None),
+    "not normalised": (THREE + 100, dj.Normalization((), ()), None),
+    "columns in another order": (
+        THREE[:, [1, 0, 2]] + np.array([50, 0, 0]),
+        dj.Normalization((0.0, 50.0, 0.0), (1.0, 1.0, 1.0)),
+        "mean of 2 features lies far .* are the columns in another order, or in another unit",
+    ),
+    "another unit": (
+        THREE + np.array([0, 1700, 0]),
+        dj.Normalization((0.0, 1.7, 0.0), (1.0, 0.1, 1.0)),
+        r"mean of 1 feature lies far .* feature 1 \(1[67]\d\d\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAR_OFF)
+def test_columns_far_from_where_their_normalisation_was_measured_are_called_out(case, capsys):
+    inputs, normalization, said = FAR_OFF[case]
+    dj.Dataset.from_arrays(inputs, LABELS[: len(inputs)], split="test", normalization=normalization)
+    err = capsys.readouterr().err
+    if said is None:
+        assert err == ""
+    else:
+        assert re.search(f"^warning: arrays/test: the {said}", err)
+
+
+class Frame(Column):
+    """As a table of polars."""
+
+    columns = ("a", "b")
+
+    def to_dummies(self):
+        raise AssertionError("not ours to call")
+
+
+class LazyFrame:
+    """As one of polars that is not computed: it warns who asks for its columns."""
+
+    @property
+    def columns(self):
+        raise AssertionError("a computation")
+
+    def collect(self):
+        raise AssertionError("not ours to call")
+
+
+def test_frames_of_polars_are_told_in_its_words(unchecked_types):
+    text = np.array([[0.5, "x"]] * 12, object)
+    with pytest.raises(InputError, match=r"column 'b' holds str.*\(inputs\.to_dummies\('b'\) does\)"):
+        dj.Dataset.from_arrays(Frame(text), LABELS)
+    with pytest.raises(InputError, match=r"give inputs\.collect\(\)"):
+        dj.Dataset.from_arrays(LazyFrame(), LABELS)

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import jax
@@ -358,29 +359,68 @@ def test_threads_and_workers_read_the_same(image_folder, piece, monkeypatch):
             np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize(
-    ("text", "refused"),
-    [
-        ("import diet_jax\n", True),
-        ("if 1:\n    import diet_jax\n", True),
-        ("if __name__ == '__main__':\n    import diet_jax\n", False),
-        ("import sys\nif '__main__' == __name__ and sys:\n    pass\n", False),
-    ],
-)
-def test_workers_of_a_script_without_a_main_guard_are_refused(text, refused, tmp_path, monkeypatch):
+GUARD = "if __name__ == '__main__':\n    "
+START = "load_streamed('nothing', workers=1)\n"
+SCRIPTS = {
+    "without a guard": (START, 1),
+    "under another if": (f"if 1:\n    {START}", 2),
+    "guarded": (f"{GUARD}{START}", 0),
+    "guarded and more": (f"import sys\nif '__main__' == __name__ and sys:\n    {START}", 0),
+    "guarded inside try": (f"try:\n    {GUARD.replace('    ', '        ')}{START}finally:\n    pass\n", 0),
+    "above the guard": (f"{START}{GUARD}pass\n", 1),
+    "below the guard": (f"{GUARD}pass\n{START}", 3),
+    "a function called under the guard": (f"def main():\n    {START}{GUARD}main()\n", 0),
+    "a function called above the guard": (f"def main():\n    {START}main()\n{GUARD}pass\n", 3),
+    "over several lines": (f"{GUARD}[\n        0,\n        {START}    ]\n", 0),
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_work_of_a_script_that_no_main_guard_is_over_is_refused(name, tmp_path, monkeypatch):
+    text, line = SCRIPTS[name]
+    script = types.ModuleType("__main__")
+    script.__file__ = str(tmp_path / "script.py")
+    (tmp_path / "script.py").write_text(text)
+    vars(script)["load_streamed"] = load_streamed
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    # With another name than that of a data set: the guard is looked at first.
+    with pytest.raises(
+        dj.InputError, match=f"put what it does in line {line} under" if line else "not a known"
+    ):
+        exec(compile(text, script.__file__, "exec"), vars(script))
+
+
+@pytest.mark.parametrize(("text", "refused"), [("pass\n", True), (f"{GUARD}pass\n", False)])
+def test_of_a_thread_any_guard_of_the_script_will_do(text, refused, tmp_path, monkeypatch):
     script = types.ModuleType("__main__")
     script.__file__ = str(tmp_path / "script.py")
     (tmp_path / "script.py").write_text(text)
     monkeypatch.setitem(sys.modules, "__main__", script)
-    # With another name than that of a data set: the guard is looked at first.
-    with pytest.raises(dj.InputError, match="again: put what it does under" if refused else "not a known"):
+    with pytest.raises(dj.InputError, match="put what it does under" if refused else "not a known"):
         load_streamed("nothing", workers=1)
 
 
-def test_what_has_no_file_or_was_started_by_name_needs_no_guard(monkeypatch):
-    for attributes in ({}, {"__file__": "gone.py"}, {"__file__": __file__, "__spec__": sys.__spec__}):
-        script = types.ModuleType("__main__")
-        vars(script).update(attributes)
-        monkeypatch.setitem(sys.modules, "__main__", script)
-        with pytest.raises(dj.InputError, match="not a known"):
-            load_streamed("nothing", workers=1)
+def test_a_script_that_workers_cannot_find_is_refused(monkeypatch):
+    script = types.ModuleType("__main__")
+    vars(script).update(__file__="<stdin>")
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    with pytest.raises(dj.InputError, match=r"through a pipe or is gone \(<stdin>\): save it as a file"):
+        load_streamed("nothing", workers=1)
+
+
+@pytest.mark.parametrize(("name", "refused"), [("script", True), ("package.__main__", False)])
+def test_a_module_started_by_name_needs_a_guard_and_that_of_a_package_none(
+    name, refused, tmp_path, monkeypatch
+):
+    script = types.ModuleType("__main__")
+    script.__file__, script.__spec__ = str(tmp_path / "script.py"), ModuleSpec(name, None)
+    (tmp_path / "script.py").write_text("")
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    with pytest.raises(dj.InputError, match="put what it does under" if refused else "not a known"):
+        load_streamed("nothing", workers=1)
+
+
+def test_what_has_no_file_needs_no_guard(monkeypatch):
+    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
+    with pytest.raises(dj.InputError, match="not a known"):
+        load_streamed("nothing", workers=1)

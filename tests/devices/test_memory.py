@@ -203,7 +203,7 @@ def test_a_batch_is_halved_until_its_program_fits_and_is_compiled_once(
     halvings = int(np.log2(roomy.batch_size / tight.batch_size))
     assert compiled_names == ["jit(mapped_batches)"] * halvings
     compiled_names.clear()
-    scores = dj.score_dataset(fn, conv_variables, train_split)
+    scores = passes.map_dataset(fn, conv_variables, train_split)
     assert compiled_names == []
     np.testing.assert_allclose(
         scores, dj.score_dataset(fn, conv_variables, train_split, batch_size=5), rtol=1e-6

@@ -339,6 +339,12 @@ def test_data_that_is_not_on_disk_is_planned_by_its_published_sizes(name, tmp_pa
     assert not train.images[[0, -1]].any()
     assert list(trainings(setup))[1][2] == round(0.5 * sizes.train)
     assert setup.model == dj.create_model("vgg16", num_classes=sizes.num_classes, width=2)
+    assert len(notes) == 1
+    for more in ({"label_noise": 0.2}, {"labels": "no.csv"}):
+        data = DataConfig(name=name, data_dir=str(tmp_path), **more)
+        setup, notes = setup_to_plan(dataclasses.replace(config, data=data))
+        assert "labels of a file and noise are not looked at without the data" in notes[1]
+        np.testing.assert_array_equal(setup.splits.train.labels, train.labels)
     other = dataclasses.replace(SMALL, data=DataConfig(name="kmnist", data_dir=str(tmp_path)))
     with pytest.raises(InputError, match="not prepared"):
         setup_to_plan(other)

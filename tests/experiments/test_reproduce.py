@@ -392,6 +392,7 @@ def test_the_command_makes_a_figure_and_prints_its_claims(tmp_path, capsys):
         (["examples", "--table", "t.csv"], "leave it out"),
         (["memorisation", "--table", "no.csv"], "no.csv: cannot be read: No such file"),
         (["no.py"], "no config file no.py"),
+        (["examples", "examples"], "two figures are called examples"),
     ],
 )
 def test_bad_input_is_one_message(arguments, message, tmp_path, capsys):

@@ -345,14 +345,33 @@ def test_a_wrong_kind_of_object_gets_the_name_of_its_adapter(given, remedy, trai
         check_model(model)
 
 
+@pytest.mark.parametrize("adapter", [dj.from_nnx, dj.from_equinox])
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        (LinenNet(), r"of flax\.linen: write dj\.from_linen"),
+        (LinenNet, r"the class LinenNet of flax\.linen: write dj\.from_linen"),
+        (NnxNet(nnx.Rngs(0)), r"of flax\.nnx: write dj\.from_nnx\(lambda rngs"),
+        (eqx.nn.MLP(2, 2, 2, 1, key=jax.random.key(0)), r"of equinox: write dj\.from_equinox\(lambda key"),
+        (dj.from_linen(LinenNet()), "a model already"),
+        (None, "NoneType: make a model by"),
+    ],
+    ids=["linen", "linen class", "nnx", "equinox", "model", "nothing"],
+)
+def test_what_constructs_no_module_is_told_in_a_line(adapter, given, remedy, unchecked_types):
+    with pytest.raises(InputError, match=f"for every seed has its own.*{remedy}") as raised:
+        adapter(given)
+    assert len(str(raised.value)) < 300
+
+
 def test_adapters_refuse_what_is_not_theirs(unchecked_types):
     with pytest.raises(InputError, match=r"of flax\.nnx: write dj\.from_nnx"):
         dj.from_linen(NnxNet)
-    with pytest.raises(InputError, match="every seed needs a module of its own"):
+    with pytest.raises(InputError, match="every seed has its own"):
         dj.from_nnx(NnxNet(nnx.Rngs(0)))
     with pytest.raises(InputError, match=r"expected it to make an nnx\.Module"):
         dj.from_nnx(lambda rngs: 3)
-    with pytest.raises(InputError, match="every seed needs a module of its own"):
+    with pytest.raises(InputError, match="every seed has its own"):
         dj.from_equinox(eqx.nn.MLP(2, 2, 2, 1, key=jax.random.key(0)))
     with pytest.raises(InputError, match=r"expected it to make an equinox\.Module"):
         dj.from_equinox(lambda key: {"w": key})

@@ -42,6 +42,23 @@ def test_a_score_of_numpy_says_to_use_jax_numpy(fn):
         dj.score_dataset(fn, MODEL.init(jax.random.key(0), (4,)), DATASET)
 
 
+@pytest.mark.parametrize(
+    ("fn", "got"),
+    [
+        (lambda v, x, y: jnp.float32(1), r"\(\) for a batch of 1"),
+        (lambda v, x, y: x, r"\(1, 4\) for a batch of 1"),
+        (lambda v, x, y: jnp.ones((1, len(x))), r"\(1, 1\) for a batch of 1"),
+        (lambda v, x, y: jnp.ones(1), r"\(1,\) for a batch of [2-6]"),
+        (lambda v, x, y: None, "NoneType for"),
+        (lambda v, x, y: [1.0] * len(x), "list for"),
+    ],
+    ids=["a number", "inputs", "a row", "too few", "nothing", "a list"],
+)
+def test_a_score_fn_that_returns_something_else_is_refused_before_the_pass(fn, got):
+    with pytest.raises(dj.InputError, match=rf"score_fn must return float \[b\], one per example; got {got}"):
+        dj.score_dataset(fn, MODEL.init(jax.random.key(0), (4,)), DATASET)
+
+
 def test_another_error_keeps_its_traceback_and_says_whose_it_was():
     keys = dj.seed_keys(0, "score", 1)
     with pytest.raises(KeyError) as raised:

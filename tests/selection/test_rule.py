@@ -65,6 +65,10 @@ def test_options_and_fractions_that_do_not_fit():
     [
         (lambda scores, fraction, *, key: scores, "must return a mask bool"),
         (lambda scores, fraction, *, key: scores[:3] > 0, "must return a mask bool"),
+        (
+            lambda scores, fraction, *, key: [[True], [True, False]],
+            "the mask of the rule .* of several shapes",
+        ),
     ],
 )
 def test_a_mask_is_a_boolean_for_each_example(select, message):

@@ -139,7 +139,7 @@ def stored_folder(
             raise _no_images(root, of_split[0], found)
     class_names = sorted({as_text(_class_of(folder)) for folder in found.class_folders})
     _check_common_class(root, paths)
-    notes += found.remarks() + _alike(class_names)
+    notes += found.remarks() + _alike(class_names) + _only_class(found.images)
     strange = sum(as_text(path) != path for path in found.images)
     if strange:
         names = "file name has" if strange == 1 else "file names have"
@@ -168,7 +168,11 @@ def stored_folder(
 
 def _split_folders(root: Path) -> tuple[tuple[list[str], list[str]], list[str]]:
     """The folders of the train and of the test split, and what to say about them."""
-    there = {folder for folder in ("train", "test", *_VALIDATION) if (root / folder).is_dir()}
+    # By what is listed: disks that do not tell upper from lower case have Train under the name train too.
+    listed = [path.name for path in root.iterdir()] if root.is_dir() else []
+    there = {
+        folder for folder in ("train", "test", *_VALIDATION) if folder in listed and (root / folder).is_dir()
+    }
     places: dict[Path, str] = {}
     for folder in sorted(there):
         other = places.setdefault((root / folder).resolve(), folder)
@@ -188,11 +192,15 @@ def _split_folders(root: Path) -> tuple[tuple[list[str], list[str]], list[str]]:
             f"folder {root} holds {' and '.join(validation)} and no folder test; rename the one to judge on "
             "to test, and the others join train"
         )
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise NotHereError(
+            f"folder {printable(str(root))} {what}; give a folder with train/CLASS and test/CLASS"
+        )
     missing = [split for split in Splits._fields if split not in there]
-    beside = [p.name + "/" for p in sorted(root.iterdir()) if p.is_dir()] if root.is_dir() else []
-    holds = f"; it holds {named(beside)}" if beside else ""
-    error = InputError if root.is_dir() else NotHereError
-    raise error(
+    beside = [f"{name}/" for name in sorted(listed)]
+    holds = f"; it holds {named(beside)}: rename them, or give the folder that has the two" if beside else ""
+    raise InputError(
         f"folder {root} must hold train/CLASS and test/CLASS (or val, valid, validation) with images; there "
         f"is no folder {' and no folder '.join(missing)} in it{holds}"
     )
@@ -229,6 +237,21 @@ def _alike(class_names: list[str]) -> list[str]:
         "warning: classes that differ in upper case, spaces or the form of their letters only: "
         f"{named(found)}; each is a class of its own"
     ]
+
+
+def _only_class(images: list[str]) -> list[str]:
+    """What to say where all images are of one class: often the classes are folders one deeper."""
+    names = {_class_of(path) for path in images}
+    if len(names) > 1:
+        return []
+    deeper = sorted({parts[2] for path in images if len(parts := path.split("/")) > 3})
+    said = f"warning: all images are of one class, {as_text(names.pop())!r}: there is nothing to tell apart"
+    if len(deeper) > 1:
+        said += (
+            f"; if {named(f'{name}/' for name in deeper)} in it are the classes, move them up, to "
+            f"train/{as_text(deeper[0])}"
+        )
+    return [said]
 
 
 def _class_of(path: str) -> str:

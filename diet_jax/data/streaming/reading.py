@@ -2,10 +2,13 @@
 
 import ast
 import importlib.util
+import inspect
 import os
 import sys
+import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,25 +115,51 @@ def read_ahead(
 def check_main_guard() -> None:
     """Raises InputError where a worker process would run the caller's script again, and start workers too.
 
-    A worker imports the module that was started. What was started by name, such as `python -m diet_jax`, it
-    does not run again, nor what has no file, such as a notebook.
+    A worker imports the module that was started: what is running there must stand under a guard. `__main__`
+    of a package, such as `python -m diet_jax`, it does not import, nor what has no file, such as a notebook.
     """
     main = sys.modules["__main__"]
     file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
-    if file is None or spec is not None or not os.path.isfile(file):
+    name = "" if spec is None else spec.name
+    if file is None or name == "__main__" or name.endswith(".__main__"):
         return
-    with open(file, "rb") as source:
-        try:
-            tree = ast.parse(source.read())
-        except (SyntaxError, ValueError):
-            return
-    tests = (node.test for node in tree.body if isinstance(node, ast.If))
-    named = (node for test in tests for node in ast.walk(test) if isinstance(node, ast.Name))
-    if not any(node.id == "__name__" for node in named):
+    if not os.path.isfile(file) and spec is None:
         raise InputError(
-            f"workers are processes that import {file} again: put what it does under "
-            f"`if __name__ == '__main__':`, or read with workers=0"
+            f"workers are processes that import the script again, which came through a pipe or is gone "
+            f"({file}): save it as a file that puts what it does under `if __name__ == '__main__':`, or "
+            f"read with workers=0"
         )
+    try:
+        tree = ast.parse(Path(file).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return
+    line = _running_line(main)
+    # Of a thread or a debugger it is not known which line runs: any guard will do.
+    if not any(line is None or node.lineno <= line <= (node.end_lineno or line) for node in _guards(tree)):
+        raise InputError(
+            f"workers are processes that import {file} again: put what it does"
+            f"{'' if line is None else f' in line {line}'} under `if __name__ == '__main__':`, or read with "
+            f"workers=0"
+        )
+
+
+def _guards(tree: ast.Module) -> Iterator[ast.If]:
+    """Yields the statements of a script that ask for its `__name__`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If):
+            asked = (part.id for part in ast.walk(node.test) if isinstance(part, ast.Name))
+            if "__name__" in asked:
+                yield node
+
+
+def _running_line(module: types.ModuleType) -> int | None:
+    """The line that a module's own statements have come to, if they run in this thread."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals is vars(module) and frame.f_code.co_name == "<module>":
+            return frame.f_lineno
+        frame = frame.f_back
+    return None
 
 
 def check_grain() -> None:
