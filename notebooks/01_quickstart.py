@@ -177,6 +177,6 @@ found = {
 }
 print(
     f"A tenth of the digits holds {found['share_of_top_tenth']:.0%} of all EL2N. Two single networks rank "
-    f"the digits alike at {found['one_seed']:.2f}, two means of {agreements[-1].seeds} at {found['groups']:.2f}, "
-    f"and EL2N ranks them as GraNd does at {found['el2n_with_grand']:.3f}."
+    f"the digits alike at {found['one_seed']:.2f}, two means of {agreements[-1].seeds} at "
+    f"{found['groups']:.2f}, and EL2N ranks them as GraNd does at {found['el2n_with_grand']:.3f}."
 )

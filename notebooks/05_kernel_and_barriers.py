@@ -193,8 +193,9 @@ found = {
 }
 print(
     f"The kernel moves {mean.max() / mean[0]:.1f} times as fast on the group around rank "
-    f"{middles[mean.argmax()]:.0%} as on the easiest, and {mean[-1] / mean[0]:.1f} times as fast on the hardest, "
-    f"which are wrong labels. Networks that part at the start have a barrier of {found['barrier_hardest']:.1f} "
-    f"points on the hardest examples and {found['barrier_easiest']:.1f} on the easiest; those that part at epoch {SPAWNED_AT[-1]} have {found['barrier_hardest_last']:.1f} "
+    f"{middles[mean.argmax()]:.0%} as on the easiest, and {mean[-1] / mean[0]:.1f} times as fast on the "
+    f"hardest, which are wrong labels. Networks that part at the start have a barrier of "
+    f"{found['barrier_hardest']:.1f} points on the hardest examples and {found['barrier_easiest']:.1f} on "
+    f"the easiest; those that part at epoch {SPAWNED_AT[-1]} have {found['barrier_hardest_last']:.1f} "
     + ("on the hardest." if onset is None else f"(below 2 from epoch {onset / steps_per_epoch:.2g} on).")
 )

@@ -61,7 +61,7 @@ def printed(cell: nbformat.NotebookNode) -> str:
 
 
 def result_of(cell: str, names: dict[str, Any], where: str) -> Any:
-    """Runs a cell and returns the value of its last line, if that is an expression: what is shown below it."""
+    """Runs a cell and returns what a notebook shows below it, the value of an expression at its end."""
     body = ast.parse(cell, where).body
     last = body.pop() if isinstance(body[-1], ast.Expr) else None
     exec(compile(ast.Module(body, []), where, "exec"), names)
@@ -73,9 +73,8 @@ def found_by(monkeypatch, tmp_path, capsys, unchecked_types):
     """Runs a script at its tiny setting as a notebook runs it; returns what it found."""
 
     def run(name: str) -> dict[str, Any]:
-        cells = [
-            c.source for c in jupytext.read(ROOT / f"notebooks/{name}.py").cells if c.cell_type == "code"
-        ]
+        cells = jupytext.read(ROOT / f"notebooks/{name}.py").cells
+        code = [cell.source for cell in cells if cell.cell_type == "code"]
         events: list[str] = []
 
         def show() -> None:
@@ -88,7 +87,7 @@ def found_by(monkeypatch, tmp_path, capsys, unchecked_types):
 
         monkeypatch.setattr(pyplot, "show", show)
         names: dict[str, Any] = {"__name__": "__main__"}
-        for number, cell in enumerate(cells):
+        for number, cell in enumerate(code):
             shown = result_of(cell, names, f"{name}.py, cell {number}")
             if isinstance(shown, Figure):
                 shown.canvas.draw()
