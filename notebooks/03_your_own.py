@@ -22,10 +22,11 @@
 # what we know to be hard.
 #
 # NNX comes with Flax, Equinox by `pip install equinox`; where one cannot be imported its cells say so and do
-# nothing. All of it takes about TIME03 on two CPU cores.
+# nothing. All of it took 32 to 37 seconds on two CPU cores, which were shared with other work.
 
 # %%
 # On Colab, run this in a cell of its own first: %pip install diet_jax equinox
+import functools
 import importlib
 import os
 
@@ -125,7 +126,8 @@ def length_of_gradient(x, y):
     return jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient)))
 
 
-grand, one_by_one = dj.grand(apply, params, x, y), jax.vmap(length_of_gradient)(x, y)
+grand = jax.jit(functools.partial(dj.grand, apply))(params, x, y)
+one_by_one = jax.jit(jax.vmap(length_of_gradient))(x, y)
 print(f"largest relative difference of GraNd: {np.max(np.abs(grand - one_by_one) / one_by_one):.1e}")
 
 # %% [markdown]
