@@ -101,8 +101,8 @@ for name, each in sorted(agreements.items(), key=lambda item: -item[1].correlati
 
 # %% [markdown]
 # A score that agrees perfectly need not be good: the norm of the input asks no network, so all seeds agree.
-# And a score that counts, such as forgetting, gives most examples the same value: the kept halves agree
-# because ties are broken by one key for both, while the rank correlation tells that the rest is luck.
+# And a score that counts, such as forgetting, gives many examples the same value: there the kept halves agree
+# better than the ranks do, because ties are broken by one key for both.
 #
 # ## Does it find wrong labels, and does it prune?
 #
@@ -115,15 +115,17 @@ keys = dj.seed_keys(0, "retrain", NUM_SEEDS)
 
 
 def accuracy(keep=None):
-    """Final accuracy on the test split, whose labels are right: the mean over networks, in per cent."""
+    """Final accuracy on the test split, whose labels are right, in per cent: mean and standard error."""
     trained = dj.train_ensemble(keys, model, train, test, config=config, keep=keep)
-    return 100 * float((trained.predicted == test.labels).mean())
+    each = 100 * (trained.predicted == test.labels).mean(axis=1)
+    return float(each.mean()), float(each.std(ddof=1) / len(each) ** 0.5)
 
 
-everything = accuracy()
-at_random = accuracy(np.stack([dj.keep_random(key, len(train), FRACTION) for key in keys]))
+everything, _ = accuracy()
+at_random, _ = accuracy(np.stack([dj.keep_random(key, len(train), FRACTION) for key in keys]))
 auc = {name: dj.detection_quality(values, wrong).roc_auc for name, values in means.items()}
-kept = {name: accuracy(dj.keep_highest(values, FRACTION)) for name, values in means.items()}
+measured = {name: accuracy(dj.keep_highest(values, FRACTION)) for name, values in means.items()}
+kept = {name: mean for name, (mean, _) in measured.items()}
 print(f"everything {everything:.2f} %, a random half {at_random:.2f} %\n")
 print(f"{'score':24} {'ROC AUC':>8} {'wrong in the half':>18} {'accuracy':>9}")
 for name in sorted(names, key=lambda name: -kept[name]):
@@ -133,10 +135,11 @@ for name in sorted(names, key=lambda name: -kept[name]):
 # %% [markdown]
 # ## Which to trust
 #
-# Each row is a score, from the best to keep by to the worst. No score is good at both: what puts wrong labels
-# on top must not be kept by, and what looks for examples that a network *wavers* on (variability, Dyn-Unc) is
-# blind to wrong labels, and prunes these noisy data best. Everything, wrong labels and all, is better still:
-# with labels like these a window of ranks is the thing to try (see the notebook on wrong labels).
+# Each row is a score, from the best to keep by to the worst; bars are standard errors over networks. Among
+# these scores none is good at both: those that put wrong labels on top must not be kept by, and those that
+# look for examples on which a network *wavers* (variability, Dyn-Unc) are blind to wrong labels and prune
+# these noisy data best. Everything, wrong labels and all, is better still here: with such labels a window of
+# ranks is the thing to try, see the notebook on wrong labels.
 
 # %%
 ranking = sorted(names, key=lambda name: kept[name])
@@ -146,10 +149,11 @@ figure, (left, right) = plt.subplots(
 )
 left.axvline(everything, color="black", linewidth=1, linestyle="--", label="everything")
 left.axvline(at_random, color="#777777", linewidth=1, linestyle=":", label="a random half")
-left.plot([kept[name] for name in ranking], places, "o", color="#0072B2", markersize=4.5)
+errors = [measured[name][1] for name in ranking]
+left.errorbar([kept[name] for name in ranking], places, xerr=errors, fmt="o", color="#0072B2", markersize=4.5)
 left.set_yticks(places, ranking, fontsize=7.5)
 left.set(xlabel="accuracy of its highest half (%)", ylim=(-0.7, len(ranking) - 0.3))
-left.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 0.02))
+left.legend(frameon=False, fontsize=8, loc="upper left")
 right.axvline(0.5, color="#777777", linewidth=1, linestyle=":", label="guessing")
 right.plot([auc[name] for name in ranking], places, "o", color="#D55E00", markersize=4.5)
 right.set(xlabel="ROC AUC for wrong labels", xlim=(0, 1.03))
