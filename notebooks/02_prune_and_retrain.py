@@ -143,6 +143,9 @@ print(f"scoring: {epochs_to_score / EPOCHS:.2f} trainings on everything, and one
 # Lines are means over networks, bands the 16th to 84th percentile. Where little is kept, the hardest examples
 # are a training set of exceptions, without the rule; there it helps to drop the very hardest and to cover the
 # rest. Where much is kept the same cutoff drops just what the network needs.
+#
+# Which rule when, with more data and rules: [selection](../docs/selection.md); by one command, with all
+# baselines and costs: [comparison](../docs/comparison.md).
 
 # %%
 series = [

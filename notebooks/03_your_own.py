@@ -253,6 +253,9 @@ if nnx is not None:
 # Left: two frameworks, one ranking. Middle: the table along its first principal component; the hard patients
 # lie where the two classes meet. Right: sequences by the lead of their class, which no network was told; the
 # line is the mean.
+#
+# More kinds of data stand in [data of your own](../docs/own-data.md), whole training loops in NumPy, PyTorch
+# and JAX in [a loop of your own](../docs/own-loop.md).
 
 # %%
 figure, (left, middle, right) = plt.subplots(1, 3, figsize=(9.6, 3.1), layout="constrained")

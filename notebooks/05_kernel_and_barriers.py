@@ -159,6 +159,8 @@ onset = dj.connectivity_onset(steps, barriers["hardest"].mean(axis=0), threshold
 #
 # Left: the kernel's velocity against the rank of the examples. Right: the barrier between two children
 # against the epoch at which they parted. Thin lines are single networks, thick ones their means.
+#
+# The paper's own figures, and what came out of them: [reproduction](../docs/reproduction.md).
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.2), layout="constrained")

@@ -21,9 +21,9 @@
 # questions that can be answered without anyone's paper: does another seed agree? does it find wrong labels?
 # does keeping its highest help? The last two turn out to want different scores.
 #
-# What each score is, to the letter, is in the page of definitions; `dj.SCORES` holds the same. A tenth of the
-# labels is wrong here, as it may be in data of yours. All of it took 33 to 43 seconds on two CPU cores, which
-# were shared with other work.
+# What each score is, to the letter, is in [definitions](../docs/definitions.md); `dj.SCORES` holds the same.
+# A tenth of the labels is wrong here, as it may be in data of yours. All of it took 33 to 43 seconds on two
+# CPU cores, which were shared with other work.
 
 # %%
 # On Colab, run this in a cell of its own first: %pip install diet_jax
@@ -139,7 +139,7 @@ for name in sorted(names, key=lambda name: -kept[name]):
 # these scores none is good at both: those that put wrong labels on top must not be kept by, and those that
 # look for examples on which a network *wavers* (variability, Dyn-Unc) are blind to wrong labels and prune
 # these noisy data best. Everything, wrong labels and all, is better still here: with such labels a window of
-# ranks is the thing to try, see the notebook on wrong labels.
+# ranks is the thing to try, see [wrong labels](04_label_noise.ipynb).
 
 # %%
 ranking = sorted(names, key=lambda name: kept[name])

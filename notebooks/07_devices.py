@@ -202,8 +202,8 @@ else:
 #
 # ## What was measured, and what was not
 #
-# ResNet18 on 32×32 images in bfloat16, from the page of results on accelerators, which names versions and
-# commits:
+# ResNet18 on 32×32 images in bfloat16, from [the page of results](../docs/results/gpu.md), which names
+# versions and commits:
 #
 # | what | one H200 | one H100 (earlier code) |
 # |---|---:|---:|
