@@ -163,8 +163,8 @@ draw_histogram(file, train.class_names)
 # A score is best judged by looking. `dj.draw_examples` draws the ends of the ranking, here the twenty hardest
 # and the ten easiest of all; without numbers it draws some of each class.
 #
-# What these scores are good for is the next notebook's question: [prune and
-# retrain](02_prune_and_retrain.ipynb).
+# What these scores are good for is the next notebook's question:
+# [prune and retrain](02_prune_and_retrain.ipynb).
 
 # %%
 dj.draw_examples(train, file, hardest=20, easiest=10)

@@ -21,7 +21,7 @@
 # them; the honest baseline is not "everything" alone but a *random* subset of the same size.
 #
 # Every comparison is paired: network *r* starts from the same initialisation whatever is kept. All of it took
-# 44 to 57 seconds on two CPU cores, which were shared with other work.
+# 44 to 60 seconds on two CPU cores, which were shared with other work.
 
 # %%
 # On Colab, run this in a cell of its own first: %pip install diet_jax

@@ -22,7 +22,7 @@
 # what we know to be hard.
 #
 # NNX comes with Flax, Equinox by `pip install equinox`; where one cannot be imported its cells say so and do
-# nothing. All of it took 32 to 37 seconds on two CPU cores, which were shared with other work.
+# nothing. All of it took 32 to 44 seconds on two CPU cores, which were shared with other work.
 
 # %%
 # On Colab, run this in a cell of its own first: %pip install diet_jax equinox

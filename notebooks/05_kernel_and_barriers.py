@@ -22,7 +22,7 @@
 # apart?
 #
 # The digits are so easy that a small network fits them whole. So a fifth of the labels is wrong here, which
-# gives the network examples that it fights with until the end. All of it took 50 to 61 seconds on two CPU
+# gives the network examples that it fights with until the end. All of it took 29 to 61 seconds on two CPU
 # cores, which were shared with other work.
 
 # %%

@@ -22,7 +22,7 @@
 # does keeping its highest help? The last two turn out to want different scores.
 #
 # What each score is, to the letter, is in [definitions](../docs/definitions.md); `dj.SCORES` holds the same.
-# A tenth of the labels is wrong here, as it may be in data of yours. All of it took 33 to 43 seconds on two
+# A tenth of the labels is wrong here, as it may be in data of yours. All of it took 21 to 43 seconds on two
 # CPU cores, which were shared with other work.
 
 # %%

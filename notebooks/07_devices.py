@@ -21,7 +21,7 @@
 # batches lie. This notebook shows each arrangement and what it does to the numbers: nothing beyond rounding.
 #
 # Without accelerators it simulates eight devices on the CPU, which share its cores: what it shows is where
-# things go and what comes out, not speed. All of it took 39 to 85 seconds on two CPU cores, which were shared
+# things go and what comes out, not speed. All of it took 28 to 85 seconds on two CPU cores, which were shared
 # with other work.
 
 # %%
