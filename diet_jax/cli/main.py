@@ -18,15 +18,12 @@ from diet_jax.cli.config_file import config_of, own_of, run_file
 from diet_jax.cli.objects import REGISTRY, RefusedOptionError
 from diet_jax.cli.option_names import with_options_named
 from diet_jax.cli.options import Compiling, Experiment
+from diet_jax.cli.stopped import EXIT_CODE, stopped
 from diet_jax.data.sources.source import SOURCES, describe_sources
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.own import NOTHING, Own, with_choices
 from diet_jax.options.registry import Registry
-
-# Exit code of a process that Ctrl-C stopped.
-STOPPED = 130
-
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; exits with 0, or with 2 after one message for bad input.
@@ -100,8 +97,9 @@ def _one_message(arguments: list[str]) -> Iterator[None]:
         print(f"diet-jax: {error}; nothing that was finished is lost", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("diet-jax: stopped; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(STOPPED) from None
+        goes_on = bool(arguments) and arguments[0] in command_names() and find_command(arguments[0]).goes_on
+        print(stopped(arguments, goes_on=goes_on), file=sys.stderr)
+        raise SystemExit(EXIT_CODE) from None
 
 
 def _forget_output() -> None:
@@ -120,12 +118,12 @@ def command() -> None:
     """Runs the command line as a process of its own."""
     try:
         main()
-    except SystemExit as stopped:
-        if stopped.code == STOPPED:
+    except SystemExit as exit:
+        if exit.code == EXIT_CODE:
             # XLA may still be compiling in other threads, which end in a crash when Python takes itself down.
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(STOPPED)
+            os._exit(EXIT_CODE)
         raise
 
 
