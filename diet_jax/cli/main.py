@@ -25,6 +25,7 @@ from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.own import NOTHING, Own, with_choices
 from diet_jax.options.registry import Registry
 
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; exits with 0, or with 2 after one message for bad input.
 
