@@ -7,11 +7,14 @@ from typing import Annotated, Any
 import tyro
 
 from diet_jax.errors import InputError
+from diet_jax.experiments.choices import choices_of
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.own import NOTHING
+from diet_jax.experiments.writers.writer import WRITERS, check_writers
 
 ELSEWHERE = "also from a copy of the folder elsewhere"
 
+Writers = Annotated[tuple[str, ...], tyro.conf.arg(constructor_factory=choices_of(WRITERS, several=True))]
 Config = Annotated[RunConfig, tyro.conf.arg(name="")]
 
 
@@ -55,7 +58,13 @@ class Experiment(Processes):
     """A command with a config; what its file brings beside it has no option."""
 
     config: Config
+    writers: Writers = ()
+    """What else gets the records of metrics.jsonl, such as tensorboard or wandb; each needs the extra of its
+    name. Weights & Biases is written offline unless WANDB_MODE says otherwise."""
     own: Annotated[Any, tyro.conf.Fixed, tyro.conf.Suppress] = NOTHING
+
+    def __post_init__(self) -> None:
+        check_writers(self.writers)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,7 +57,7 @@ def script_of(shell: str) -> str:
 
 def _subcommand(name: str) -> Any:
     options: Any = find_command(name).options
-    default = {"default": options(config=RunConfig())} if issubclass(options, Experiment) else {}
+    default: Any = {"default": options(config=RunConfig())} if issubclass(options, Experiment) else {}
     return Annotated[options, tyro.conf.subcommand(name, **default)]
 
 

@@ -36,7 +36,8 @@ class Run(Slice, Experiment):
     nothing is compiled then. By default one short training step is timed here."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        Slice.__post_init__(self)
+        Experiment.__post_init__(self)
         if self.plan and self.minutes is not None:
             raise InputError(f"--minutes {self.minutes:g} with --plan, which runs nothing; leave one out")
         if self.plan_tflops is None:
@@ -65,7 +66,7 @@ def run(command: Run) -> Answer:
             console().print(tables)
         return Answer({"plan": {**plain(plan._asdict()), "seconds": plan.seconds}})
     deadline = Deadline(command.minutes)
-    result = run_prune(command.config, command.own, deadline=deadline)
+    result = run_prune(command.config, command.own, deadline=deadline, writers=command.writers)
     if is_writer():
         _print_all(result, deadline, type(command))
     values = {"run_dir": str(result.path), "finished": not result.unfinished, "left": result.unfinished}

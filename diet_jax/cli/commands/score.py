@@ -53,7 +53,10 @@ def score(command: Score) -> Answer:
     if command.step is not None or command.names:
         raise InputError("--step and --names need --from-run; without it use --score.epoch and --score.names")
     setup = together(lambda: prepare_setup(command.config, command.own, prunes=False))
-    with config_mesh(setup.config), open_run(setup.config, setup.resolved()) as folder:
+    with (
+        config_mesh(setup.config),
+        open_run(setup.config, setup.resolved(), writers=command.writers) as folder,
+    ):
         save_noise(setup, folder)
         files = score_stage(setup, folder)
         detection_stage(setup, folder, files)

@@ -77,7 +77,7 @@ def train(command: Train) -> Answer:
     group = "score" if (command.purpose, label) == ("score", FULL) else f"{command.purpose}/{label}"
     with (
         config_mesh(config, one_by_one=True),
-        open_run(config, setup.resolved()) as folder,
+        open_run(config, setup.resolved(), writers=command.writers) as folder,
         Progress("training", total=num_steps * num_seeds) as progress,
     ):
         diverged: list[Diverged] = []
