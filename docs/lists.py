@@ -1,4 +1,4 @@
-"""Writes the lists of scores, rules and sources in README.md and docs/lists.md, and docs/definitions.md.
+"""Writes the lists in README.md and docs/lists.md, docs/definitions.md and docs/commands.md.
 
 Command: python docs/lists.py
 """
@@ -95,9 +95,11 @@ def readme(text: str) -> str:
 
 
 if __name__ == "__main__":
+    import commands
     import definitions  # It imports this file.
 
     (DOCS / "lists.md").write_text(page(), encoding="utf-8")
     definitions.PAGE.write_text(definitions.page(), encoding="utf-8")
+    commands.PAGE.write_text(commands.page(), encoding="utf-8")
     path = DOCS.parent / "README.md"
     path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -55,7 +55,9 @@ def answer(act: Callable[[], Answer], *, quiet: bool, as_json: bool) -> int:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinite numbers and no NaN."""
+    """JSON has no infinite numbers and no NaN; named tuples go by their names, paths are text."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -1,6 +1,8 @@
 """Counts of the three matrices as Markdown: python tests/matrix/counts.py, with how many of each if not all.
 
-It needs the extra `test`: pip install -e '.[test]'. Crashes take about 8 s each, damages a third of a second, hostile calls a few hundredths.
+It needs the extra `test`: pip install -e '.[test]'.
+
+Crashes take about 8 s each, damages a third of a second, hostile calls a few hundredths.
 """
 
 import argparse

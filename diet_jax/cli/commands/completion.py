@@ -43,11 +43,11 @@ def completion(command: Completion) -> Answer:
 
 def script_of(shell: str) -> str:
     """Returns the script for a shell."""
-    kinds = tuple(_subcommand(name) for name in command_names())
+    kinds: Any = Union[tuple(map(_subcommand, command_names()))]  # noqa: UP007
     written = io.StringIO()
     with contextlib.redirect_stdout(written), contextlib.suppress(SystemExit):
         tyro.cli(
-            Union[kinds],  # noqa: UP007
+            kinds,
             prog="diet-jax",
             args=["--tyro-print-completion", shell],
             registry=REGISTRY,

@@ -18,7 +18,6 @@ from diet_jax.devices.processes import is_writer
 from diet_jax.errors import InputError
 from diet_jax.experiments.prune import run_prune
 from diet_jax.experiments.run_result import RunResult, shown
-from diet_jax.options.plain import plain
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def run(command: Run) -> Answer:
         tables = plan_tables(plan, command.own.named(command.config))
         if is_writer():
             console().print(tables)
-        return Answer({"plan": {**plain(plan._asdict()), "seconds": plan.seconds}})
+        return Answer({"plan": {**plan._asdict(), "seconds": plan.seconds}})
     deadline = Deadline(command.minutes)
     result = run_prune(command.config, command.own, deadline=deadline, writers=command.writers)
     if is_writer():

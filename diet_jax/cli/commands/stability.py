@@ -15,7 +15,6 @@ from diet_jax.cli.console import console
 from diet_jax.cli.options import Printing
 from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
-from diet_jax.options.plain import plain
 from diet_jax.scores.file import ScoreFile
 from diet_jax.training.seeds import MOST_SEEDS, check_seed
 
@@ -86,7 +85,7 @@ def stability(command: Stability) -> Answer:
 
         save_figure(draw_stability(found), command.out)
         print(command.out)
-    values = {"rows": plain(found), "expected": expected}
+    values = {"rows": found, "expected": expected}
     return Answer(values, () if command.out is None else (command.out,))
 
 
