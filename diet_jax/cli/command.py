@@ -15,7 +15,7 @@ class Answer:
     """What a command found or made.
 
     Attributes:
-        values: what --json prints, by name: JSON values, named tuples, paths; what is not finite becomes null.
+        values: what --json prints, by name: JSON values, named tuples, paths; NaN and infinity become null.
         paths: what was written, as --quiet prints it.
         wrong: what is not as it should be, a line each; the exit code is then 1.
     """
