@@ -33,8 +33,8 @@ HEADINGS = {
     "passes": "passes",
     "cost": "cost, %",
     "accuracy": "accuracy, %",
-    "difference": "− everything",
-    "same": "− everything, as many updates",
+    "difference": "vs everything",
+    "same": "vs everything, as many updates",
 }
 
 

@@ -5,6 +5,8 @@ import signal
 import sys
 from typing import Any
 
+from diet_jax.cli.stopped import EXIT_CODE, stopped
+
 
 def command() -> None:
     """Runs the command line; Ctrl-C while its modules are imported is one message as well."""
@@ -23,8 +25,8 @@ def command() -> None:
 
 
 def _stop(*_: Any) -> None:
-    print("diet-jax: stopped; the same command goes on from here", file=sys.stderr, flush=True)
-    os._exit(130)
+    print(stopped(sys.argv[1:]), file=sys.stderr, flush=True)
+    os._exit(EXIT_CODE)
 
 
 if __name__ == "__main__":

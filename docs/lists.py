@@ -1,4 +1,4 @@
-"""Writes docs/lists.md, the lists of scores, rules and sources, and docs/definitions.md.
+"""Writes docs/lists.md, the lists of scores, rules and sources, docs/definitions.md and docs/commands.md.
 
 Command: python docs/lists.py
 """
@@ -90,7 +90,9 @@ def page() -> str:
 
 
 if __name__ == "__main__":
+    import commands
     import definitions  # It imports this file.
 
     (DOCS / "lists.md").write_text(page(), encoding="utf-8")
     definitions.PAGE.write_text(definitions.page(), encoding="utf-8")
+    commands.PAGE.write_text(commands.page(), encoding="utf-8")

@@ -24,7 +24,7 @@ import programs  # noqa: E402
 from accelerator_rows import experiment, report, training  # noqa: E402
 from accelerator_rows.visit import Skipped, Task, Visit, in_time  # noqa: E402
 
-from diet_jax.cli.options import Run  # noqa: E402
+from diet_jax.cli.commands.run import Run  # noqa: E402
 
 ABOUT = {
     "scale": "full",

@@ -62,10 +62,12 @@ def numbers(text: str) -> list[float]:
 
 
 def test_the_lists_are_those_of_the_registries():
-    """In docs/lists.md and docs/definitions.md; other tests may have registered more."""
+    """In docs/lists.md, definitions.md and commands.md; other tests may have registered more."""
     code = (
         "import pathlib, sys; docs = pathlib.Path('docs'); sys.path.insert(0, 'docs'); "
-        "import definitions, lists; "
+        "import commands, definitions, lists; "
+        "text = commands.PAGE.read_text(encoding='utf-8'); "
+        "assert text == commands.page(), 'run docs/lists.py'; "
         "text = definitions.PAGE.read_text(encoding='utf-8'); "
         "assert text == definitions.page(), 'run docs/lists.py'; "
         "assert (docs / 'lists.md').read_text(encoding='utf-8') == lists.page(), 'run docs/lists.py'"

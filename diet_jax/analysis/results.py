@@ -162,7 +162,7 @@ def to_csv(rows: list[dict[str, Any]]) -> str:
 
 
 HEADINGS = (
-    *("kept by", "keep", "examples", "accuracy", "16–84 %", "− everything", "− random", "worst class"),
+    *("kept by", "keep", "examples", "accuracy", "16–84 %", "vs everything", "vs random", "worst class"),
     *("least kept", "cost"),
 )
 # What a table does without where there is too little room, first things first.
@@ -170,9 +170,9 @@ SPARE = ("16–84 %", "least kept", "worst class", "examples", "cost")
 
 
 LEGEND = (
-    "±: standard error of the paired difference over seeds. *: significant at 0.05 by a paired t-test with "
-    "Holm's correction for all comparisons with that baseline. Cost: scoring by all its networks and one "
-    "retraining, in trainings on everything."
+    "vs: difference in points. ±: standard error of the paired difference over seeds. *: significant at 0.05 "
+    "by a paired t-test with Holm's correction for all comparisons with that baseline. Cost: scoring by all "
+    "its networks and one retraining, in trainings on everything."
 )
 
 

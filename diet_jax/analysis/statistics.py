@@ -66,8 +66,18 @@ class Comparison:
         return "yes" if self.mean >= -ERRORS_THAT_COUNT * self.error else "no"
 
     def text(self) -> str:
-        """Per cent points, such as "+0.21 ± 0.08"."""
-        return f"{100 * self.mean:+.2f}" + ("" if np.isnan(self.error) else f" ± {100 * self.error:.2f}")
+        """Per cent points, such as "+0.21 ± 0.08".
+
+        An error that two digits do not show gets more of them. Where all differences are equal, as those of
+        two seeds may be by chance, it cannot be told: n/a.
+        """
+        if np.isnan(self.error):
+            return f"{100 * self.mean:+.2f}"
+        points = 100 * self.error
+        # Equal but for the rounding of the subtraction.
+        if points <= 1e-10:
+            return f"{100 * self.mean:+.2f} ± n/a"
+        return f"{100 * self.mean:+.2f} ± " + (f"{points:.2f}" if points >= 0.005 else f"{points:.1g}")
 
 
 def paired_p(values: Any, others: Any) -> float | None:

@@ -7,38 +7,23 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import tyro
 
+from diet_jax.cli.command import Command, command_names, find_command
 from diet_jax.cli.config_file import config_of, own_of, run_file
 from diet_jax.cli.objects import REGISTRY, RefusedOptionError
 from diet_jax.cli.option_names import with_options_named
-from diet_jax.cli.options import (
-    COMMANDS,
-    Compare,
-    Compiling,
-    Convert,
-    Experiment,
-    Prepare,
-    Reproduce,
-    Run,
-    Score,
-    Select,
-    Stability,
-    Train,
-    Verify,
-)
-from diet_jax.data.sources.source import SOURCES, Source, describe_sources
+from diet_jax.cli.options import Compiling, Experiment
+from diet_jax.cli.stopped import EXIT_CODE, stopped
+from diet_jax.data.sources.source import SOURCES, describe_sources
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import RunConfig
 from diet_jax.experiments.own import NOTHING, Own, with_choices
 from diet_jax.options.registry import Registry
-
-# Exit code of a process that Ctrl-C stopped.
-STOPPED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -52,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     with _one_message(arguments):
-        command = _parse(arguments)
+        command = parse(arguments)
         _check_processes(command)
     if getattr(command, "distributed", False):
         from diet_jax.devices.processes import CONNECT_SECONDS, HEARTBEAT_SECONDS
@@ -71,31 +56,22 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _act(command: Any, arguments: list[str]) -> None:
     with _one_message(arguments):
-        from diet_jax.cli import commands, score_files
         from diet_jax.cli.compilation_cache import keep_programs
+        from diet_jax.cli.console import answer
         from diet_jax.devices import processes
 
-        actions: dict[type, Callable[[Any], None]] = {
-            Run: commands.run,
-            Compare: commands.run,
-            Score: commands.score,
-            Select: commands.select,
-            Train: commands.train,
-            Convert: score_files.convert,
-            Stability: score_files.stability,
-            Verify: commands.verify,
-            Prepare: commands.prepare,
-            Reproduce: commands.reproduce,
-        }
         if getattr(command, "distributed", False):
             processes.start(command.coordinator, command.num_processes, command.process_id)
             each = ("config", "own", "process_id")
             processes.agree({n: str(v) for n, v in vars(command).items() if n not in each}, "option")
         if isinstance(command, Compiling):
             keep_programs(wanted=not command.no_compilation_cache)
-        actions[type(command)](command)
+        act = find_command(arguments[0]).act
+        code = answer(lambda: act(command), quiet=command.quiet, as_json=command.json)
         processes.stop()
         sys.stdout.flush()
+        if code:
+            raise SystemExit(code)
 
 
 @contextmanager
@@ -104,8 +80,9 @@ def _one_message(arguments: list[str]) -> Iterator[None]:
     try:
         yield
     except (InputError, RefusedOptionError) as error:
-        command = COMMANDS.get(arguments[0]) if arguments else None
-        message = str(error) if command is None else with_options_named(str(error), command)
+        message = str(error)
+        if arguments and arguments[0] in command_names():
+            message = with_options_named(message, find_command(arguments[0]).options)
         print(f"diet-jax: {message}", file=sys.stderr)
         raise SystemExit(2) from None
     except BrokenPipeError:
@@ -121,8 +98,9 @@ def _one_message(arguments: list[str]) -> Iterator[None]:
         print(f"diet-jax: {error}; nothing that was finished is lost", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("diet-jax: stopped; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(STOPPED) from None
+        goes_on = bool(arguments) and arguments[0] in command_names() and find_command(arguments[0]).goes_on
+        print(stopped(arguments, goes_on=goes_on), file=sys.stderr)
+        raise SystemExit(EXIT_CODE) from None
 
 
 def _forget_output() -> None:
@@ -141,19 +119,20 @@ def command() -> None:
     """Runs the command line as a process of its own."""
     try:
         main()
-    except SystemExit as stopped:
-        if stopped.code == STOPPED:
+    except SystemExit as exit:
+        if exit.code == EXIT_CODE:
             # XLA may still be compiling in other threads, which end in a crash when Python takes itself down.
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(STOPPED)
+            os._exit(EXIT_CODE)
         raise
 
 
-def _parse(arguments: list[str]) -> Any:
-    usage = f"usage: diet-jax {{{','.join(COMMANDS)}}} ...   (diet-jax COMMAND --help)"
+def parse(arguments: list[str]) -> Any:
+    names = command_names()
+    usage = f"usage: diet-jax {{{','.join(names)}}} ...   (diet-jax COMMAND --help)"
     if not arguments or arguments[0] in ("-h", "--help"):
-        lines = [f"  {name:9} {(cls.__doc__ or '').splitlines()[0]}" for name, cls in COMMANDS.items()]
+        lines = [f"  {name:{max(map(len, names))}} {find_command(name).about}" for name in names]
         print("\n".join([usage, "", *lines, "", _CONFIG_HELP]))
         raise SystemExit(0 if arguments else 2)
     name, rest = arguments[0], arguments[1:]
@@ -162,40 +141,48 @@ def _parse(arguments: list[str]) -> Any:
 
         print(f"diet-jax {__version__}")
         raise SystemExit(0)
-    if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(f"unknown command {name!r}{hint}\n{usage}")
     for before, word in zip(arguments, rest, strict=False):
         # Path("") would be the current folder, and an empty text the same as none.
         if not word.strip() or (word.startswith("--") and word.endswith("=")):
             raise InputError(f"{word.rstrip('=') if word.strip() else before} is given an empty value")
-    command: Any = COMMANDS[name]
+    command = find_command(name)
     default: Any = {}
     brings: dict[str, Any] = {}
-    if issubclass(command, Experiment):
+    path = rest.pop(0) if command.takes_file and _is_file(command, rest) else None
+    module = None if path is None else run_file(path)
+    if issubclass(command.options, Experiment):
         config, own = RunConfig(), NOTHING
-        if rest and not rest[0].startswith("-"):
-            path = rest.pop(0)
-            module = run_file(path)
+        if path is not None:
             # With --from-run the config is that of the run; the file brings what that cannot hold.
-            if command is Score and "--from-run" in rest:
+            if "--from-run" in rest:
                 own = _own_of_a_run(module, path)
             else:
                 config, files = with_choices(config_of(module, path), *_choices_of(module))
                 own = dataclasses.replace(own_of(module, path), files=files)
-        default = {"default": command(config=config, own=own), "description": _with_sources(command, SOURCES)}
-    elif command is Prepare:
-        default = {"description": _with_sources(command, [s for s in SOURCES if s.prepare is not None])}
-    elif command in (Select, Verify) and rest and rest[0].endswith(".py"):
-        path = rest.pop(0)
-        module = run_file(path)
-        if command is Verify:
-            brings = {"own": _own_of_a_run(module, path)}
+        default = {"default": command.options(config=config, own=own)}
+    elif path is not None and "own" in (field.name for field in dataclasses.fields(command.options)):
+        brings = {"own": _own_of_a_run(module, path)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        parsed = tyro.cli(command, args=rest, prog=f"diet-jax {name}", registry=REGISTRY, **default)
+        parsed = tyro.cli(
+            command.options,
+            args=rest,
+            prog=f"diet-jax {name}",
+            description=_description(command),
+            registry=REGISTRY,
+            **default,
+        )
     return dataclasses.replace(parsed, **brings) if brings else parsed
+
+
+def _is_file(command: Command, rest: list[str]) -> bool:
+    """Whether the first word is a file of one's own; other commands have other files as their arguments."""
+    of_its_own = issubclass(command.options, Experiment)
+    return bool(rest) and (not rest[0].startswith("-") if of_its_own else rest[0].endswith(".py"))
 
 
 def _choices_of(module: Any) -> list[Any]:
@@ -212,9 +199,20 @@ def _own_of_a_run(module: Any, path: str) -> Own:
     return dataclasses.replace(own_of(module, path), recipe=recipe)
 
 
-def _with_sources(command: type, sources: Iterable[Source]) -> str:
-    """The description of a command, and where its datasets come from; the config file may have added some."""
-    return f"{inspect.cleandoc(command.__doc__ or '')}\n\nDatasets:\n{describe_sources(sources)}"
+def _description(command: Command) -> str:
+    """What the help says first: what the command does, examples, and where datasets come from.
+
+    The config file may have added sources.
+    """
+    parts = [inspect.cleandoc(command.options.__doc__ or ""), "Examples:\n" + examples_text(command.examples)]
+    if command.sources is not None:
+        parts.append("Datasets:\n" + describe_sources(filter(command.sources, SOURCES)))
+    return "\n\n".join(parts)
+
+
+def examples_text(examples: Mapping[str, str]) -> str:
+    """Returns command lines with what each does above it."""
+    return "\n".join(f"  # {about}\n  diet-jax {line}" for line, about in examples.items())
 
 
 _CONFIG_HELP = """\

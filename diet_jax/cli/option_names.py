@@ -22,7 +22,7 @@ def with_options_named(message: str, command: type) -> str:
         command: a dataclass of the command line.
 
     Example:
-        >>> from diet_jax.cli.options import Run
+        >>> from diet_jax.cli.commands.run import Run
         >>> with_options_named("score.num_seeds must be at least 1, got 0", Run)
         '--score.num-seeds must be at least 1, got 0'
         >>> with_options_named("epochs is 0.001, which is less than half a step; raise it", Run)

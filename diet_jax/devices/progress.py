@@ -22,6 +22,8 @@ class Progress:
 
     SECONDS_BETWEEN_LINES = 10.0
     SECONDS_OF_BRIEF = 1.0
+    SECONDS_BEFORE_A_GUESS = 20.0
+    """Before, pieces that take longer than others, or shorter, would make the time left jump."""
 
     def __init__(self, description: str, total: int = 0, *, quiet: bool = False, brief: bool = False) -> None:
         self.description = description
@@ -43,7 +45,7 @@ class Progress:
             print(f"{self.description} ...", file=sys.stderr)
         else:
             self._bar = _rich_bar()
-            self._task = self._bar.add_task(self.description, total=self.total or None)
+            self._task = self._bar.add_task(self.description, total=self.total or None, left="")
             self._bar.start()
 
     def __enter__(self) -> "Progress":
@@ -59,15 +61,23 @@ class Progress:
         if self._waits and now - self._start > self.SECONDS_OF_BRIEF:
             self._show()
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, total=self.total or None)
+            left = self._left(now)
+            self._bar.update(self._task, completed=self._done, total=self.total or None, left=left)
         elif self._lines and self.total and self._done and now - self._shown > self.SECONDS_BETWEEN_LINES:
             self._shown = now
-            since, before = self._first or (now, self._done)
-            seconds = (now - since) * (self.total - self._done) / max(self._done - before, 1)
-            left = f", about {seconds:.0f} s left" if self._done > before else ""
-            print(f"{self.description}: {self._done / self.total:.0%}{left}", file=sys.stderr)
+            left = self._left(now)
+            text = f"{self.description}: {self._done / self.total:.0%}" + f", {left}" * bool(left)
+            print(text, file=sys.stderr)
         if count and self._first is None:
             self._first = now, self._done
+
+    def _left(self, now: float) -> str:
+        """How long the rest takes at the speed since the first piece; "" before enough is known."""
+        since, before = self._first or (now, self._done)
+        if not self.total or self._done <= before or now - since < self.SECONDS_BEFORE_A_GUESS:
+            return ""
+        seconds = (now - since) * (self.total - self._done) / (self._done - before)
+        return f"about {_roughly(seconds)} left" if seconds > 0 else ""
 
     def reset(self) -> None:
         """Sets what is done back to nothing."""
@@ -81,11 +91,19 @@ class Progress:
 
 def _rich_bar() -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
     from rich.progress import Progress as RichProgress
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    about = TextColumn("{task.description}"), TextColumn("{task.fields[left]}")
+    columns = (about[0], BarColumn(), TaskProgressColumn(), about[1])
     return RichProgress(*columns, console=Console(stderr=True))
+
+
+def _roughly(seconds: float) -> str:
+    """A time as far as it can be known."""
+    if seconds < 90:
+        return f"{max(5, 5 * round(seconds / 5))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def say(message: str, *, quiet: bool = False) -> None:

@@ -46,6 +46,7 @@ from diet_jax.experiments.scoring_notes import detection_stage, scoring_notes
 from diet_jax.experiments.selecting import Selection, select_stage
 from diet_jax.experiments.setup import Setup, prepare, save_noise
 from diet_jax.experiments.stopping import wanted_seeds
+from diet_jax.experiments.writers.writer import check_writers
 from diet_jax.files.writing import write_together
 from diet_jax.scores.file import ScoreFile
 from diet_jax.selection.detection import DetectionQuality, detection_table
@@ -62,6 +63,7 @@ def run(
     scores: Any = None,
     rules: Any = None,
     minutes: float | None = None,
+    writers: Sequence[str] = (),
 ) -> RunResult:
     """Runs or continues the whole experiment: scores, prunes, retrains, compares, in a run folder.
 
@@ -79,6 +81,7 @@ def run(
         scores: in place of `config.score.names`: names, `Score` and `ScoreFile` objects, one or a tuple.
         rules: in place of `config.select.method`: names and `Rule` objects, one or a tuple.
         minutes: stop after so many with all that is finished on disk; by default at the end.
+        writers: what else gets the records of metrics.jsonl, such as "tensorboard" or "wandb".
 
     Returns:
         The table, the figures, and where everything is.
@@ -112,16 +115,19 @@ def run(
     if not isinstance(config, RunConfig):
         raise InputError(f"config must be a dj.RunConfig, got {type(config).__name__}")
     config, files = with_choices(config, scores, rules)
-    return run_prune(config, Own(train, test, model, files), deadline=Deadline(minutes))
+    return run_prune(config, Own(train, test, model, files), deadline=Deadline(minutes), writers=writers)
 
 
-def run_prune(config: RunConfig, own: Own = NOTHING, *, deadline: Deadline = NEVER) -> RunResult:
+def run_prune(
+    config: RunConfig, own: Own = NOTHING, *, deadline: Deadline = NEVER, writers: Sequence[str] = ()
+) -> RunResult:
     """Runs or continues the whole experiment, up to a deadline if there is one.
 
     Args:
         config: of the run.
         own: what takes part in place of what the config would name.
         deadline: when to stop, with all that is finished in the folder, and the table as far as it goes.
+        writers: what else gets the records of metrics.jsonl, by their names.
 
     Returns:
         The table, where everything is, and what is left to do, if anything.
@@ -129,6 +135,7 @@ def run_prune(config: RunConfig, own: Own = NOTHING, *, deadline: Deadline = NEV
     Raises:
         InputError: something in config, data or folder does not fit.
     """
+    check_writers(writers)
     setup = together(lambda: prepare(config, own, deadline=deadline))
     config = setup.config
     hows = [setup.how(section.how) for section in (config.score, config.retrain)]
@@ -139,7 +146,7 @@ def run_prune(config: RunConfig, own: Own = NOTHING, *, deadline: Deadline = NEV
     files, selections = list[ScoreFile](), list[Selection]()
     with (
         config_mesh(config, one_by_one=deadline.comes and one_by_one),
-        open_run(config, setup.resolved()) as folder,
+        open_run(config, setup.resolved(), writers=writers) as folder,
     ):
         save_noise(setup, folder)
         try:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from diet_jax.checks.values import check_path
-from diet_jax.devices.processes import agree, from_writer
+from diet_jax.devices.processes import agree, from_writer, is_writer
 from diet_jax.devices.progress import say
 from diet_jax.errors import InputError, NotHereError
 from diet_jax.experiments.config import LOCATIONS, SOURCES_OF_DATA, RunConfig
 from diet_jax.experiments.environment import environment, versions_of_code
 from diet_jax.experiments.run_log import METRICS, STARTS, RunLog
+from diet_jax.experiments.writers.writer import opened
 from diet_jax.files.arrays import load_checked, save_arrays
 from diet_jax.files.records import CHECKSUM, from_record, with_checksum
 from diet_jax.files.writing import hold, is_leftover, remove_leftovers, write_atomically
@@ -127,12 +128,15 @@ class RunFolder(RunLog):
 
 
 @contextmanager
-def open_run(config: RunConfig, resolved: dict[str, Any]) -> Iterator[RunFolder]:
+def open_run(
+    config: RunConfig, resolved: dict[str, Any], *, writers: Sequence[str] = ()
+) -> Iterator[RunFolder]:
     """Opens a run folder for writing: a new one, or one that the same config started.
 
     Args:
         config: of the run.
         resolved: what followed from the config and the data (steps, counts, fingerprint), JSON values.
+        writers: what else gets the records of metrics.jsonl, by their names.
 
     Raises:
         InputError: the folder cannot be written, is in use by another process, holds something else, or
@@ -147,6 +151,8 @@ def open_run(config: RunConfig, resolved: dict[str, Any]) -> Iterator[RunFolder]
     folder = RunFolder(config.folder())
     with ExitStack() as held:
         from_writer(lambda: _take(folder, config, resolved, held))
+        if writers and is_writer():
+            folder.also = held.enter_context(opened(writers, folder.path, config.facts(), folder.metrics))
         yield folder
 
 

@@ -3,7 +3,7 @@
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ class RunLog(ABC):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.also: Callable[[Mapping[str, Any]], None] = lambda record: None
+        """What else is given each record of metrics.jsonl."""
 
     def place(self, name: str) -> Path:
         """Returns where a file is, in a folder that must be there still."""
@@ -135,7 +137,10 @@ class RunLog(ABC):
     def _log(self, lines: list[dict[str, Any]]) -> None:
         if is_writer():
             now = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-            append_lines(self.path / METRICS, [{**plain(line), **now} for line in lines], self.identity())
+            records = [{**plain(line), **now} for line in lines]
+            append_lines(self.path / METRICS, records, self.identity())
+            for record in records:
+                self.also(record)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Returns the lines of metrics.jsonl; one that a killed process left unfinished does not count.

@@ -209,6 +209,29 @@ def hold(path: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process of this machine holds a folder, as `hold` does.
+
+    Where the system lists its locks none is taken to find out: a run that starts at that moment would be
+    refused.
+    """
+    lock = path / ".lock"
+    if not lock.is_file():
+        return False
+    inode = str(lock.stat().st_ino)
+    try:
+        lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        try:
+            with filelock.FileLock(lock, timeout=0):
+                return False
+        except filelock.Timeout:
+            return True
+        except OSError:  # It cannot be written: nothing is known.
+            return False
+    return any("FLOCK" in line and line[-3].rpartition(":")[2] == inode for line in lines if len(line) > 5)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes what killed processes left half-written in a folder that this process holds."""
     for path in _inside(folder, lambda entry: bool(LEFTOVERS.fullmatch(entry.name))):

@@ -98,3 +98,18 @@ def test_the_errors_that_significance_takes(seeds, comparisons):
     adjusted = holm([paired_p(differences, np.zeros(seeds)), *[1.0] * (comparisons - 1)])
     assert adjusted[0] == pytest.approx(0.05)
     assert errors_to_be_significant(1, 5) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("differences", "text"),
+    [
+        ([0.01, 0.03], "+2.00 ± 1.00"),
+        ([-0.01, -0.03], "-2.00 ± 1.00"),
+        ([0.01, 0.01006], "+1.00 ± 0.003"),
+        # Two seeds that differ by as many examples say nothing of their error.
+        ([0.9 - 0.8, 0.7 - 0.6], "+10.00 ± n/a"),
+        ([0.01], "+1.00"),
+    ],
+)
+def test_an_error_is_never_written_as_zero(differences, text):
+    assert Comparison.of(differences, [0.0] * len(differences)).text() == text

@@ -137,4 +137,4 @@ def test_ctrl_c_while_modules_are_imported_is_one_message(tmp_path, how):
         check=False,
     )
     assert done.returncode == 130
-    assert done.stderr == "diet-jax: stopped; the same command goes on from here\n"
+    assert done.stderr == "diet-jax: stopped; nothing was written. To begin anew: diet-jax run\n"

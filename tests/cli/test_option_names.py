@@ -3,10 +3,11 @@
 import pytest
 
 import diet_jax as dj
-from diet_jax.cli import commands
+from diet_jax.cli.commands import run
+from diet_jax.cli.commands.run import Run
+from diet_jax.cli.commands.select import Select
 from diet_jax.cli.main import main
 from diet_jax.cli.option_names import with_options_named
-from diet_jax.cli.options import Run, Select
 from diet_jax.experiments.run_result import RunResult
 
 
@@ -50,7 +51,7 @@ def test_the_command_names_its_option(arguments, words, in_python, tmp_path, cap
 
 def test_notes_below_a_table_name_options_too(tmp_path, monkeypatch, capsys):
     notes = ("train.learning_rate is 0.1", "keep 0.1 is left out: batch_size is 32")
-    monkeypatch.setattr(commands, "run_prune", lambda *_, **__: RunResult(tmp_path, [], notes=notes))
+    monkeypatch.setattr(run, "run_prune", lambda *_, **__: RunResult(tmp_path, [], notes=notes))
     main(["run", "--no-compilation-cache"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [

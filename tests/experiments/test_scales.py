@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pretended_store import PretendedStore
 
-from diet_jax.cli import options
+from diet_jax.cli.commands.reproduce import Reproduce
 from diet_jax.cli.config_file import load_config
 from diet_jax.experiments.reproduction.figure import PaperFigure, Scale, config_folder, figure_names
 from diet_jax.experiments.reproduction.recipes import CIFAR10_RESNET18, CINIC10_RESNET18, shortened
@@ -109,4 +109,4 @@ def test_a_panel_of_figure_1_costs_what_its_config_says(name, store):
 
 
 def test_the_command_offers_every_scale():
-    assert get_args(options.Reproduce.__annotations__["scale"]) == get_args(Scale)
+    assert get_args(Reproduce.__annotations__["scale"]) == get_args(Scale)

@@ -1,5 +1,7 @@
 """Counts of the three matrices as Markdown: python tests/matrix/counts.py, with how many of each if not all.
 
+It needs the extra `test`: pip install -e '.[test]'.
+
 Crashes take about 8 s each, damages a third of a second, hostile calls a few hundredths.
 """
 
@@ -15,9 +17,12 @@ from unittest import mock
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import crashes
-import damages
-import hostile
+try:
+    import crashes
+    import damages
+    import hostile
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}; these counts need the extra test: pip install -e '.[test]'")
 
 
 def table(head: tuple[str, ...], rows: dict[str, list[str]]) -> str:

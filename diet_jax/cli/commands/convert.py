@@ -1,21 +1,21 @@
-"""The commands that work on score files and mask files alone."""
+"""`diet-jax convert`."""
 
 import dataclasses
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from rich.table import Table
+import tyro
 
-from diet_jax.checks.values import check_count
-from diet_jax.cli.console import console
+from diet_jax.cli.command import Answer, Command
+from diet_jax.cli.options import Printing
 from diet_jax.data.image_files import as_line
-from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
-from diet_jax.experiments.config import RunConfig
+from diet_jax.experiments.config import DataConfig, RunConfig
 from diet_jax.experiments.setup import load_splits
 from diet_jax.files.arrays import kind_of
 from diet_jax.files.tables import Tabular, csv_text, parquet_bytes
@@ -24,10 +24,40 @@ from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.formats.importing import import_scores
 from diet_jax.scores.probabilities import ProbabilityFile
 from diet_jax.selection.file import KeepFile
-from diet_jax.training.seeds import MOST_SEEDS, check_seed
 
-if TYPE_CHECKING:
-    from diet_jax.cli import options
+
+@dataclass(frozen=True)
+class Convert(Printing):
+    """Turn scores of another program into score files, and score and mask files into what others read.
+
+    Scores made elsewhere are joined to the examples of the dataset that the data options name; the format is
+    recognised, or said. What is written follows from the ending of OUT: .npz is a score file, .csv and
+    .parquet are tables; of a mask file .txt and .json are the kept ids, and .npy the kept row numbers, as
+    torch.utils.data.Subset takes them. Of probabilities .npy is the matrix that cleanlab reads.
+    """
+
+    file: tyro.conf.Positional[Path]
+    """File of scores, a mask or probabilities (.npz), or what another program wrote."""
+    out: tyro.conf.Positional[Path]
+    """What to write; of several scores a folder, without an ending."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """What was scored."""
+    source: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """Format of a file of another program; by default it is recognised."""
+    score: str | None = None
+    """Of a file with several scores: the one to write."""
+    name: str | None = None
+    """What to call it; by default what the file does."""
+    column: str | None = None
+    """Of a table: the column with the score; by default every one that can be one."""
+    order: Literal["rows", "original"] | None = None
+    """Without ids: values stand in the order of the dataset's rows, or of the files that it was published as.
+    With ids: they are the numbers in that order."""
+    high_means: Literal["hard", "easy"] | None = None
+    """What a high score means, where the file does not say."""
+    split: Literal["train", "test"] = "train"
+    """Which examples were scored."""
+
 
 SCORES = {
     ".npz": ScoreFile.packed,
@@ -52,12 +82,8 @@ OURS: dict[str | None, tuple[str, Any, dict[str, Any]]] = {
     "probabilities": ("holds probabilities", ProbabilityFile.load, PROBABILITIES),
 }
 
-CAPTION = (
-    "keep: share of what one group keeps that the other keeps too; ± is the standard error by the jackknife"
-)
 
-
-def convert(command: "options.Convert") -> None:
+def convert(command: Convert) -> Answer:
     """Reads scores or a mask, of this program or another, and writes them as the ending says."""
     kind, out = kind_of(command.file), command.out
     if out.exists():
@@ -67,8 +93,7 @@ def convert(command: "options.Convert") -> None:
         for name in ("source", "score", "name", "column", "order", "high_means"):
             if getattr(command, name) is not None:
                 raise InputError(f"{command.file} {what}: leave {name} out")
-        _write({out: load(command.file)}, ways, f"a file that {what}")
-        return
+        return _write({out: load(command.file)}, ways, f"a file that {what}")
     files = {}
     if kind == "scores":
         file = ScoreFile.load(command.file)
@@ -94,16 +119,17 @@ def convert(command: "options.Convert") -> None:
             f"all, without an ending"
         )
     places: Any = {out if out.suffix else out / f"{name}.npz": file for name, file in files.items()}
-    _write(places, SCORES, "a score file")
+    return _write(places, SCORES, "a score file")
 
 
-def _write(files: Mapping[Path, Tabular], ways: dict[str, Any], what: str) -> None:
+def _write(files: Mapping[Path, Tabular], ways: dict[str, Any], what: str) -> Answer:
     for path in files:
         if path.suffix not in ways:
             raise InputError(f"{what} becomes {', '.join(ways)}, by the ending of OUT; got {path}")
     write_together({path: ways[path.suffix](file) for path, file in files.items()})
     for path, file in files.items():
         print(f"{path}: {file!r}")
+    return Answer({"files": [str(path) for path in files]}, tuple(files))
 
 
 def _npy(rows: np.ndarray) -> bytes:
@@ -112,44 +138,12 @@ def _npy(rows: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def stability(command: "options.Stability") -> None:
-    """Prints how much score files depend on their seeds, and draws it where a picture is asked for."""
-    from diet_jax.analysis.stability import expected_overlap
-    from diet_jax.analysis.stability import stability as measure
-
-    if command.out is not None and (command.out.suffix != ".png" or command.out.exists()):
-        raise InputError(f"out must end in .png and not be there yet, got {command.out}")
-    if not command.scores:
-        raise InputError("stability needs a score file, such as runs/digits-mlp/scores/el2n.npz")
-    check_count(command.more, "more", most=MOST_SEEDS)
-    check_seed(command.seed)
-    table = Table(title="how two groups of seeds agree that have none in common", caption=CAPTION)
-    kept = [f"keep {fraction:g}" for fraction in command.fractions]
-    for name in ("score", "seeds in each", "rank correlation", "with all seeds", *kept):
-        table.add_column(name, justify="left" if name == "score" else "right")
-    found: list[dict[str, Any]] = []
-    for path in command.scores:
-        file = ScoreFile.load(path)
-        rows = measure(file.per_seed, command.fractions, pairs=command.pairs, seed=command.seed)
-        for row in rows:
-            shares = [row.kept[fraction].text() for fraction in command.fractions]
-            what = f"{file.name}, {file.when}"
-            table.add_row(what, f"{row.seeds}", row.correlation.text(), row.with_all.text(), *shares)
-            found.append({"score": file.name, "step": file.step, **row._asdict()})
-        now, last = len(file.per_seed), rows[-1]
-        ahead = {"seeds": last.seeds, "now": now, "more": command.more}
-        stay = (
-            f"{100 * expected_overlap(last.kept[f].mean, f, **ahead):.1f} % at {f:g}"
-            for f in command.fractions
-        )
-        say(
-            f"{file.name}, {file.when}: of what the mean of {now} seeds keeps, {command.more} more would be "
-            f"expected to leave {', '.join(stay)}"
-        )
-    console().print(table)
-    if command.out is not None:
-        from diet_jax.plotting.stability import draw_stability
-        from diet_jax.plotting.style import save_figure
-
-        save_figure(draw_stability(found), command.out)
-        print(command.out)
+COMMAND = Command(
+    Convert,
+    convert,
+    {
+        "convert runs/digits-mlp/scores/el2n.npz el2n.csv": "a score file as a table",
+        "convert runs/digits-mlp/masks/el2n_keep0.5.npz kept.json": "a mask file as the list of kept ids",
+        "convert scores.npy mine.npz --order rows --high-means hard --name mine": "scores of another program",
+    },
+)

@@ -1,0 +1,1 @@
+"""Where the records of metrics.jsonl go beside that file, a file for each."""
