@@ -120,8 +120,8 @@ def _power(rows: list[dict[str, Any]]) -> str:
     points = f"{100 * needed * error:.2f} points" if needed * error < 1 else "more than 100 points"
     return (
         f"with {seeds} seeds and {counted(len(compared), 'comparison')} with random, the clearest is "
-        f"significant at {SIGNIFICANT:g} (paired t-test, Holm) from {needed:.1f} standard errors on, which is "
-        f"{points} of difference at the median error here; more seeds (retrain.num_seeds) tell smaller ones"
+        f"significant at {SIGNIFICANT:g} (paired t-test, Holm) from {needed:.1f} standard errors on, which "
+        f"is {points} of difference at the median error here; more seeds (retrain.num_seeds) tell smaller ones"
     )
 
 
