@@ -121,7 +121,8 @@ def _power(rows: list[dict[str, Any]]) -> str:
     return (
         f"with {seeds} seeds and {counted(len(compared), 'comparison')} with random, the clearest is "
         f"significant at {SIGNIFICANT:g} (paired t-test, Holm) from {needed:.1f} standard errors on, which "
-        f"is {points} of difference at the median error here; more seeds (retrain.num_seeds) tell smaller ones"
+        f"is {points} of difference at the median error here; more seeds (retrain.num_seeds) tell smaller "
+        f"ones"
     )
 
 
