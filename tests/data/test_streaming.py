@@ -251,7 +251,7 @@ def test_an_error_while_reading_ahead_is_one_message(own, workers):
     ("name", "options", "message"),
     [
         ("digits", {}, "cannot be streamed"),
-        ("folder:nowhere", {}, "nowhere must hold"),
+        ("folder:nowhere", {}, "nowhere does not exist"),
         ("cifar10", {"data_dir": "nowhere"}, "not prepared"),
         ("digits", {"image_size": 0}, "image_size must be at least 1"),
         ("digits", {"workers": -1}, "workers must be at least 0"),
