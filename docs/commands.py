@@ -31,7 +31,7 @@ minutes, or starts anew. `--minutes` stops with everything saved.
 
 **Looking on.** Every training's numbers are in `metrics.jsonl` of the run folder, and its tables are CSV.
 `--writers tensorboard wandb` gives the same records to TensorBoard (in `writers/tensorboard`) and to Weights
-& Biases (offline unless `WANDB_MODE` says otherwise); `pip install '.[tensorboard,wandb]'` brings both.
+& Biases (offline unless `WANDB_MODE` says otherwise); `pip install '.[tensorboard,wandb]'` has both.
 One that begins in a folder gets what was logged before; one that fails is left out, and the run goes on.
 
 **Completion.** In bash: `eval "$(diet-jax completion bash)"`.

@@ -119,9 +119,10 @@ def _power(rows: list[dict[str, Any]]) -> str:
     error = float(np.median([row["minus_random_error"] for row in compared]))
     points = f"{100 * needed * error:.2f} points" if needed * error < 1 else "more than 100 points"
     return (
-        f"with {seeds} seeds and {counted(len(compared), 'comparison')} with random, the clearest is significant "
-        f"at {SIGNIFICANT:g} (paired t-test, Holm) from {needed:.1f} standard errors on, which is {points} of "
-        f"difference at the median error here; more seeds (retrain.num_seeds) tell smaller ones"
+        f"with {seeds} seeds and {counted(len(compared), 'comparison')} with random, the clearest is "
+        f"significant at {SIGNIFICANT:g} (paired t-test, Holm) from {needed:.1f} standard errors on, which "
+        f"is {points} of difference at the median error here; more seeds (retrain.num_seeds) tell smaller "
+        f"ones"
     )
 
 
