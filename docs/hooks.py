@@ -11,6 +11,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 import site_pages as sp
 
 ROOT = sp.ROOT
+MARKS = {
+    "<!-- names -->": sp.reference_table,
+    "<!-- notebooks -->": sp.tutorial_list,
+    "<!-- commands -->": sp.command_pages,
+}
 _sources: dict[str, tuple[str, str]] = {}
 """Pages that are no files of docs/: by their path on the site, Markdown and the folder it links from."""
 
@@ -48,9 +53,9 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Links of the repository become links of the site; marks become the lists that are made."""
     where = page.file.src_uri
-    markdown = markdown.replace("<!-- names -->", sp.reference_table())
-    markdown = markdown.replace("<!-- notebooks -->", sp.tutorial_list())
-    if where.startswith((sp.REFERENCE, sp.FILES)) or where in ("reference.md", "tutorials.md"):
-        return markdown
-    place = _sources[where][1] if where in _sources else posixpath.join("docs", posixpath.dirname(where))
-    return sp.with_site_links(markdown, place, where)
+    if not where.startswith((sp.REFERENCE, sp.FILES)):
+        place = _sources[where][1] if where in _sources else posixpath.join("docs", posixpath.dirname(where))
+        markdown = sp.with_site_links(markdown, place, where)
+    for mark, made in MARKS.items():
+        markdown = markdown.replace(mark, made()) if mark in markdown else markdown
+    return markdown

@@ -5,6 +5,9 @@ All from the sources: a public name, a notebook or a linked file appears by itse
 """
 
 import ast
+import contextlib
+import io
+import os
 import posixpath
 import re
 from collections.abc import Iterator
@@ -25,7 +28,6 @@ ELSEWHERE = {
     "docs/results": "results/README.md",
     "docs/results/paper": "gallery.md",
     "notebooks": "tutorials.md",
-    "diet_jax/__init__.pyi": "reference.md",
 }
 FENCED = re.compile(r"^( *)(`{3,}).*?^\1\2 *$", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"`[^`\n]+`")
@@ -87,6 +89,28 @@ def reference_table() -> str:
         links = ", ".join(f"[`{one.name}`]({REFERENCE}{group}.md#{one.path})" for one in names)
         rows.append(f"| [{group}]({REFERENCE}{group}.md): {about(group)} | {links} |")
     return "\n".join(rows) + "\n"
+
+
+def command_pages() -> str:
+    """Returns the help of every command of the command line, as it prints it."""
+    general = help_of()
+    names = re.search(r"\{([\w,-]+)\}", general)
+    assert names is not None, general
+    parts = [f"```text\n{general}```\n"]
+    parts += [f"## {name}\n\n```text\n{help_of(name)}```\n" for name in names[1].split(",")]
+    return "\n".join(parts)
+
+
+def help_of(*command: str) -> str:
+    """Returns what `diet-jax COMMAND --help` prints, 100 columns wide."""
+    from diet_jax.cli.main import main  # Heavy.
+
+    printed, width = io.StringIO(), os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "100"
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        main([*command, "--help"])
+    os.environ.pop("COLUMNS") if width is None else os.environ.update(COLUMNS=width)
+    return re.sub(r"\x1b\[[\d;]*m", "", printed.getvalue())
 
 
 def notebooks() -> list[Path]:
