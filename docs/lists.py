@@ -15,8 +15,8 @@ HEAD = """\
 Everything that is registered, as the command line knows it. High means hard; where the notion does not apply,
 files and figures say what it means. All scores are taken in eval mode on un-augmented images, except those of
 training dynamics, which are folded into the training's own batches. What they cost beside training:
-[measured](results/benchmarks-cpu.md#scores-of-training-dynamics-time-over-training-alone). What each score is to
-the letter, and what others call it: [definitions.md](definitions.md). How to add to it:
+[measured](results/benchmarks-cpu.md#scores-of-training-dynamics-time-over-training-alone). What each score is
+to the letter, and what others call it: [definitions.md](definitions.md). How to add to it:
 [CONTRIBUTING.md](../CONTRIBUTING.md). This page is written by `docs/lists.py`; a test keeps it with the code.
 """
 
