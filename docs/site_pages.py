@@ -31,6 +31,7 @@ ELSEWHERE = {
 }
 FENCED = re.compile(r"^( *)(`{3,}).*?^\1\2 *$", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"`[^`\n]+`")
+FORMULA = re.compile(r"\$([^$\s](?:[^$\n]*[^$\s])?)\$")
 LINK = re.compile(r"(\]\()([^)\s]+)(\))|(src=\")([^\"]+)(\")")
 
 
@@ -124,12 +125,20 @@ def tutorial(path: Path) -> str:
 
     parts = []
     for cell in jupytext.read(path).cells:
-        parts.append(cell.source if cell.cell_type == "markdown" else f"```python\n{cell.source}\n```")
+        is_text = cell.cell_type == "markdown"
+        parts.append(with_formulas(cell.source) if is_text else f"```python\n{cell.source}\n```")
     picture = ROOT / "docs" / TUTORIALS / f"{path.stem}.png"
     if picture.is_file():
         parts.append(f"![The last picture of this notebook]({picture.relative_to(ROOT)})")
     where = f"This page is `notebooks/{path.name}`, to be run as it stands or as the notebook `{path.stem}.ipynb`."
     return "\n\n".join([*parts, f"---\n\n{where}"]) + "\n"
+
+
+def with_formulas(text: str) -> str:
+    """Returns Markdown with its LaTeX formulas as MathML, which browsers draw without a script."""
+    from latex2mathml.converter import convert
+
+    return outside_code(text, lambda part: FORMULA.sub(lambda match: convert(match[1]), part))
 
 
 def title(path: Path) -> str:
