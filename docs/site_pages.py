@@ -53,7 +53,9 @@ def public_names() -> list[PublicName]:
     there = {one.path for one in names}
     for node in ast.parse((PACKAGE / "plotting" / "__init__.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom) and node.module:
-            found = [PublicName(f"plotting.{a.name}", f"{node.module}.{a.name}", "plotting") for a in node.names]
+            found = [
+                PublicName(f"plotting.{a.name}", f"{node.module}.{a.name}", "plotting") for a in node.names
+            ]
             names += [one for one in found if one.path not in there]
     return names
 

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     with _one_message(arguments):
-        command = _parse(arguments)
+        command = parse(arguments)
         _check_processes(command)
     if getattr(command, "distributed", False):
         from diet_jax.devices.processes import CONNECT_SECONDS, HEARTBEAT_SECONDS
@@ -150,7 +150,8 @@ def command() -> None:
         raise
 
 
-def _parse(arguments: list[str]) -> Any:
+def parse(arguments: list[str]) -> Any:
+    """Returns the options of a command line as its command's dataclass, filled in; nothing runs but config files."""
     usage = f"usage: diet-jax {{{','.join(COMMANDS)}}} ...   (diet-jax COMMAND --help)"
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = [f"  {name:9} {(cls.__doc__ or '').splitlines()[0]}" for name, cls in COMMANDS.items()]
