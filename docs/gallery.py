@@ -13,9 +13,9 @@ PAGE = Path(__file__).parent / "gallery.md"
 HEAD = """\
 # Gallery
 
-Every figure that `diet-jax reproduce` knows, as the command below it drew it. What the figures were made of, row by
-row, and what holds of the paper's claims: [the ledger](reproduction.md). This page is written by `docs/gallery.py`
-from [the results](results/paper/); a test keeps the two together.
+Every figure that `diet-jax reproduce` knows, as the command below it drew it. What the figures were made of,
+row by row, and what holds of the paper's claims: [the ledger](reproduction.md). This page is written by
+`docs/gallery.py` from [the results](results/paper/); a test keeps the two together.
 
 ```sh
 diet-jax reproduce                                       # the names

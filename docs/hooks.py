@@ -1,4 +1,4 @@
-"""MkDocs hooks: pages that are made from sources while the site is built, and links that lead out of docs/."""
+"""MkDocs hooks: pages that are made from sources as the site is built, and links that lead out of docs/."""
 
 import posixpath
 import sys

@@ -53,9 +53,8 @@ def public_names() -> list[PublicName]:
     there = {one.path for one in names}
     for node in ast.parse((PACKAGE / "plotting" / "__init__.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom) and node.module:
-            found = [
-                PublicName(f"plotting.{a.name}", f"{node.module}.{a.name}", "plotting") for a in node.names
-            ]
+            paths = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            found = [PublicName(f"plotting.{name}", path, "plotting") for name, path in paths.items()]
             names += [one for one in found if one.path not in there]
     return names
 
@@ -122,7 +121,7 @@ def notebooks() -> list[Path]:
 
 
 def tutorial(path: Path) -> str:
-    """Returns a notebook's source as Markdown, with the picture of docs/tutorials that has its name, if any."""
+    """Returns a notebook's source as Markdown, with the picture of its name in docs/tutorials, if any."""
     import jupytext  # Heavy.
 
     parts = []
@@ -132,7 +131,7 @@ def tutorial(path: Path) -> str:
     picture = ROOT / "docs" / TUTORIALS / f"{path.stem}.png"
     if picture.is_file():
         parts.append(f"![The last picture of this notebook]({picture.relative_to(ROOT)})")
-    where = f"This page is `notebooks/{path.name}`, to be run as it stands or as the notebook `{path.stem}.ipynb`."
+    where = f"This page is `notebooks/{path.name}`, which runs as it stands or as `{path.stem}.ipynb`."
     return "\n\n".join([*parts, f"---\n\n{where}"]) + "\n"
 
 

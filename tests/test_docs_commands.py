@@ -22,13 +22,10 @@ RECIPES = {"gap", "both_ends"}
 def commands_of(page):
     """The commands of a page, each as its words without the first, blocks before what stands in the text."""
     text = page.read_text(encoding="utf-8")
-    in_blocks = [
-        line for block in BLOCKS.findall(text) for line in COMMAND.findall(block.replace("\\\n", " "))
-    ]
-    in_text = [
-        re.sub(r"\s+", " ", found)
-        for found in INLINE.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    ]
+    blocks = [block.replace("\\\n", " ") for block in BLOCKS.findall(text)]
+    in_blocks = [line for block in blocks for line in COMMAND.findall(block)]
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    in_text = [re.sub(r"\s+", " ", found) for found in INLINE.findall(prose)]
     for line in dict.fromkeys(in_blocks + [line for line in in_text if "..." not in line]):
         words = shlex.split(line, comments=True)[1:]
         # Names of commands in a sentence are no command lines, and what is in capitals is to be filled in.
@@ -55,9 +52,7 @@ def clone(tmp_path, monkeypatch):
     for name in ("configs", "examples", "benchmarks"):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in CONFIGS:
-        (tmp_path / name).write_text(
-            (ROOT / "configs" / "digits.py").read_text(encoding="utf-8"), encoding="utf-8"
-        )
+        (tmp_path / name).symlink_to(ROOT / "configs" / "digits.py")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -139,7 +134,7 @@ def test_commands_run_at_their_smallest_setting(page, clone):
 
 
 def margins():
-    """Writes the file that docs/own-score.md makes, for the part of the examples that the commands take here."""
+    """Writes the file that docs/own-score.md makes."""
     import numpy as np
 
     import diet_jax as dj

@@ -1,4 +1,4 @@
-"""The job script of docs/slurm.md, with stand-ins for Slurm: stopped by SIGINT, requeued, it ends in the same table."""
+"""Job script of docs/slurm.md with stand-ins for Slurm: stopped and requeued, it ends in the same table."""
 
 import os
 import re

@@ -151,7 +151,7 @@ def command() -> None:
 
 
 def parse(arguments: list[str]) -> Any:
-    """Returns the options of a command line as its command's dataclass, filled in; nothing runs but config files."""
+    """Returns a command line as its command's options; nothing runs but a config file."""
     usage = f"usage: diet-jax {{{','.join(COMMANDS)}}} ...   (diet-jax COMMAND --help)"
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = [f"  {name:9} {(cls.__doc__ or '').splitlines()[0]}" for name, cls in COMMANDS.items()]
