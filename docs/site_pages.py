@@ -130,7 +130,7 @@ def tutorial(path: Path) -> str:
         parts.append(with_formulas(cell.source) if is_text else f"```python\n{cell.source}\n```")
     picture = ROOT / "docs" / TUTORIALS / f"{path.stem}.png"
     if picture.is_file():
-        parts.append(f"![The last picture of this notebook]({picture.relative_to(ROOT)})")
+        parts.append(f"![The last picture of this notebook](../{picture.relative_to(ROOT).as_posix()})")
     where = f"This page is `notebooks/{path.name}`, which runs as it stands or as `{path.stem}.ipynb`."
     return "\n\n".join([*parts, f"---\n\n{where}"]) + "\n"
 
@@ -239,10 +239,12 @@ def files_linked() -> list[str]:
 def file_page(path: str) -> str:
     """Returns the page of a file of the repository: what is in it; of a folder, the files in it."""
     there = ROOT / path
+    # Whoever searches looks for pages, not for files.
+    head = f"---\nsearch:\n  exclude: true\n---\n\n# `{path}`\n\n"
     if there.is_dir():
         names = sorted(child.name for child in there.glob("*.py"))
         lines = [f"- [{name}]({posixpath.basename(path)}/{name}.md)" for name in names]
-        return f"# {path}\n\n" + "\n".join(lines) + "\n"
+        return head + "\n".join(lines) + "\n"
     kind = {".py": "python", ".pyi": "python", ".toml": "toml", ".cfg": "ini", ".cff": "yaml"}
     language = kind.get(there.suffix, "text")
-    return f"# {path}\n\n````{language}\n{there.read_text(encoding='utf-8')}````\n"
+    return f"{head}````{language}\n{there.read_text(encoding='utf-8')}````\n"
