@@ -12,8 +12,9 @@ TORCH ?= torch
 ROUNDS ?=
 BENCH_OUT ?= build/bench
 BENCH_VENV := .venv-bench
+DOCS_VENV := .venv-docs
 
-.PHONY: run test test-all lint bench clean
+.PHONY: run test test-all lint bench docs clean
 
 run: $(VENV)/.installed
 	$(BIN)/diet-jax run
@@ -33,6 +34,16 @@ lint: $(VENV)/.installed-test
 bench: $(BENCH_VENV)/.installed
 	$(BENCH_VENV)/bin/python benchmarks/run_all.py --out '$(BENCH_OUT)' $(if $(ROUNDS),--rounds $(ROUNDS))
 
+# The site, in build/site: open index.html there, no server is needed. Warnings, such as broken links, are errors.
+docs: $(DOCS_VENV)/.installed
+	PATH="$(CURDIR)/$(DOCS_VENV)/bin:$$PATH" NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
+
+$(DOCS_VENV)/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip install --quiet --upgrade pip
+	$(DOCS_VENV)/bin/pip install --quiet --editable '.[docs]'
+	touch $@
+
 $(BENCH_VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/pip install --quiet --upgrade pip
@@ -50,4 +61,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) build dist *.egg-info
+	rm -rf $(VENV) $(BENCH_VENV) $(DOCS_VENV) build dist *.egg-info

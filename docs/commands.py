@@ -37,6 +37,15 @@ One that begins in a folder gets what was logged before; one that fails is left 
 **Completion.** In bash: `eval "$(diet-jax completion bash)"`.
 """
 
+# On the site the help texts stand in the place of the mark.
+HELP = """\
+## All options
+
+As `diet-jax COMMAND --help` prints them.
+
+<!-- commands -->
+"""
+
 
 def section(name: str, command: Command) -> str:
     """Returns what the page says of a command."""
@@ -49,7 +58,8 @@ def section(name: str, command: Command) -> str:
 
 def page() -> str:
     """Returns docs/commands.md."""
-    return "\n".join([HEAD, *(section(name, find_command(name)) for name in command_names())])
+    sections = [section(name, find_command(name)) for name in command_names()]
+    return "\n".join([HEAD, *sections, HELP])
 
 
 if __name__ == "__main__":

@@ -42,6 +42,22 @@ def test_blocks_with_pytorch_run_and_print_what_they_say():
         check(code, expected, {})
 
 
+def test_blocks_of_the_readme_run():
+    """Of fewer and shorter trainings."""
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    for long, short in (
+        ("epochs=40", "epochs=6"),
+        ('"score", 10', '"score", 2'),
+        ('"retrain", 20', '"retrain", 2'),
+    ):
+        assert long in text
+        text = text.replace(long, short)
+    names: dict = {}
+    for code, _ in BLOCKS.findall(text):
+        exec(compile(code, "README.md", "exec"), names)
+    assert names["half"].predicted.shape == (2, len(names["test"]))
+
+
 def check(code: str, expected: str, names: dict) -> None:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -71,5 +87,14 @@ def test_the_lists_are_those_of_the_registries():
         "text = definitions.PAGE.read_text(encoding='utf-8'); "
         "assert text == definitions.page(), 'run docs/lists.py'; "
         "assert (docs / 'lists.md').read_text(encoding='utf-8') == lists.page(), 'run docs/lists.py'"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=DOCS.parent, check=True)
+
+
+def test_the_gallery_is_of_the_results():
+    code = (
+        "import sys; sys.path.insert(0, 'docs'); import gallery, ledger; "
+        "wanted = gallery.page(ledger.read_results(), gallery.figure_names()); "
+        "assert gallery.PAGE.read_text(encoding='utf-8') == wanted, 'run docs/gallery.py'"
     )
     subprocess.run([sys.executable, "-c", code], cwd=DOCS.parent, check=True)

@@ -129,6 +129,7 @@ def command() -> None:
 
 
 def parse(arguments: list[str]) -> Any:
+    """Returns a command line as its command's options; nothing runs but a config file."""
     names = command_names()
     usage = f"usage: diet-jax {{{','.join(names)}}} ...   (diet-jax COMMAND --help)"
     if not arguments or arguments[0] in ("-h", "--help"):
