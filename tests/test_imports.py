@@ -32,6 +32,7 @@ LAYERS = [
     "analysis",
     "plotting",
     "experiments",
+    "report",
     "cli",
 ]
 FACE = ("__init__", "__main__")

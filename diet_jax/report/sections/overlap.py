@@ -1,0 +1,36 @@
+"""How much selections have in common: of what one keeps, the share that another keeps too."""
+
+from typing import Any
+
+import numpy as np
+
+from diet_jax.report.joined import Joined
+from diet_jax.report.sections.section import Section
+
+# More than these beside each other are not read.
+MOST = 40
+
+
+def build_overlap(joined: Joined) -> dict[str, Any] | None:
+    """Returns a matrix for each keep fraction; of selections that differ by seed, of that of the first seed."""
+    fractions = sorted({kept.fraction for run in joined.runs for kept in run.kept})
+    groups = []
+    for fraction in fractions:
+        there = [(run, kept) for run in joined.runs for kept in run.kept if kept.fraction == fraction]
+        if len(there) < 2:
+            continue
+        masks = np.stack([np.atleast_2d(kept.file.keep)[0] for _, kept in there[:MOST]])
+        both = masks.astype(np.float32) @ masks.astype(np.float32).T
+        shares = both / np.maximum(masks.sum(axis=1, keepdims=True), 1)
+        groups.append(
+            {
+                "fraction": fraction,
+                "names": [joined.called(run, kept.kept_by) for run, kept in there[:MOST]],
+                "shares": np.round(shares, 4).tolist(),
+                "left_out": max(0, len(there) - MOST),
+            }
+        )
+    return {"groups": groups} if groups else None
+
+
+OVERLAP = Section("overlap", "Overlap", build_overlap)
