@@ -28,10 +28,10 @@ class Columns:
         else:
             data = array.astype(DTYPES[array.dtype.kind])
             kind = data.dtype.str[1:]
-        return self.add_bytes(zlib.compress(np.ascontiguousarray(data).tobytes(), 6)) | {
-            "kind": kind,
-            "count": int(array.size),
-        }
+        # First all first bytes, then all second ones: exponents beside exponents take half the room.
+        planes = np.ascontiguousarray(data).reshape(-1).view(np.uint8).reshape(-1, data.itemsize).T
+        content = zlib.compress(np.ascontiguousarray(planes).tobytes(), 6)
+        return self.add_bytes(content) | {"kind": kind, "count": int(array.size)}
 
     def add_text(self, text: str) -> dict[str, Any]:
         """Adds a long text."""

@@ -15,7 +15,7 @@ from diet_jax.plotting.pictures import pictures_of
 # Pixels of the longer side of a picture at most, and pictures in a piece.
 LARGEST, PER_PIECE, ACROSS = 64, 1600, 40
 # From best to least; None is without any loss. Below the last a picture of 28 pixels is a smear.
-QUALITIES = (None, 80, 65, 50, 40, 30)
+QUALITIES = (None, 80, 65, 50, 40, 30, 20)
 # Of images on disk, which are decoded one after the other, so many are looked at.
 MOST_STREAMED = 2000
 # Evenly chosen pictures tell how large all will be, nearly.
@@ -109,6 +109,6 @@ def _atlas(images: np.ndarray) -> np.ndarray:
 
 def _webp(atlas: np.ndarray, quality: int | None) -> bytes:
     buffer = io.BytesIO()
-    options: dict[str, Any] = {"lossless": True, "method": 1} if quality is None else {"quality": quality}
-    Image.fromarray(atlas).save(buffer, "WEBP", **{"method": 0, **options})
+    options: dict[str, Any] = {"lossless": True, "method": 0} if quality is None else {"quality": quality, "method": 2}
+    Image.fromarray(atlas).save(buffer, "WEBP", **options)
     return buffer.getvalue()

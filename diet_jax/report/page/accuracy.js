@@ -61,7 +61,17 @@ class AccuracySection {
       const at = 100 * [].concat(level.mean)[0]
       const span = new Bokeh.Span({ location: at, dimension: 'width', line_color: Theme.seen('#777777'), line_dash: [6, 4], line_width: 1.5 })
       made.add_layout(span)
-      made.add_layout(new Bokeh.Label({ x: range[1], y: at, x_offset: -4, y_offset: 3, text: 'everything', text_align: 'right', text_font_size: '11px', text_color: Theme.seen('#777777') }))
+      made.add_layout(new Bokeh.Label({ x: range[0], y: at, x_offset: 4, y_offset: 3, text: 'everything', text_font_size: '11px', text_color: Theme.seen('#777777') }))
+    }
+    if (key === 'cost' && panel.front.length > 1) {
+      // Steps: until the next better one, nothing is better for the price.
+      const [x, y] = [[], []]
+      panel.front.forEach(([cost, accuracy], i) => {
+        if (i) { x.push(cost); y.push(y[y.length - 1]) }
+        x.push(cost)
+        y.push(100 * accuracy)
+      })
+      made.line({ x, y, line_color: Theme.seen('#777777'), line_dash: 'dotted', line_width: 2 })
     }
     const hundred = values => values.map(value => value === null ? null : 100 * value)
     const series = panel.series.map(each => ({

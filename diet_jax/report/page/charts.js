@@ -34,7 +34,7 @@ function figure(options) {
     height: 330, sizing_mode: 'stretch_width', tools: [], toolbar_location: null, output_backend: 'canvas',
     min_border_right: 16, lod_threshold: null, ...others,
   })
-  made.toolbar.logo = null
+  made.toolbar.visible = false
   made.below[0].axis_label = plain(x_label)
   made.left[0].axis_label = plain(y_label)
   made.hues = []
@@ -44,6 +44,7 @@ function figure(options) {
 }
 
 async function show(made, target) {
+  target.style.minHeight = `${made.height}px`
   return await Bokeh.Plotting.show(made, target)
 }
 

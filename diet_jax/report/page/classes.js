@@ -30,7 +30,7 @@ class ClassesSection {
     })])
     const head = ['class', 'examples', ...columns.map(each => (several ? `${each.run}: ${each.kept_by}` : each.kept_by))]
     const caption = what === 'kept' ? `Share of each class that is kept, %; keep fraction ${this.fraction}. Blue: above it, orange: below it.` : `Test accuracy in each class, %; keep fraction ${this.fraction}.`
-    const made = table(head, lines, { caption })
+    const made = table(head.map(breakable), lines, { caption })
     made.classList.add('heat')
     made.querySelectorAll('tbody tr').forEach((line, label) => columns.forEach((each, place) => {
       const cell = line.children[place + 2]

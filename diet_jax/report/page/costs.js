@@ -18,7 +18,7 @@ class CostsSection {
       const most = Math.max(...run.rows.map(row => row.cost ?? 0)) || 1
       const place = h('div')
       element.append(place)
-      whenNear(place, () => place.replaceChildren(table(['kept by', 'keep', 'accuracy, %', 'cost', 'of which', 'selecting, s'], run.rows.map(row => [
+      whenNear(element, () => place.replaceChildren(table(['kept by', 'keep', 'accuracy, %', 'cost', 'of which', 'selecting, s'], run.rows.map(row => [
         row.kept_by, String(row.keep_fraction), (100 * row.accuracy).toFixed(2), row.cost === null ? 'not known' : row.cost.toFixed(3), this.bar(row, most),
         row.selecting_seconds === null ? '' : row.selecting_seconds.toFixed(2)]), { caption: 'Cost of one network of each selection', words: [4] })))
     }

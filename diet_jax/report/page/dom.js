@@ -9,7 +9,7 @@ function h(tag, attributes = {}, ...children) {
     else if (name in element && typeof value !== 'string') element[name] = value
     else element.setAttribute(name, value === true ? '' : value)
   }
-  element.append(...children.flat().filter(child => child !== null && child !== undefined))
+  element.append(...children.flat(Infinity).filter(child => child !== null && child !== undefined))
   return element
 }
 
@@ -48,6 +48,9 @@ function alternative(summary, content) {
 function say(text) {
   document.getElementById('live').textContent = text
 }
+
+// Where a long name may be broken into lines.
+const breakable = name => name.replace(/_/g, '_\u200b')
 
 const count = number => number.toLocaleString('en-GB')
 

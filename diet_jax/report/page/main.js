@@ -31,6 +31,7 @@ function heading(data) {
 async function main() {
   const data = JSON.parse(document.getElementById('data').textContent)
   window.reportTimes = { brush: [], interactive: null }
+  Bokeh.set_log_level('warn')
   const columns = new Columns()
   document.getElementById('brand').textContent = 'diet_jax'
   document.getElementById('maker').textContent = `diet_jax ${data.version}`

@@ -18,7 +18,7 @@ class OverlapSection {
     const group = this.data.groups[this.at]
     const lines = group.names.map((name, row) => [name, ...group.shares[row].map(share => (100 * share).toFixed(0))])
     const more = group.left_out ? ` ${group.left_out} further selections are left out.` : ''
-    const made = table(['kept by', ...group.names], lines, { caption: `Of what a row keeps, the share that a column keeps too, %. Two selections by lot have ${percent(group.fraction, 0)} in common.${more}` })
+    const made = table(['kept by', ...group.names.map(breakable)], lines, { caption: `Of what a row keeps, the share that a column keeps too, %. Two selections by lot have ${percent(group.fraction, 0)} in common.${more}` })
     made.classList.add('heat')
     made.querySelectorAll('tbody tr').forEach((line, row) => group.shares[row].forEach((share, column) => {
       if (row !== column) shade(line.children[column + 1], 0.8 * Math.abs(share - group.fraction) / Math.max(group.fraction, 1 - group.fraction), share > group.fraction ? CLEAN : CHANGED)

@@ -28,4 +28,4 @@ def build_provenance(joined: Joined) -> dict[str, Any]:
     }
 
 
-PROVENANCE = Section("provenance", "Origin", build_provenance)
+PROVENANCE = Section("provenance", "Notes and origin", build_provenance)
