@@ -16,6 +16,7 @@ from diet_jax.analysis.results import FULL, LEGEND, headings, to_columns
 from diet_jax.checks.values import check_count
 from diet_jax.cli.console import console
 from diet_jax.cli.option_names import with_options_named
+from diet_jax.cli.reporting import report_after
 from diet_jax.data.dataset import Dataset
 from diet_jax.data.image_files import as_line
 from diet_jax.data.sources import prepare_dataset
@@ -90,6 +91,7 @@ def run(command: "options.Run") -> None:
     if rows:
         _print_reading(rows, type(command))
     print(f"run folder: {shown(result.path)}")
+    report_after(result.path, command.own)
     if unfinished:
         print(f"stopped after {deadline.used()}: {unfinished}; the same command goes on, {ELSEWHERE}")
 
@@ -146,6 +148,8 @@ def score(command: "options.Score") -> None:
             say(note)
         for file in files:
             _print(folder.path / "scores" / f"{file.name}.npz")
+        path = folder.path
+    report_after(path, setup.own)
 
 
 def _print(line: object) -> None:

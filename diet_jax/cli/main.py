@@ -23,6 +23,7 @@ from diet_jax.cli.options import (
     Convert,
     Experiment,
     Prepare,
+    Report,
     Reproduce,
     Run,
     Score,
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _act(command: Any, arguments: list[str]) -> None:
     with _one_message(arguments):
-        from diet_jax.cli import commands, score_files
+        from diet_jax.cli import commands, reporting, score_files
         from diet_jax.cli.compilation_cache import keep_programs
         from diet_jax.devices import processes
 
@@ -83,6 +84,7 @@ def _act(command: Any, arguments: list[str]) -> None:
             Train: commands.train,
             Convert: score_files.convert,
             Stability: score_files.stability,
+            Report: reporting.report,
             Verify: commands.verify,
             Prepare: commands.prepare,
             Reproduce: commands.reproduce,
@@ -187,10 +189,10 @@ def _parse(arguments: list[str]) -> Any:
         default = {"default": command(config=config, own=own), "description": _with_sources(command, SOURCES)}
     elif command is Prepare:
         default = {"description": _with_sources(command, [s for s in SOURCES if s.prepare is not None])}
-    elif command in (Select, Verify) and rest and rest[0].endswith(".py"):
+    elif command in (Select, Report, Verify) and rest and rest[0].endswith(".py"):
         path = rest.pop(0)
         module = run_file(path)
-        if command is Verify:
+        if command in (Report, Verify):
             brings = {"own": _own_of_a_run(module, path)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -262,6 +262,23 @@ class Stability:
 
 
 @dataclass(frozen=True)
+class Report:
+    """Write one HTML page of a run that opens offline: curves, examples kept and dropped, classes, cost.
+
+    Several runs of the same examples stand side by side, joined by id. A run writes the page by itself at its
+    end. A config file (.py) comes first where the run had data of one's own.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders."""
+    out: Path | None = None
+    """Page to write (.html); by default report.html in the run folder. Several runs need it."""
+    serve: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Show it to browsers on this machine, at a free port that no other machine reaches, until Ctrl-C."""
+    own: Annotated[Any, tyro.conf.Fixed, tyro.conf.Suppress] = NOTHING
+
+
+@dataclass(frozen=True)
 class Prepare:
     """Do what a dataset needs once before it can be loaded: download it, write it as TFDS would."""
 
@@ -302,6 +319,7 @@ COMMANDS: dict[str, type] = {
     "train": Train,
     "convert": Convert,
     "stability": Stability,
+    "report": Report,
     "verify": Verify,
     "prepare": Prepare,
     "reproduce": Reproduce,

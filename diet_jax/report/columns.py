@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-# By the kind of a NumPy dtype, what the page holds it as. Float32 tells scores apart as far as they were made.
+# By the kind of a NumPy dtype, what the page holds it as. Scores were made as float32.
 DTYPES = {"f": "<f4", "i": "<i4", "u": "<u4", "b": "|u1"}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from diet_jax.analysis.results import LEGEND
 from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
+from diet_jax.experiments.config import DataConfig
 from diet_jax.experiments.own import NOTHING, Own
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.run_log import STARTS, UNFINISHED
@@ -18,6 +19,7 @@ from diet_jax.experiments.run_result import RunResult
 from diet_jax.experiments.selecting import Selection
 from diet_jax.experiments.setup import load_splits
 from diet_jax.files.arrays import load_arrays
+from diet_jax.files.ids import rows_by_id
 from diet_jax.files.records import read_lines
 from diet_jax.scores.file import ScoreFile
 from diet_jax.selection.file import KeepFile
@@ -223,7 +225,18 @@ def _with_noise(contents: Contents, path: Path) -> Contents:
 def _with_examples(contents: Contents, folder: RunFolder, own: Own) -> Contents:
     """The contents with the train examples, or why they are not there."""
     try:
-        train = load_splits(folder.config(own.recipe), own.splits)[0].train
+        config = folder.config(own.recipe)
+        # The labels of the run are in its files: they need not be drawn anew.
+        usual = DataConfig()
+        data = {
+            name: getattr(usual, name) for name in ("label_noise", "noise_mode", "noise_matrix", "labels")
+        }
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, **data))
+        train = load_splits(config, own.splits)[0].train
+        if contents.changed is not None:
+            train = train.with_labels(
+                contents.labels[rows_by_id(contents.ids, train.ids, folder.path, train.name)]
+            )
     except (InputError, OSError) as error:
         return dataclasses.replace(contents, without=f"the examples are not here: {error}")
     if train.fingerprint != contents.fingerprint:

@@ -58,7 +58,9 @@ def add_examples(joined: Joined, columns: Columns) -> dict[str, Any]:
         "dataset": str(first.resolved.get("dataset", "")),
         "class_names": list(first.class_names),
         "labels": columns.add(first.labels[rows]),
-        "clean": None if first.clean_labels is None else columns.add(first.clean_labels[rows].astype(np.int32)),
+        "clean": None
+        if first.clean_labels is None
+        else columns.add(first.clean_labels[rows].astype(np.int32)),
         "ids": columns.add_text(json.dumps(ids.tolist())),
         "scores": scores,
         "selections": selections,
@@ -93,4 +95,9 @@ def add_pictures(joined: Joined, columns: Columns, budget: int) -> dict[str, Any
     shown = min(VALUES, size)
     values = np.stack([np.ravel(dataset.inputs[row])[:shown] for row in rows.tolist()])
     said = f"all {size} values" if shown == size else f"the first {shown} of {size:,} values, as stored"
-    return {"kind": dataset.kind, "values": columns.add(values.astype(np.float32)), "shown": shown, "said": said}
+    return {
+        "kind": dataset.kind,
+        "values": columns.add(values.astype(np.float32)),
+        "shown": shown,
+        "said": said,
+    }

@@ -93,7 +93,9 @@ def _small_pictures(dataset: Dataset, size: tuple[int, int]) -> Callable[[np.nda
         images = (255 * pictures(rows) + 0.5).astype(np.uint8)
         if images.shape[1:3] == size[::-1]:
             return images
-        return np.stack([np.asarray(Image.fromarray(each).resize(size, Image.Resampling.BOX)) for each in images])
+        return np.stack(
+            [np.asarray(Image.fromarray(each).resize(size, Image.Resampling.BOX)) for each in images]
+        )
 
     return small
 
@@ -109,6 +111,8 @@ def _atlas(images: np.ndarray) -> np.ndarray:
 
 def _webp(atlas: np.ndarray, quality: int | None) -> bytes:
     buffer = io.BytesIO()
-    options: dict[str, Any] = {"lossless": True, "method": 0} if quality is None else {"quality": quality, "method": 2}
+    options: dict[str, Any] = (
+        {"lossless": True, "method": 0} if quality is None else {"quality": quality, "method": 2}
+    )
     Image.fromarray(atlas).save(buffer, "WEBP", **options)
     return buffer.getvalue()

@@ -19,13 +19,13 @@ REPORT = "report.html"
 
 
 def write_report(
-    runs: Any, *, path: str | os.PathLike[str] | None = None, splits: tuple[Dataset, Dataset] | None = None
+    runs: Any, *, out: str | os.PathLike[str] | None = None, splits: tuple[Dataset, Dataset] | None = None
 ) -> Path:
     """Writes the report of a run, or of several runs of the same examples, as one page that opens offline.
 
     Args:
         runs: a run folder or what `run` returned; or several of them.
-        path: of the page (.html); by default report.html in the run folder. Several runs need one.
+        out: of the page (.html); by default report.html in the run folder. Several runs need one.
         splits: the train and test examples, where they were given to `run` as arrays of one's own. Without
             them the page has no pictures.
 
@@ -49,22 +49,20 @@ def write_report(
         'report.html'
     """
     own = NOTHING if splits is None else Own(*splits)
-    return report(runs, own, path)
+    return report(runs, own, out)
 
 
-def report(runs: Any, own: Own = NOTHING, path: Any = None) -> Path:
+def report(runs: Any, own: Own = NOTHING, out: Any = None) -> Path:
     """Writes a report as `write_report` does, with what the runs had in place of what their configs name."""
     several = runs if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
     folders = [_folder(run) for run in several]
     if not folders:
         raise InputError("runs is empty; give a run folder, such as runs/digits-mlp")
-    if path is None and len(folders) > 1:
-        raise InputError(
-            f"path says where the report of {len(folders)} runs goes, such as report.html; give it"
-        )
-    place = folders[0] / REPORT if path is None else Path(check_path(path, "path"))
+    if out is None and len(folders) > 1:
+        raise InputError(f"out must say where the report of {len(folders)} runs goes, such as report.html")
+    place = folders[0] / REPORT if out is None else Path(check_path(out, "out"))
     if place.suffix != ".html":
-        raise InputError(f"path must end in .html, got {place}")
+        raise InputError(f"out must end in .html, got {place}")
     text = make_page([read_run(folder, own) for folder in folders])
     write_atomically(place, text)
     return place

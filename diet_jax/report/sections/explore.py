@@ -22,7 +22,13 @@ def build_explore(joined: Joined) -> dict[str, Any] | None:
         others = joined.runs[1].files
         same = next((name for name in names if name in others), next(iter(others)))
         return {"x": same, "y": same, "y_run": 1, "color": "", "ranks": True, "data_map": False}
-    return {"x": names[0], "y": names[1] if len(names) > 1 else "", "color": "", "ranks": False, "data_map": False}
+    return {
+        "x": names[0],
+        "y": names[1] if len(names) > 1 else "",
+        "color": "",
+        "ranks": False,
+        "data_map": False,
+    }
 
 
 EXPLORE = Section("explore", "Examples", build_explore)

@@ -42,7 +42,10 @@ def build_stability(joined: Joined) -> dict[str, Any] | None:
             )
     if not found:
         return None
-    looks = {name: {"label": look.label, "color": look.color, "marker": look.marker} for name, look in styles_of(names).items()}
+    looks = {
+        name: {"label": look.label, "color": look.color, "marker": look.marker}
+        for name, look in styles_of(names).items()
+    }
     return {"fractions": list(FRACTIONS), "scores": found, "looks": looks, "examples": len(joined.first.ids)}
 
 
