@@ -134,7 +134,7 @@ def read_run(path: Any, own: Own = NOTHING) -> Contents:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Reads what `to_csv` wrote of rows: numbers as numbers, None where there is nothing; none without a file.
+    """Reads what `to_csv` wrote of rows, None where there is nothing; no rows without a file.
 
     Raises:
         InputError: it is damaged.
@@ -157,7 +157,7 @@ def _value(name: str, text: str) -> Any:
 
 
 def _written(path: Path) -> tuple[str, list[str]]:
-    """What table.md says of being unfinished, and the notes below the table, of which it is the only place."""
+    """What table.md says of being unfinished, and the notes below the table, which stand nowhere else."""
     if not path.is_file():
         return "", []
     text = path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the page holds of every example: id, labels, scores, what kept it, and a picture or its first values."""
+"""What the page holds of every example: id, labels, scores, what kept it, a picture or its first values."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Pictures of the examples as atlases: many small ones in one WebP, in pieces that a page decodes one by one."""
+"""Pictures of the examples as atlases: many in one WebP, in pieces that a page decodes one by one."""
 
 import io
 import math

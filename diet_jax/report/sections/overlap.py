@@ -12,7 +12,7 @@ MOST = 40
 
 
 def build_overlap(joined: Joined) -> dict[str, Any] | None:
-    """Returns a matrix for each keep fraction; of selections that differ by seed, of that of the first seed."""
+    """Returns a matrix for each keep fraction; a selection that differs by seed is that of the first one."""
     fractions = sorted({kept.fraction for run in joined.runs for kept in run.kept})
     groups = []
     for fraction in fractions:
