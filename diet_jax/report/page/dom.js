@@ -58,7 +58,7 @@ function short(number) {
   if (number === null || number === undefined || Number.isNaN(number)) return '–'
   if (!Number.isFinite(number)) return number > 0 ? '∞' : '−∞'
   const size = Math.abs(number)
-  if (size !== 0 && (size < 0.001 || size >= 1e6)) return number.toExponential(2).replace('-', '−')
+  if (size !== 0 && (size < 0.001 || size >= 1e6)) return number.toExponential(2).replaceAll('-', '−')
   return String(Number(number.toPrecision(3))).replace('-', '−')
 }
 

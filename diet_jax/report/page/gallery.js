@@ -49,9 +49,8 @@ class Gallery {
     this.before.disabled = this.page === 0
     this.after.disabled = this.page === pages - 1
     this.where.textContent = `page ${count(this.page + 1)} of ${count(pages)}`
-    const selected = choice.numSelected ? `, of ${count(choice.numSelected)} selected` : ''
     const end = examples.scores.length ? `, ${this.sortedBy()}` : ''
-    this.said.textContent = `${count(this.rows.length)} of ${count(examples.count)} examples${selected}${end}`
+    this.said.textContent = choice.numSelected ? `${count(this.rows.length)} of ${count(choice.numSelected)} selected examples${end}` : `${count(this.rows.length)} of ${count(examples.count)} examples${end}`
     const from = this.page * PER_PAGE
     const shown = this.rows.slice(from, from + PER_PAGE)
     this.list.replaceChildren(...shown.map((row, place) => this.item(row, place)))

@@ -144,7 +144,10 @@ class Scatter {
     const box = { x: [x0], y: [y0], dw: [x1 - x0], dh: [y1 - y0] }
     const [sx, sy] = [width / (x1 - x0), height / (y1 - y0)]
     const { passes, selected, numSelected } = this.choice
-    const size = Math.round((this.examples.count > 20000 ? 2 : this.examples.count > 4000 ? 3 : 5) * dense)
+    // Larger where few are in view.
+    const share = Math.min(1, ((x1 - x0) * (y1 - y0)) / ((this.x.high - this.x.low) * (this.y.high - this.y.low)))
+    const there = this.examples.count * share
+    const size = Math.round((there > 20000 ? 2 : there > 4000 ? 3 : 5) * dense)
     if (all || this.owner?.length !== width * height) {
       this.owner = new Int32Array(width * height).fill(-1)
       this.size = { width, height, x0, y0, sx, sy, dense }
@@ -182,6 +185,7 @@ class Scatter {
 
   brush(geometry, final) {
     const begin = performance.now()
+    this.hide()
     const [xs, ys] = [this.x.places, this.y.places]
     if (geometry.type === 'rect') {
       const { x0, x1, y0, y1 } = geometry

@@ -1,4 +1,4 @@
-"""The sections of the report in the order of the page: a further one is a file here, one in `page/`, a line."""
+"""The sections of the report in the order of the page: a further one is a file here and one in `page/`."""
 
 from diet_jax.report.sections.accuracy import ACCURACY
 from diet_jax.report.sections.classes import CLASSES
