@@ -48,8 +48,9 @@ class AccuracySection {
 
   draw(target, panel, key, label) {
     const { looks } = this.data
-    const values = panel.series.flatMap(series => series[key]).filter(value => value !== null)
-    const wide = key === 'cost' ? panel.log_cost : Math.max(...values) > 20 * Math.min(...values)
+    // One axis for all, so that panels can be compared.
+    const values = this.data.panels.flatMap(each => each.series).flatMap(series => series[key]).filter(value => value !== null)
+    const wide = key === 'cost' ? this.data.panels.some(each => each.log_cost) : Math.max(...values) > 20 * Math.min(...values)
     const [low, high] = [Math.min(...values), Math.max(...values)]
     const margin = wide ? 1.1 : (high - low || 1) * 0.05
     const range = wide ? [low / margin, high * margin] : [low - margin, high + margin]

@@ -27,12 +27,11 @@ function choose(label, options, value, changed, attributes = {}) {
 function table(head, lines, { caption = '', words = [] } = {}) {
   const cell = (text, place) =>
     place === 0 ? h('th', { scope: 'row' }, text) : h('td', { class: words.includes(place) ? 'word' : '' }, text)
-  return h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': caption || head.join(', ') },
-    h('table', {},
-      caption ? h('caption', {}, caption) : null,
+  return h('div', { class: 'table' }, caption ? h('p', { class: 'said' }, caption) : null,
+    h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': caption || head.join(', ') }, h('table', {},
       h('thead', {}, h('tr', {}, head.map((text, place) =>
         h('th', { scope: 'col', class: place === 0 || words.includes(place) ? 'word' : '' }, text)))),
-      h('tbody', {}, lines.map(line => h('tr', {}, line.map(cell))))))
+      h('tbody', {}, lines.map(line => h('tr', {}, line.map(cell)))))))
 }
 
 // The same numbers as a chart, for those who do not see it.

@@ -20,7 +20,7 @@ class HistogramsSection {
       h('div', { class: 'controls' },
         choose('Score', examples.scores.map((score, place) => [place, examples.nameOf(score)]), 0, value => { this.at = Number(value); this.draw() }, { id: 'histogram-score' }),
         choose('Class beside all', [[-1, 'none'], ...classes], -1, value => { this.label = Number(value); this.draw() }, { id: 'histogram-class' })),
-      this.said, this.target, this.byClass, this.detection())
+      this.said, this.target, h('div', { class: 'beside' }, this.byClass, this.detection()))
     whenNear(element, () => this.draw())
     Theme.changed.addEventListener('change', () => { if (this.bins) this.writeClasses() })
   }

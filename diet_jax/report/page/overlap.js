@@ -2,10 +2,15 @@
 
 class OverlapSection {
   constructor(page, data) {
-    Object.assign(this, { data, at: Math.floor(data.groups.length / 2) })
+    Object.assign(this, { data, first: page.data.runs[0].name, at: Math.floor(data.groups.length / 2) })
   }
 
   async fill(element) {
+    const { groups, correlations } = this.data
+    if (correlations.length) {
+      element.append(table(['score', 'run', 'rank correlation'], correlations.map(({ score, run, correlation }) => [score, run, correlation === null ? '–' : correlation.toFixed(3)]), { caption: `With the same score of ${this.first}`, words: [1] }))
+    }
+    if (!groups.length) return
     this.target = h('div')
     element.append(h('div', { class: 'controls' },
       choose('Keep fraction', this.data.groups.map((group, place) => [place, String(group.fraction)]), this.at, value => { this.at = Number(value); this.write() }, { id: 'overlap-fraction' })), this.target)

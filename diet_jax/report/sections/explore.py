@@ -10,18 +10,18 @@ DATA_MAP = ("variability", "mean_confidence", "correctness")
 
 
 def build_explore(joined: Joined) -> dict[str, Any] | None:
-    """Returns which scores the scatter shows first: the data map where its scores are there."""
+    """Returns which scores the scatter shows first: the ranks of two runs, or the data map."""
     files = joined.first.files
     if not files:
         return None
-    if set(DATA_MAP[:2]) <= set(files):
-        color = DATA_MAP[2] if DATA_MAP[2] in files else ""
-        return {"x": DATA_MAP[0], "y": DATA_MAP[1], "color": color, "ranks": False, "data_map": True}
     names = list(files)
     if len(joined.runs) > 1:
         others = joined.runs[1].files
         same = next((name for name in names if name in others), next(iter(others)))
         return {"x": same, "y": same, "y_run": 1, "color": "", "ranks": True, "data_map": False}
+    if set(DATA_MAP[:2]) <= set(files):
+        color = DATA_MAP[2] if DATA_MAP[2] in files else ""
+        return {"x": DATA_MAP[0], "y": DATA_MAP[1], "color": color, "ranks": False, "data_map": True}
     return {
         "x": names[0],
         "y": names[1] if len(names) > 1 else "",

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from diet_jax.analysis.statistics import spearman
 from diet_jax.report.joined import Joined
 from diet_jax.report.sections.section import Section
 
@@ -30,7 +31,18 @@ def build_overlap(joined: Joined) -> dict[str, Any] | None:
                 "left_out": max(0, len(there) - MOST),
             }
         )
-    return {"groups": groups} if groups else None
+    correlations = _between_runs(joined)
+    return {"groups": groups, "correlations": correlations} if groups or correlations else None
+
+
+def _between_runs(joined: Joined) -> list[dict[str, Any]]:
+    """The rank correlation of each score of the first run with the same one of every other run."""
+    return [
+        {"run": run.name, "score": name, "correlation": spearman(file.scores, run.files[name].scores)}
+        for run in joined.runs[1:]
+        for name, file in joined.first.files.items()
+        if name in run.files
+    ]
 
 
 OVERLAP = Section("overlap", "Overlap", build_overlap)
