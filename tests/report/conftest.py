@@ -26,8 +26,12 @@ def runs(tmp_path_factory) -> Runs:
         model = dj.create_model("mlp", num_classes=len(NAMES), widths=(16,))
         return dj.run(config, train=train, test=test, model=model)
 
+    # Figures are no part of a report, and take half of the time.
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr("diet_jax.experiments.prune.draw", lambda *arguments: None)
     result = run("first", ("el2n", "mean_confidence", "variability", "correctness"), 4)
     run("second", ("el2n",), 1)
+    monkeypatch.undo()
     return Runs(folder / "first", folder / "second", train, test, result)
 
 

@@ -1,7 +1,6 @@
 """The report in headless Chromium: what a reader does with it, and that it asks for nothing."""
 
 import functools
-import json
 import shutil
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from diet_jax.report.contents import read_run
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
 QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
+WORDS = ("error", "warning")
 OWN = ("file:", "data:", "blob:")
 
 
@@ -133,7 +133,7 @@ def test_order_and_filters(open_page, page, runs):
     within = kept.file.keep & (el2n >= low) & (el2n <= high)
     assert shown(tab) == np.flatnonzero(within).tolist()
     tab.click("text=Show all")
-    tab.wait_for_function.__self__.wait_for_selector("#shown:has-text('160 of 160')")
+    tab.wait_for_selector("#shown:has-text('160 of 160')")
     assert len(shown(tab)) == 60
     tab.click("text=Next ›")
     tab.click("text=Next ›")
@@ -177,39 +177,34 @@ def test_a_brush_selects_and_its_ids_can_be_taken_along(open_page, page, runs):
 def test_selecting_by_numbers_is_what_a_brush_does(open_page, page, runs):
     tab = open_page(page).tab
     across, up = (scores(runs, name).astype(np.float32) for name in ("variability", "mean_confidence"))
-    low, high = np.median(across), np.quantile(up, 0.7)
+    low, high = np.quantile(across, 0.4), np.quantile(up, 0.6)
     tab.click("text=Select by numbers")
     tab.fill("[aria-label='across from']", str(float(low)))
     tab.fill("[aria-label='up to']", str(float(high)))
     tab.keyboard.press("Enter")
     wanted = (across >= low) & (up <= high)
-    assert sorted(shown(tab)) == np.flatnonzero(wanted).tolist()[:60] or wanted.sum() > 60
+    assert 0 < wanted.sum() <= 60
+    assert sorted(shown(tab)) == np.flatnonzero(wanted).tolist()
     assert tab.locator("#selected").inner_text() == f"{wanted.sum()} selected"
 
 
 def test_hovering_shows_the_example(open_page, page, runs):
     tab = open_page(page).tab
-    # Where an example is drawn, in pixels of the scatter: the axes are those of Bokeh.
+    across = scores(runs, "variability").astype(np.float32)
     tab.locator(".scatter").scroll_into_view_if_needed()
-    across, up = (scores(runs, name).astype(np.float32) for name in ("variability", "mean_confidence"))
-    row = int(across.argmax())
     box = tab.locator(".scatter").bounding_box()
-    # The largest variability stands alone at the right: from there to the left it is the first to be met.
-    y_low, y_high = up.min(), up.max()
+    # From the right, line by line, the first that is met is among the most variable.
     found = ""
-    for step in range(80):
-        tab.mouse.move(
-            box["x"] + box["width"] - 20 - 3 * step,
-            box["y"] + 20 + (y_high - up[row]) / (y_high - y_low) * (box["height"] - 90) + 6,
-        )
-        if tab.locator(".hover.on").count():
-            found = tab.locator(".hover .id").inner_text()
-            break
-    assert found.startswith("id train")
-    near = [each for each in range(EXAMPLES) if f"id {runs.train.ids[each]}" == found]
-    assert across[near[0]] >= np.quantile(across, 0.8)
+    for x in range(12, 120, 12):
+        for y in range(12, 400, 12):
+            if not found:
+                tab.mouse.move(box["x"] + box["width"] - x, box["y"] + y)
+                found = tab.evaluate("document.querySelector('.hover.on')?.dataset.row ?? ''")
+    assert across[int(found)] >= np.quantile(across, 0.9)
+    text = tab.locator(".hover").inner_text()
+    assert f"id {runs.train.ids[int(found)]}" in text
+    assert "variability" in text
     assert tab.locator(".hover canvas").count() == 1
-    assert "variability" in tab.locator(".hover").inner_text()
 
 
 def test_the_gallery_goes_by_keyboard(open_page, page, runs):
@@ -264,14 +259,11 @@ def test_names_are_shown_as_they_are(open_page, page):
 
 def test_numbers_beside_the_charts_are_those_of_the_run(open_page, page, runs):
     tab = open_page(page).tab
-    tab.locator("#accuracy summary", has_text="Table").click()
+    tab.get_by_text("Table", exact=True).first.click()
+    tab.wait_for_selector("#accuracy tbody tr")
     first = tab.locator("#accuracy tbody tr").first.locator("td").all_inner_texts()
     row = runs.result.rows[0]
     assert first[:3] == ["1", f"{EXAMPLES:,}", f"{100 * row['accuracy']:.2f}"]
-    colours = json.loads(
-        tab.evaluate("JSON.stringify([...document.querySelectorAll('.chart canvas')].length)")
-    )
-    assert colours >= 0
 
 
 def test_two_runs_are_drawn_side_by_side(open_page, runs, tmp_path):

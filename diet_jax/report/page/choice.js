@@ -14,9 +14,12 @@ class Choice extends EventTarget {
 
   async setFilter(changes) {
     Object.assign(this.filter, changes)
+    const turn = this.turn = (this.turn ?? 0) + 1
     const { label, labels, selection, kept, score, low, high } = this.filter
     const { examples, passes } = this
     const keep = selection < 0 || kept === 'all' ? null : await examples.keepOf(examples.selections[selection])
+    // While a mask was read another filter was set: that one counts.
+    if (turn !== this.turn) return
     const values = examples.scores[score]?.values
     const open = low === -Infinity && high === Infinity
     let passing = 0

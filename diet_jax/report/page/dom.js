@@ -15,8 +15,8 @@ function h(tag, attributes = {}, ...children) {
 
 // A labelled select; options are [value, text] pairs.
 function choose(label, options, value, changed, attributes = {}) {
-  const select = h('select', attributes, options.map(([key, text]) => h('option', { value: String(key) }, text)))
-  select.value = String(value)
+  const select = h('select', attributes, options.map(([key, text]) =>
+    h('option', { value: String(key), selected: String(key) === String(value), defaultSelected: String(key) === String(value) }, text)))
   select.addEventListener('change', () => changed(select.value))
   const field = h('label', { class: 'field' }, h('span', {}, label), select)
   field.select = select

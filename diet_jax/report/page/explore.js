@@ -67,6 +67,7 @@ class ExploreSection {
     fields.push(number('from', 'filter-low', 'low', -Infinity), number('to', 'filter-high', 'high', Infinity))
     const form = h('form', { class: 'controls', 'aria-label': 'Filters' }, fields, h('button', { type: 'reset', class: 'field-button' }, 'Show all'))
     form.addEventListener('submit', event => event.preventDefault())
+    // A reset is over only after its event.
     form.addEventListener('reset', () => setTimeout(() => {
       for (const select of form.querySelectorAll('select')) select.dispatchEvent(new Event('change'))
       choice.setFilter({ low: -Infinity, high: Infinity })
