@@ -1,7 +1,7 @@
 """Time and size of the report of a run, and how soon it answers in headless Chromium.
 
-Usage: `python benchmarks/report.py RUN [--repeats 5]`, on a run folder whose data is here. It needs playwright
-and a Chromium in the PATH.
+Usage: `python benchmarks/report.py RUN [--repeats 5]`, on a run folder whose data is here. It needs
+playwright and a Chromium in the PATH.
 """
 
 import argparse
@@ -33,9 +33,8 @@ def written(run: Path, out: Path, repeats: int) -> list[float]:
 def alone(run: Path, out: Path) -> float:
     """Seconds of the command in a process of its own."""
     start = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "diet_jax", "report", run, "--out", out], check=True, capture_output=True
-    )
+    command = [sys.executable, "-m", "diet_jax", "report", run, "--out", out]
+    subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - start
 
 
@@ -85,13 +84,11 @@ def main() -> None:
         brush = [value for each in found for value in each["brush"]]
         print(f"Chromium {version}, {os.cpu_count()} cores, {options.repeats} repeats")
         print(f"page: {page.stat().st_size / 1e6:.2f} MB")
-        print(
-            f"written: first {seconds[0]:.2f} s, then median {statistics.median(seconds[1:] or seconds):.2f} s"
-        )
+        again = statistics.median(seconds[1:] or seconds)
+        print(f"written: first {seconds[0]:.2f} s, then median {again:.2f} s")
         print(f"command in a process of its own: median {statistics.median(own):.2f} s")
-        print(
-            f"load to interactive: median {statistics.median(interactive):.0f} ms, most {max(interactive):.0f} ms"
-        )
+        middle, most = statistics.median(interactive), max(interactive)
+        print(f"load to interactive: median {middle:.0f} ms, most {most:.0f} ms")
         print(
             f"brush: {len(brush)} moves, median {statistics.median(brush):.0f} ms, most {max(brush):.0f} ms; "
             f"{found[-1]['selected'][0]} at the end"

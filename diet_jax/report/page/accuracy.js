@@ -26,6 +26,7 @@ class AccuracySection {
     const charts = h('div', { class: 'pairs' })
     element.append(charts)
     for (const panel of data.panels) charts.append(this.pair(panel))
+    element.append(h('p', { class: 'said' }, 'Bands: the 16th to 84th percentile over seeds. Dotted: what no selection beats at its price or below.'))
     for (const each of data.tables) {
       element.append(alternative(`Table${data.tables.length > 1 ? ` of ${each.run}` : ''}`, () =>
         h('div', {}, table(each.head, each.lines, { caption: `Final test accuracy, %. ${each.note}` }), h('p', { class: 'said' }, data.legend))))
@@ -60,9 +61,11 @@ class AccuracySection {
     })
     for (const level of panel.levels) {
       const at = 100 * [].concat(level.mean)[0]
-      const span = new Bokeh.Span({ location: at, dimension: 'width', line_color: Theme.seen('#777777'), line_dash: [6, 4], line_width: 1.5 })
+      const span = new Bokeh.Span({ location: at, dimension: 'width', line_color: Theme.value('--faint'), line_dash: [6, 4], line_width: 1.5 })
+      const name = new Bokeh.Label({ x: range[0], y: at, x_offset: 4, y_offset: 3, text: 'everything', text_font_size: '11px', text_color: Theme.value('--faint') })
       made.add_layout(span)
-      made.add_layout(new Bokeh.Label({ x: range[0], y: at, x_offset: 4, y_offset: 3, text: 'everything', text_font_size: '11px', text_color: Theme.seen('#777777') }))
+      made.add_layout(name)
+      made.lines.push([span, 'line_color', '--faint'], [name, 'text_color', '--faint'])
     }
     if (key === 'cost' && panel.front.length > 1) {
       // Steps: until the next better one, nothing is better for the price.
@@ -72,7 +75,8 @@ class AccuracySection {
         x.push(cost)
         y.push(100 * accuracy)
       })
-      made.line({ x, y, line_color: Theme.seen('#777777'), line_dash: 'dotted', line_width: 2 })
+      const steps = made.line({ x, y, line_color: Theme.seen('#777777'), line_dash: 'dotted', line_width: 2 })
+      made.hues.push([steps.glyph, ['line_color'], '#777777'])
     }
     const hundred = values => values.map(value => value === null ? null : 100 * value)
     const series = panel.series.map(each => ({

@@ -22,6 +22,7 @@ function dress(figure) {
     axis.major_label_text_font_size = '12px'
   }
   for (const grid of figure.center) if ('grid_line_color' in grid) grid.grid_line_color = Theme.value('--grid')
+  for (const [model, name, color] of figure.lines ?? []) model[name] = Theme.value(color)
   for (const [glyph, names, color] of figure.hues ?? []) {
     for (const name of names) glyph[name] = { value: Theme.seen(color) }
   }
@@ -38,6 +39,7 @@ function figure(options) {
   made.below[0].axis_label = plain(x_label)
   made.left[0].axis_label = plain(y_label)
   made.hues = []
+  made.lines = []
   dress(made)
   drawn.add(made)
   return made
