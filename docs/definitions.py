@@ -139,16 +139,16 @@ def section(score: dj.Score) -> str:
         ("reference", score.reference),
         *(("elsewhere", other) for other in score.elsewhere),
     ]
-    return f"\n### `{score.name}`: {score.label}\n\n" + table(2, ("", ""), rows)
+    return f"\n### `{score.name}`: {score.label}\n\n" + table(("", ""), rows)
 
 
 def page() -> str:
     """Returns docs/definitions.md."""
-    names = table(4, ("name", "whose", "what it is there", "here"), [*NAMES])
+    names = table(("name", "whose", "what it is there", "here"), [*NAMES])
     functions = [
         (f"`dj.{name}`", (getattr(dj, name).__doc__ or "").partition("\n")[0].removeprefix("Returns "))
         for name in FUNCTIONS
     ]
     sections = "".join(section(score) for score in dj.SCORES)
-    others = table(2, ("function", "what it returns"), functions)
+    others = table(("function", "what it returns"), functions)
     return HEAD + names + "\n## Scores\n" + sections + FUNCTIONS_HEAD + others

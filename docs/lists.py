@@ -1,10 +1,9 @@
-"""Writes the lists of scores, rules and sources in README.md and docs/lists.md, and docs/definitions.md.
+"""Writes docs/lists.md, the lists of scores, rules and sources, and docs/definitions.md.
 
 Command: python docs/lists.py
 """
 
 import dataclasses
-import re
 from pathlib import Path
 
 import diet_jax as dj
@@ -13,9 +12,12 @@ DOCS = Path(__file__).parent
 HEAD = """\
 # Scores, selection rules and sources
 
-Everything that is registered, as the command line knows it. This page is written by `docs/lists.py`; a test
-keeps it with the code. What each score is to the letter, and what others call it:
-[definitions.md](definitions.md). How to add to it: [CONTRIBUTING.md](../CONTRIBUTING.md).
+Everything that is registered, as the command line knows it. High means hard; where the notion does not apply,
+files and figures say what it means. All scores are taken in eval mode on un-augmented images, except those of
+training dynamics, which are folded into the training's own batches. What they cost beside training:
+[measured](results/benchmarks-cpu.md#scores-of-training-dynamics-time-over-training-alone). What each score is
+to the letter, and what others call it: [definitions.md](definitions.md). How to add to it:
+[CONTRIBUTING.md](../CONTRIBUTING.md). This page is written by `docs/lists.py`; a test keeps it with the code.
 """
 
 
@@ -36,15 +38,15 @@ def reads_text(rule) -> str:
     return ", ".join([*scores, *(name.replace("_", " ") for name in rule.reads)])
 
 
-def table(columns: int, headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Returns a Markdown table of the first columns."""
+def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Returns a Markdown table."""
     lines = [headings, ("---",) * len(headings), *rows]
-    cells = [[cell.replace("|", "\\|") for cell in line[:columns]] for line in lines]
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     return "".join("| " + " | ".join(line) + " |\n" for line in cells)
 
 
-def lists(columns: int) -> dict[str, str]:
-    """Returns the three tables by name, with the first so many of their columns."""
+def lists() -> dict[str, str]:
+    """Returns the three tables by name."""
     scores = [
         (f"`{s.name}`", s.formula, s.reads, options_text("score", s), s.label, s.reference) for s in dj.SCORES
     ]
@@ -56,13 +58,13 @@ def lists(columns: int) -> dict[str, str]:
         (f"`{s.usage}`", s.about, "yes" if s.stream else "", "yes" if s.prepare else "") for s in dj.SOURCES
     ]
     return {
-        "scores": table(columns, ("score", "what it is", "reads", "options", "label", "reference"), scores),
-        "rules": table(columns, ("rule", "what it does", "options", "reads", "reference"), rules),
-        "sources": table(columns, ("name", "what it is", "streams", "prepares"), sources),
+        "scores": table(("score", "what it is", "reads", "options", "label", "reference"), scores),
+        "rules": table(("rule", "what it does", "options", "reads", "reference"), rules),
+        "sources": table(("name", "what it is", "streams", "prepares"), sources),
     }
 
 
-# What scores read, for README, in its order: what it is, and what it takes.
+# What scores read, in the order of the list: what it is, and what it takes.
 READS = {
     "logits": "one forward pass",
     "gradients": "exact gradient norms of all parameters",
@@ -75,23 +77,16 @@ READS = {
 
 
 def by_what_they_read() -> str:
-    """Returns README's table of the scores: a row for each kind of what they read."""
+    """Returns a table of the scores: a row for each kind of what they read."""
     names = {kind: [f"`{score.name}`" for score in dj.SCORES if score.reads == kind] for kind in READS}
     rows = [(about, ", ".join(names[kind])) for kind, about in READS.items()]
-    return table(2, ("computed from", "scores"), rows)
+    return table(("computed from", "scores"), rows)
 
 
 def page() -> str:
     """Returns docs/lists.md."""
-    return HEAD + "".join(f"\n## {name.capitalize()}\n\n{text}" for name, text in lists(columns=9).items())
-
-
-def readme(text: str) -> str:
-    """Returns README.md with the lists that it shows, between their marks, as they are now."""
-    for name, wanted in (lists(columns=3) | {"scores": by_what_they_read()}).items():
-        mark = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-        text = mark.sub(lambda found, wanted=wanted: found[1] + wanted + found[2], text)
-    return text
+    sections = "".join(f"\n## {name.capitalize()}\n\n{text}" for name, text in lists().items())
+    return HEAD + "\n" + by_what_they_read() + sections
 
 
 if __name__ == "__main__":
@@ -99,5 +94,3 @@ if __name__ == "__main__":
 
     (DOCS / "lists.md").write_text(page(), encoding="utf-8")
     definitions.PAGE.write_text(definitions.page(), encoding="utf-8")
-    path = DOCS.parent / "README.md"
-    path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -238,6 +238,7 @@ def test_operations_of_a_step_are_counted_as_usual():
     assert [ensemble.step_flops(work) for work in works] == [3 * 2 * 16 * layers] * 2
 
 
+@pytest.mark.slow
 def test_convolutions_are_timed_in_all_forms(tmp_path):
     uses = ("gradient in a loop", "EL2N")
     path = tmp_path / "convolution.json"
@@ -334,7 +335,9 @@ ENTRY %main (x: f32[2]) -> f32[2] {
     assert not options.table.exists()
 
 
-@pytest.mark.parametrize(("case", "grouped"), [("vmap, lax", True), ("vmap, unrolled", False)])
+@pytest.mark.parametrize(
+    ("case", "grouped"), [pytest.param("vmap, lax", True, marks=pytest.mark.slow), ("vmap, unrolled", False)]
+)
 def test_the_step_that_is_counted_is_the_librarys(case, grouped, monkeypatch):
     """Lowered here in place of compiled for a GPU: three networks of one program."""
     monkeypatch.setattr(counts, "for_h100", lambda fn, *args: jax.jit(fn).lower(*args))

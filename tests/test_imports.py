@@ -1,6 +1,7 @@
 """The shape of the package: who may import whom, what `import diet_jax` costs, and what is public."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,7 @@ def is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
 
 
+@functools.cache
 def imports(path: Path, *, at_module_level: bool = False) -> set[str]:
     """Every module that a file imports, outside `if TYPE_CHECKING`; names of packages count as modules."""
     found = set()

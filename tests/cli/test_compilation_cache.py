@@ -213,6 +213,7 @@ print("SIZES", program_bytes(compiled), temporary_bytes(compiled), compiled.memo
 """
 
 
+@pytest.mark.slow
 def test_a_program_that_was_read_tells_its_memory(tmp_path):
     one, two = (Child(tmp_path, body=ON + SIZES).done() for _ in range(2))
     assert two.counts["cache_misses"] == 0 < two.counts["cache_hits"]
@@ -221,6 +222,7 @@ def test_a_program_that_was_read_tells_its_memory(tmp_path):
     assert "alias_size_in_bytes=6400" in lines[0][0]
 
 
+@pytest.mark.slow
 def test_importing_the_package_keeps_nothing(tmp_path):
     imports = "import diet_jax.cli.compilation_cache; from diet_jax import score_ensemble\n"
     child = Child(tmp_path, body=imports + ONE).done()
@@ -273,7 +275,11 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", ["jax.__version_info__ = (0, 10, 1)\n", "del jax._src.compilation_cache.get_file_cache\n"]
+    "change",
+    [
+        "jax.__version_info__ = (0, 10, 1)\n",
+        pytest.param("del jax._src.compilation_cache.get_file_cache\n", marks=pytest.mark.slow),
+    ],
 )
 def test_a_jax_that_does_it_another_way_is_one_line(tmp_path, change):
     child = Child(tmp_path, body=change + ON + ONE).done()

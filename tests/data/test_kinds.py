@@ -159,7 +159,9 @@ def test_what_is_for_images_says_so(unchecked_types):
             dj.train(jax.random.key(0), dj.create_model(name, num_classes=3), table, config=config)
 
 
-@pytest.mark.parametrize(("load", "epochs"), [(load_wine, 40), (load_breast_cancer, 10)])
+@pytest.mark.parametrize(
+    ("load", "epochs"), [pytest.param(load_wine, 40, marks=pytest.mark.slow), (load_breast_cancer, 10)]
+)
 def test_a_table_equals_images_of_one_pixel_and_is_learned(load, epochs):
     """As [n f 1] with one mean for all features, which is refused now, wine trained to 0.69."""
     inputs, labels = load(return_X_y=True)

@@ -107,6 +107,7 @@ def test_parameters_and_optimiser_state_are_split_while_training(run_checks):
     assert split["opt_state"] == split["params"] + 4
 
 
+@pytest.mark.slow
 def test_the_state_of_an_own_optimizer_is_split_too(run_checks):
     """A quarter, and the leaves that 4 does not divide."""
     assert run_checks("network")["own optimizer, bytes"]["share"] < 0.31

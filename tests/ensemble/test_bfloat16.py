@@ -64,7 +64,7 @@ def half(x) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n == "small_cnn" else ()) for n in MODELS]
+    "name", [pytest.param(n, marks=pytest.mark.slow if n != "normed" else ()) for n in MODELS]
 )
 def test_scores_of_one_network(name):
     full, low = (MODELS[name](dtype) for dtype in ("float32", "bfloat16"))

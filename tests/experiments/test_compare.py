@@ -82,6 +82,7 @@ def test_the_budget_is_said_in_table_and_provenance(compared):
     assert json.loads((compared / "provenance.json").read_text())["budget"] == "equal_epochs"
 
 
+@pytest.mark.slow
 def test_ended_in_between_and_called_again_it_makes_the_same_table(compared, tmp_path, monkeypatch, capsys):
     """After scoring, within a group of networks that train together, and before the last of them."""
     saved, real = [0], RunFolder.save

@@ -15,6 +15,7 @@ def wanted(tmp_path_factory):
     return contents(folder / "run")
 
 
+@pytest.mark.slow
 def test_three_crashes_in_one_run(wanted, tmp_path):
     stops = [
         # Half a line of the log, a checkpoint without its record, and a written part that has no name yet.

@@ -139,7 +139,11 @@ def test_the_compiled_loop_does_what_the_loop_by_hand_does(train_split, name, ke
     assert 0.05 < left_out / offered < 0.7
 
 
-@pytest.mark.parametrize("config", [INFOBATCH, HARDEST], ids=["infobatch", "hardest"])
+@pytest.mark.parametrize(
+    "config",
+    [INFOBATCH, pytest.param(HARDEST, marks=pytest.mark.slow)],
+    ids=["infobatch", "hardest"],
+)
 def test_going_on_and_side_by_side_are_the_unbroken_training(train_split, conv_model, tmp_path, config):
     """In the middle of epochs, from disk, and by calls of other lengths, with BatchNorm and crops too."""
     config = dataclasses.replace(config, augment="crop", steps_per_call=7)
@@ -167,6 +171,7 @@ def test_going_on_and_side_by_side_are_the_unbroken_training(train_split, conv_m
     assert dj.share_left_out(together.pruning).shape == (3,)
 
 
+@pytest.mark.slow
 def test_one_step_of_a_call_at_a_time_is_the_same_training(train_split):
     """As convolutions train on CPUs."""
     for config in (INFOBATCH, HARDEST):

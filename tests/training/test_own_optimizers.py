@@ -50,6 +50,8 @@ PARTITIONED = optax.partition(
     kinds,
 )
 OWN = {"adamw": "adamw", "chained": chained, "partitioned": PARTITIONED}
+# The one with most state to lose; the others are further cases.
+FEW = [pytest.param(name, marks=() if name == "chained" else pytest.mark.slow) for name in OWN]
 
 
 def config_of(optimizer, **options):
@@ -160,7 +162,7 @@ def test_a_schedule_of_optax_gives_its_own_rates():
     np.testing.assert_allclose([rate(jnp.int32(n + 1)) for n in counts], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", FEW)
 def test_side_by_side_equals_one_by_one(name, model, train_split, test_split):
     keys = dj.seed_keys(0, "retrain", 2)
     run = functools.partial(dj.train_ensemble, keys, model, train_split, test_split)
@@ -171,7 +173,7 @@ def test_side_by_side_equals_one_by_one(name, model, train_split, test_split):
     assert np.mean(alone.history.loss[:, -3:]) < np.mean(alone.history.loss[:, :3])
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", FEW)
 def test_a_stopped_training_goes_on_to_the_same_digits(name, model, train_split, tmp_path):
     program = Program(model, config_of(OWN[name], steps_per_call=3), 12)
     fresh = functools.partial(start, KEY, train_split, program=program)

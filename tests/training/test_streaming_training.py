@@ -86,7 +86,7 @@ def test_the_order_is_drawn_for_many_epochs_alike(streamed, monkeypatch):
         assert [rows.tolist() for rows, _ in batches(streamed, 1, 9)] == expected
 
 
-@pytest.mark.parametrize("augment", ["none", "crop_flip"])
+@pytest.mark.parametrize("augment", [pytest.param("none", marks=pytest.mark.slow), "crop_flip"])
 def test_streamed_training_is_training_in_memory(streamed, held, model, augment):
     config = dataclasses.replace(CONFIG, augment=augment)
     stops = [2, 5, 9]
