@@ -15,7 +15,7 @@ def pictures_of(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray]:
     Example:
         >>> import numpy as np, diet_jax as dj
         >>> images = np.array([[[0, 5], [5, 10]]], np.float32)
-        >>> pictures_of(dj.Dataset.from_arrays(images, [0]))(np.array([0])).tolist()
+        >>> pictures_of(dj.Dataset.from_arrays(images, [0], kind="images"))(np.array([0])).tolist()
         [[[0.0, 0.5], [0.5, 1.0]]]
     """
     images = dataset.images
