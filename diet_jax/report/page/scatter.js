@@ -4,7 +4,7 @@
 class Scatter {
   constructor(choice, pictures, options) {
     Object.assign(this, { choice, pictures, examples: choice.examples, options })
-    this.element = h('div', { class: 'chart scatter', role: 'img', 'aria-label': 'Scatter of two scores; the form below selects by numbers.' })
+    this.element = h('div', { class: 'chart scatter', role: 'group', 'aria-label': 'Scatter of two scores; the form below selects by numbers.' })
     this.card = h('div', { class: 'hover', 'aria-hidden': 'true' })
     this.times = []
     choice.addEventListener('filter', () => this.redraw())

@@ -21,7 +21,9 @@ def build_overlap(joined: Joined) -> dict[str, Any] | None:
         if len(there) < 2:
             continue
         masks = np.stack([np.atleast_2d(kept.file.keep)[0] for _, kept in there[:MOST]])
-        both = masks.astype(np.float32) @ masks.astype(np.float32).T
+        # Bits, for a float for each of a million examples and forty selections would fill the memory.
+        bits = np.packbits(masks, axis=1)
+        both = np.stack([np.bitwise_count(bits & one).sum(axis=1, dtype=np.int64) for one in bits])
         shares = both / np.maximum(masks.sum(axis=1, keepdims=True), 1)
         groups.append(
             {
