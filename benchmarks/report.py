@@ -17,6 +17,8 @@ from typing import Any
 
 import diet_jax as dj
 
+# Milliseconds: what takes longer is felt.
+SLOW = 100
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
 
@@ -89,9 +91,10 @@ def main() -> None:
         print(f"command in a process of its own: median {statistics.median(own):.2f} s")
         middle, most = statistics.median(interactive), max(interactive)
         print(f"load to interactive: median {middle:.0f} ms, most {most:.0f} ms")
+        slow = sum(value > SLOW for value in brush)
         print(
-            f"brush: {len(brush)} moves, median {statistics.median(brush):.0f} ms, most {max(brush):.0f} ms; "
-            f"{found[-1]['selected'][0]} at the end"
+            f"brush: {len(brush)} moves, median {statistics.median(brush):.0f} ms, most {max(brush):.0f} ms, "
+            f"{slow} above {SLOW} ms; {found[-1]['selected'][0]} at the end"
         )
 
 
