@@ -19,7 +19,7 @@ class ExploreSection {
     this.choice.filter.score = this.choice.sort.by
     const said = [...examples.said, this.page.data.pictures.said].filter(Boolean).join('; ')
     element.append(
-      h('p', { class: 'said' }, data.data_map ? 'The data map: how sure the networks were of the given label on average, against how much that varied over the training. High means hard: sureness is drawn as its negative, and easy examples lie below. ' : '', said ? `${this.page.pictures.areImages ? 'Pictures' : 'Of each example'}: ${said}.` : ''),
+      h('p', { class: 'said' }, data.data_map ? 'The scatter begins as the data map: how sure the networks were of the given label on average, against how much that varied over the training. High means hard: sureness is drawn as its negative, and easy examples lie below. ' : '', said ? `${this.page.pictures.areImages ? 'Pictures' : 'Of each example'}: ${said}.` : ''),
       this.filters(),
       h('div', { class: 'explore' },
         h('div', { class: 'left' }, this.axes(options), this.modes(), this.scatter.element, this.key(), this.numbers(), this.selection()),

@@ -64,10 +64,10 @@ class Scatter {
     const scores = this.examples.scores
     this.x = Scatter.places(this.examples, scores[x], ranks)
     this.y = Scatter.places(this.examples, scores[y], ranks)
-    const label = score => `${this.examples.nameOf(score)}${ranks ? ', rank' : ''} (high = ${score.high_means})`
-    this.figure.below[0].axis_label = plain(label(scores[x]))
-    this.figure.left[0].axis_label = plain(label(scores[y]))
-    this.element.setAttribute('aria-label', `Scatter of ${count(this.examples.count)} examples: ${label(scores[y])} against ${label(scores[x])}.`)
+    const label = (score, axis) => `${this.examples.nameOf(score)}${ranks ? ', rank' : ''} (high = ${score.high_means}${axis.beyond ? '; ∞ at the edge' : ''})`
+    this.figure.below[0].axis_label = plain(label(scores[x], this.x))
+    this.figure.left[0].axis_label = plain(label(scores[y], this.y))
+    this.element.setAttribute('aria-label', `Scatter of ${count(this.examples.count)} examples: ${label(scores[y], this.y)} against ${label(scores[x], this.x)}.`)
     this.reset()
   }
 
