@@ -70,6 +70,7 @@ from .per_example.losses import error_norm as error_norm
 from .per_example.losses import error_vector as error_vector
 from .per_example.norms import per_example_grad_norms as per_example_grad_norms
 from .plotting.examples import draw_examples as draw_examples
+from .report.writing import write_report as write_report
 from .scores.agreement import el2n_agreement as el2n_agreement
 from .scores.checkpoint_gradients import label_logit_gradients as label_logit_gradients
 from .scores.checkpoint_gradients import tracin_self_scores as tracin_self_scores

@@ -33,12 +33,13 @@ LAYERS = [
     "analysis",
     "plotting",
     "experiments",
+    "report",
     "cli",
 ]
 FACE = ("__init__", "__main__")
 # Named tuples have public names with an underscore.
 OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}
-HEAVY = ("tensorflow_datasets", "matplotlib", "orbax", "sklearn", "flax", "PIL", "tyro", "grain")
+HEAVY = ("tensorflow_datasets", "matplotlib", "orbax", "sklearn", "flax", "PIL", "tyro", "grain", "bokeh")
 
 
 def part_of(path: Path) -> str:

@@ -57,7 +57,7 @@ def test_every_public_name_is_in_the_reference_once():
 
 
 def test_every_link_to_a_file_leads_to_one():
-    pages = [*DOCS.rglob("*.md"), *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md"))]
+    pages = [*DOCS.rglob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))]
     broken = [
         (page.relative_to(ROOT).as_posix(), target)
         for page in pages

@@ -12,6 +12,7 @@ from diet_jax.checks.values import check_count, shown
 from diet_jax.data.classes import checked_labels
 from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.errors import InputError
+from diet_jax.plotting.pictures import pictures_of
 from diet_jax.plotting.rows import ENDS, draw_rows
 from diet_jax.plotting.style import (
     DPI,
@@ -260,12 +261,8 @@ def hardest_and_easiest(scores: np.ndarray, labels: np.ndarray, c: int) -> tuple
 
 def _image_drawer(axes: Axes, dataset: Dataset, cell: float) -> Callable[[int, float, float], None]:
     """Returns a function that draws a row's pixels, as stored, into a square of side `cell`."""
-    images = dataset.images
-    # One scale for all images, so that bright and dark ones stay so. Digits are stored as 0..16.
-    low = 0.0 if images.dtype == np.uint8 else float(images.min())
-    # Images on disk are photographs of 8 bits, and too many to look for the largest value.
-    scale = 255.0 if dataset.streamed else (float(images.max()) - low) or 1.0
-    height, width, channels = dataset.image_shape
+    pictures = pictures_of(dataset)
+    height, width, _ = dataset.image_shape
     shrink = cell / max(height, width)
     size = (width * shrink, height * shrink)
 
@@ -273,9 +270,7 @@ def _image_drawer(axes: Axes, dataset: Dataset, cell: float) -> Callable[[int, f
     interpolation = "nearest" if max(height, width) <= cell * DPI else "auto"
 
     def show(row: int, x: float, y: float) -> None:
-        pixels = np.clip((images[row].astype(np.float32) - np.float32(low)) / np.float32(scale), 0, 1)
-        # Of more or fewer channels than colours, the first three or the first.
-        pixels = pixels[..., :3] if channels >= 3 else pixels[..., 0]
+        pixels = pictures(np.array([row]))[0]
         x, y = x + (cell - size[0]) / 2, y + (cell - size[1]) / 2
         extent = (x, x + size[0], y, y + size[1])
         axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation=interpolation)

@@ -226,6 +226,7 @@ def test_a_run_leaves_everything_a_reader_needs(finished):
     steps = [line["step"] for line in lines if line["unit"] == "retrain/random_keep0.5/seed_01"]
     assert steps[-1] == 66
     assert any(line["unit"] == "stage/scoring" for line in lines)
+    assert (finished / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_score_and_mask_files_carry_the_ids_of_the_dataset(finished):

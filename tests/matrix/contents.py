@@ -12,8 +12,16 @@ from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.training.checkpoint_files import RECORD, read_checkpoint
 
 # One that is started twice has more starts, and may be told more often how long a stage took; costs.csv has
-# the seconds that selecting took.
-LEFT_OUT = ("config.json", "metrics.jsonl", "starts.jsonl", "provenance.json", "costs.csv", ".lock")
+# the seconds that selecting took, and report.html all of these.
+LEFT_OUT = (
+    "config.json",
+    "metrics.jsonl",
+    "starts.jsonl",
+    "provenance.json",
+    "costs.csv",
+    "report.html",
+    ".lock",
+)
 TIMED = ("stage/", "select/")
 
 

@@ -13,6 +13,7 @@ from diet_jax.cli.command import Answer, Command
 from diet_jax.cli.console import console
 from diet_jax.cli.option_names import with_options_named
 from diet_jax.cli.options import ELSEWHERE, Experiment, Slice
+from diet_jax.cli.reporting import report_after
 from diet_jax.devices.deadline import Deadline
 from diet_jax.devices.processes import is_writer
 from diet_jax.errors import InputError
@@ -68,6 +69,7 @@ def run(command: Run) -> Answer:
     result = run_prune(command.config, command.own, deadline=deadline, writers=command.writers)
     if is_writer():
         _print_all(result, deadline, type(command))
+    report_after(result.path, command.own)
     values = {"run_dir": str(result.path), "finished": not result.unfinished, "left": result.unfinished}
     return Answer({**values, "rows": result.rows, "notes": list(result.notes)}, (shown(result.path),))
 

@@ -10,6 +10,7 @@ import tyro
 from diet_jax.cli.command import Answer, Command
 from diet_jax.cli.console import show
 from diet_jax.cli.options import Experiment
+from diet_jax.cli.reporting import report_after
 from diet_jax.devices.processes import from_writer, is_alone, together
 from diet_jax.devices.progress import say
 from diet_jax.errors import InputError
@@ -63,7 +64,10 @@ def score(command: Score) -> Answer:
         from_writer(lambda: draw_scores(folder.path / "figures", setup, files))
         for note in missing_notes(files):
             say(note)
-        return _made([folder.path / "scores" / f"{file.name}.npz" for file in files])
+        made = _made([folder.path / "scores" / f"{file.name}.npz" for file in files])
+        path = folder.path
+    report_after(path, setup.own)
+    return made
 
 
 def _made(paths: list[Path]) -> Answer:
