@@ -28,6 +28,7 @@ def commands_of(page):
     in_text = [re.sub(r"\s+", " ", found) for found in INLINE.findall(prose)]
     for line in dict.fromkeys(in_blocks + [line for line in in_text if "..." not in line]):
         words = shlex.split(line, comments=True)[1:]
+        words = words[: words.index(">")] if ">" in words else words
         # Names of commands in a sentence are no command lines, and what is in capitals is to be filled in.
         if line in in_blocks or (len(words) > 1 and not words[-1].startswith("--")):
             yield tuple(words)

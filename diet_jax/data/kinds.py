@@ -123,7 +123,8 @@ def _kind_of(inputs: np.ndarray) -> Kind:
             f"{counted(shape[1], 'channel')} "
             "first, give np.moveaxis(inputs, 1, -1) with kind='signals'; or say kind='images'"
         )
-    if inputs.ndim == 4 and 1 in shape[1:3] and shape[3] <= 3 and not pixels:
+    strips = inputs.ndim == 4 and 1 in shape[1:3] and shape[1:3] != (1, 1)
+    if strips and shape[3] <= 3 and not pixels:
         raise InputError(
             f"inputs of shape {shape} are no images [n h w ch] but rows or columns of pixels, and "
             f"features would share a mean: give a table as [n f] (np.reshape(inputs, (len(inputs), -1))), "

@@ -51,7 +51,7 @@ BAD_OPTIONS = {
     "negative keep fraction": (["--select.fractions", "-0.5"], "got -0.5"),
     "batch larger than the data": (
         ["--train.batch-size", "5000"],
-        "--train.batch-size is 5000 but only 1078",
+        "--train.batch-size is 5000 but only 1,078",
     ),
     "score epoch beyond training": (["--score.epoch", "41"], "step 1353, beyond the 1320 steps"),
     "checkpoint beyond training": (["--checkpoint-epochs", "50"], "--checkpoint-epochs 50"),

@@ -16,7 +16,7 @@ from diet_jax.experiments.run_result import RunResult
     [
         (["--score.num-seeds", "0"], "--score.num-seeds must be at least 1", "score.num_seeds must"),
         (["--score.epoch", "500"], "--score.epoch 500 is step", None),
-        (["--train.batch-size", "5000"], "--train.batch-size is 5000 but only 1078", None),
+        (["--train.batch-size", "5000"], "--train.batch-size is 5000 but only 1,078", None),
         (["--train.batch-size", "0"], "--train.batch-size must be at least 1", None),
         (["--train.warmup", "2"], "--train.warmup must be at least 0 and below 1", None),
         (["--train.epochs", "0.0001"], "--train.epochs is 0.0001", None),

@@ -379,7 +379,7 @@ def floating(folder, _):
     ("change", "message"),
     [
         (lambda f, _: shutil.rmtree(f / "test"), "no folder test"),
-        (lambda f, _: shutil.rmtree(f), "no folder train and no folder test"),
+        (lambda f, _: shutil.rmtree(f), "does not exist; give a folder with train/CLASS and test/CLASS"),
         (
             lambda f, _: (shutil.rmtree(f / "test/dog"), shutil.rmtree(f / "train/cat")),
             "share no class: train has dog, test has cat",

@@ -121,7 +121,7 @@ def test_rows_and_masks_take_the_same_examples_and_keep_their_order():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (LABELS[:4], r"labels must have shape \(10,\), one for each of the 10 examples of pets; got \(4,\)"),
+        (LABELS[:5], r"labels must have shape \(10,\), one for each of the 10 examples of pets; got \(5,\)"),
         (LABELS * 1.0, r"labels must be integers, got float64; all are whole numbers: labels\.astype\(int\)"),
         (np.eye(3)[LABELS], r"one-hot: labels\.argmax\(1\)"),
         (LABELS + 1, r"lie in 0\.\.2 .*3 of 10 do not.*they start from 1: labels - 1"),

@@ -27,7 +27,7 @@ class Completion(Printing):
     """Print a script that completes commands, options and their values when the tab key is pressed.
 
     bash: put `eval "$(diet-jax completion bash)"` into ~/.bashrc. zsh: write the script to a file _diet-jax
-    in a folder of $fpath. It knows the scores and rules of this installation.
+    in a folder of `$fpath`. It knows the scores and rules of this installation.
     """
 
     shell: tyro.conf.Positional[Literal["bash", "zsh"]]
