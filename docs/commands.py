@@ -41,7 +41,7 @@ One that begins in a folder gets what was logged before; one that fails is left 
 HELP = """\
 ## All options
 
-As `diet-jax COMMAND --help` prints them.
+`diet-jax COMMAND --help` prints them; on the site they stand here.
 
 <!-- commands -->
 """

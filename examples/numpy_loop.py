@@ -1,6 +1,6 @@
 """A loop of your own in NumPy, backward pass by hand: it ends in scores, a score file and a mask file.
 
-Command: python examples/numpy_loop.py        (5 s on two cores)
+Command: python examples/numpy_loop.py        (5 s on two cores; writes six .npz files here)
 """
 
 import numpy as np

@@ -34,7 +34,15 @@ EXTRAS = {
 }
 # Names and beginnings of names of what changes where data, programs and devices are found.
 VARIABLES = ("DIET_JAX_", "JAX_", "XLA_", "TFDS_DATA_DIR", "CUDA_VISIBLE_DEVICES", "TPU_", "LIBTPU_")
-VARIABLES += ("TF_", "NVIDIA_VISIBLE_DEVICES", "WANDB_MODE", "OMP_NUM_THREADS", "LD_LIBRARY_PATH")
+VARIABLES += (
+    "TF_CPP_",
+    "TF_XLA_",
+    "TF_FORCE_GPU_ALLOW_GROWTH",
+    "NVIDIA_VISIBLE_DEVICES",
+    "WANDB_MODE",
+    "OMP_NUM_THREADS",
+    "LD_LIBRARY_PATH",
+)
 # Room for the checkpoints of a small run.
 LEAST_BYTES = 2**30
 # A backend that waits for a device that another process has does not come back.

@@ -59,10 +59,7 @@ def _panels(
         for name in dict.fromkeys(map(named, rows)):
             own = sorted((row for row in rows if named(row) == name), key=lambda row: row[x])
             means, errors = zip(*(tuple(of(row)) for row in own), strict=True)
-            low, high = (
-                [m + sign * e if e == e else m for m, e in zip(means, errors, strict=True)]
-                for sign in (-1, 1)
-            )
+            low, high = ([m + sign * e for m, e in zip(means, errors, strict=True)] for sign in (-1, 1))
             series.append(
                 {"name": name, "x": [row[x] for row in own], "mean": means, "low": low, "high": high}
             )

@@ -238,7 +238,8 @@ def _with_examples(contents: Contents, folder: RunFolder, own: Own) -> Contents:
                 contents.labels[rows_by_id(contents.ids, train.ids, folder.path, train.name)]
             )
     except (InputError, OSError) as error:
-        return dataclasses.replace(contents, without=f"the examples are not here: {error}")
+        hint = "where they came from Python, give splits= to dj.write_report, or diet-jax report FILE.py RUN"
+        return dataclasses.replace(contents, without=f"the examples are not here: {error}; {hint}")
     if train.fingerprint != contents.fingerprint:
         return dataclasses.replace(
             contents,

@@ -82,7 +82,7 @@ def test_each_seed_takes_its_own_mask(run, tmp_path, capsys):
     options += ["--train.schedule", "piecewise", "--train.augment", "none"]
     folder = tmp_path / "trained"
     main(["train", *options, "--keep", str(masks), "--num-seeds", "2", "--run-dir", str(folder)])
-    assert "seed_01: step 33, test accuracy" in capsys.readouterr().out
+    assert "seed_01.npz: step 33, test accuracy" in capsys.readouterr().out
     for seed in range(2):
         (mine,) = (folder / "trained" / "retrain").glob(f"random_keep0.5-*/seed_{seed:02d}.npz")
         other = run.path / "retrain" / "random_keep0.5" / f"seed_{seed:02d}.npz"

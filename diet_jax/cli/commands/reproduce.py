@@ -142,7 +142,7 @@ COMMAND = Command(
     {
         "reproduce": "list the figures",
         "reproduce all --scale smoke --store runs/smoke": "all of them on the digits, within minutes",
-        "reproduce figure1 --minutes 30": "one figure; the same command goes on",
+        "reproduce fig1-fractions-cifar10 --scale small --minutes 30": "one figure; the same command goes on",
     },
     goes_on=True,
 )

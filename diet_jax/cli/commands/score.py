@@ -112,7 +112,7 @@ COMMAND = Command(
     {
         "score --score.names el2n grand forgetting": "score the digits with an ensemble",
         "score --score.epoch 2 --score.num-seeds 5": "five networks, each trained for two epochs",
-        "score --from-run runs/digits-mlp --step 33 --names el2n": "score checkpoints that a run saved",
+        "score --from-run runs/seeds --step 165 --names el2n": "score checkpoints that `train` saved",
     },
     goes_on=True,
     takes_file=True,

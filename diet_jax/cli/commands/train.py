@@ -111,7 +111,7 @@ def train(command: Train) -> Answer:
             reached = {"test_accuracy": accuracy, "test_loss": float(loss.mean()), **about}
             networks.append({"unit": unit, "step": num_steps, **reached, "file": str(folder.path / place)})
             folder.log(unit, step=num_steps, **reached)
-            show(f"{unit}: step {num_steps:,}, test accuracy {accuracy:.4f}, test loss {loss.mean():.4f}")
+            show(f"{place}: step {num_steps:,}, test accuracy {accuracy:.4f}, test loss {loss.mean():.4f}")
             if about:
                 share = about["share_left_out"]
                 show(f"{config.train.dynamic} left out {share:.1%} of the examples that it chose from")

@@ -26,7 +26,7 @@ class AccuracySection {
     const charts = h('div', { class: 'pairs' })
     element.append(charts)
     for (const panel of data.panels) charts.append(this.pair(panel))
-    element.append(h('p', { class: 'said' }, 'Bands: the 16th to 84th percentile over seeds. Dotted: what no selection beats at its price or below.'))
+    element.append(h('p', { class: 'said' }, 'Bands, or bars at a single point: the 16th to 84th percentile over seeds. Thin steps against cost: what no selection beats at its price or below.'))
     for (const each of data.tables) {
       element.append(alternative(`Table${data.tables.length > 1 ? ` of ${each.run}` : ''}`, () =>
         h('div', {}, table(each.head, each.lines, { caption: `Final test accuracy, %. ${each.note}` }), h('p', { class: 'said' }, data.legend))))
@@ -75,7 +75,7 @@ class AccuracySection {
         x.push(cost)
         y.push(100 * accuracy)
       })
-      const steps = made.line({ x, y, line_color: Theme.seen('#777777'), line_dash: 'dotted', line_width: 2 })
+      const steps = made.line({ x, y, line_color: Theme.seen('#777777'), line_width: 1 })
       made.hues.push([steps.glyph, ['line_color'], '#777777'])
     }
     const hundred = values => values.map(value => value === null ? null : 100 * value)

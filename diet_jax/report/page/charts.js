@@ -65,20 +65,29 @@ function drawSeries(made, series, { hover = [] } = {}) {
   for (const each of series) {
     const known = each.x.map((value, i) => value !== null && each.mean[i] !== null ? i : -1).filter(i => i >= 0)
     const data = { x: [], mean: [], low: [], high: [], name: [] }
+    // Where nothing is known of the spread there is no band: one of no width would look like certainty.
+    const spread = { x: [], low: [], high: [] }
     for (const i of known) {
       data.x.push(each.x[i])
       data.mean.push(each.mean[i])
       data.low.push(each.low?.[i] ?? each.mean[i])
       data.high.push(each.high?.[i] ?? each.mean[i])
       data.name.push(each.label)
+      if ((each.low?.[i] ?? null) === null) continue
+      spread.x.push(each.x[i])
+      spread.low.push(each.low[i])
+      spread.high.push(each.high[i])
     }
     for (const [name, values] of Object.entries(each.more ?? {})) data[name] = known.map(i => values[i])
     const source = new Bokeh.ColumnDataSource({ data })
     const color = Theme.seen(each.color)
-    const band = made.varea({ x: { field: 'x' }, y1: { field: 'low' }, y2: { field: 'high' }, source, fill_color: color, fill_alpha: 0.16 })
+    const beside = new Bokeh.ColumnDataSource({ data: spread })
+    const band = spread.x.length === 1
+      ? made.segment({ x0: { field: 'x' }, x1: { field: 'x' }, y0: { field: 'low' }, y1: { field: 'high' }, source: beside, line_color: color, line_width: 2, line_alpha: 0.5 })
+      : made.varea({ x: { field: 'x' }, y1: { field: 'low' }, y2: { field: 'high' }, source: beside, fill_color: color, fill_alpha: 0.16 })
     const line = made.line({ x: { field: 'x' }, y: { field: 'mean' }, source, line_color: color, line_width: 2, line_dash: each.dash ?? 'solid' })
     const dots = made.scatter({ x: { field: 'x' }, y: { field: 'mean' }, source, marker: { value: MARKERS[each.marker] ?? 'circle' }, size: 8, line_color: color, fill_color: color })
-    made.hues.push([band.glyph, ['fill_color'], each.color], [line.glyph, ['line_color'], each.color], [dots.glyph, ['line_color', 'fill_color'], each.color])
+    made.hues.push([band.glyph, [spread.x.length === 1 ? 'line_color' : 'fill_color'], each.color], [line.glyph, ['line_color'], each.color], [dots.glyph, ['line_color', 'fill_color'], each.color])
     renderers.set(each.key, [...(renderers.get(each.key) ?? []), band, line, dots])
     made.dots = [...(made.dots ?? []), dots]
   }
@@ -90,7 +99,11 @@ function drawSeries(made, series, { hover = [] } = {}) {
 function legend(entries, toggled) {
   return h('div', { class: 'legend', role: 'group', 'aria-label': 'Shown in the charts' }, entries.map(entry => {
     const swatch = h('span', { class: `swatch${entry.line ? ' line' : ''}` })
-    const paint = () => { swatch.style.background = Theme.seen(entry.color) }
+    const paint = () => {
+      const color = Theme.seen(entry.color)
+      const gap = { dashed: 6, dotted: 3 }[entry.dash]
+      swatch.style.background = gap ? `repeating-linear-gradient(90deg, ${color} 0 ${gap}px, transparent ${gap}px ${gap + 3}px)` : color
+    }
     paint()
     Theme.changed.addEventListener('change', paint)
     const button = h('button', { type: 'button', class: 'chip', 'aria-pressed': 'true' }, swatch, entry.label)

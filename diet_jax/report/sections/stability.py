@@ -9,7 +9,7 @@ from diet_jax.plotting.style import styles_of
 from diet_jax.report.joined import Joined
 from diet_jax.report.sections.section import Section
 
-FRACTIONS, PAIRS = (0.1, 0.3, 0.5), 5
+FRACTIONS = (0.1, 0.3, 0.5)
 # Rank correlations of more examples take longer than they tell.
 MOST = 20_000
 
@@ -23,7 +23,7 @@ def build_stability(joined: Joined) -> dict[str, Any] | None:
                 continue
             count = file.per_seed.shape[1]
             some = file.per_seed[:, :: -(-count // MOST)] if count > MOST else file.per_seed
-            rows = stability(some, FRACTIONS, pairs=PAIRS)
+            rows = stability(some, FRACTIONS)
             names.append(file.name)
             found.append(
                 {
