@@ -249,6 +249,16 @@ def test_dark_and_light_and_narrow(open_page, page):
     assert narrow.locator("section .chart").count() >= 5
 
 
+def test_links_lead_to_their_sections_though_charts_above_are_drawn_late(open_page, page):
+    tab = open_page(page).tab
+    for name in ("stability", "classes", "costs"):
+        tab.click(f'#nav a[href="#{name}"]')
+        tab.wait_for_timeout(600)
+        top = tab.eval_on_selector(f"#{name}", "section => section.getBoundingClientRect().top")
+        left = tab.evaluate("document.body.scrollHeight - innerHeight - scrollY")
+        assert abs(top) < 120 or left < 2, name
+
+
 def test_names_are_shown_as_they_are(open_page, page):
     tab = open_page(page).tab
     tab.locator("#classes").scroll_into_view_if_needed()

@@ -13,7 +13,7 @@ class CostsSection {
     for (const run of this.data.runs) {
       if (this.data.runs.length > 1) element.append(h('h3', {}, run.run))
       const stages = Object.entries(run.stages).map(([name, seconds]) => `${name} ${count(Math.round(seconds))} s`)
-      if (stages.length) element.append(h('p', { class: 'said' }, `By the clock: ${stages.join(', ')}.`))
+      if (stages.length) element.append(h('p', { class: 'said' }, `By the clock, in the last start: ${stages.join(', ')}.`))
       if (!run.rows.length) continue
       const most = Math.max(...run.rows.map(row => row.cost ?? 0)) || 1
       const place = h('div')

@@ -28,6 +28,15 @@ function heading(data) {
   return h('div', { class: 'head' }, h('h1', {}, data.title), facts, unfinished)
 }
 
+// Charts above a section are drawn when they come near, and push it down: it stays at the top until they are.
+function stayAt(element) {
+  const observer = new ResizeObserver(() => element.scrollIntoView({ behavior: 'instant' }))
+  const stop = () => observer.disconnect()
+  observer.observe(document.body)
+  setTimeout(stop, 2000)
+  for (const kind of ['wheel', 'touchstart', 'pointerdown', 'keydown']) addEventListener(kind, stop, { once: true })
+}
+
 async function main() {
   const data = JSON.parse(document.getElementById('data').textContent)
   window.reportTimes = { brush: [], interactive: null }
@@ -45,7 +54,9 @@ async function main() {
   for (const { name, title, data: own } of data.sections) {
     const element = h('section', { id: name, 'aria-labelledby': `${name}-title` }, h('h2', { id: `${name}-title` }, title))
     body.append(element)
-    nav.append(h('a', { href: `#${name}` }, title))
+    const link = h('a', { href: `#${name}` }, title)
+    link.addEventListener('click', () => stayAt(element))
+    nav.append(link)
     await new SECTION_CLASSES[name](page, own).fill(element)
   }
   requestAnimationFrame(() => requestAnimationFrame(() => {
