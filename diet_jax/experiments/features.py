@@ -69,8 +69,9 @@ def read_beside(path: Path, of: ScoreFile) -> dict[str, np.ndarray]:
         if facts["fingerprint"] not in (of.fingerprint, of.provenance.get("taken_from")):
             raise InputError(
                 f"{path} is of a run on other inputs, labels or ids (fingerprint "
-                f"{str(facts['fingerprint'])[:12]}) than the scores, of {of.dataset} ({of.fingerprint[:12]}); "
-                f"give the file of their own run, or an .npz of your own with features and ids"
+                f"{str(facts['fingerprint'])[:12]}) than the scores, of {of.dataset} (fingerprint "
+                f"{of.fingerprint[:12]}); give the file of their own run, or an .npz of your own with "
+                f"features and ids"
             )
     found = {name: arrays[name] for name in ("features", "class_errors") if name in arrays}
     if not found or ("features" in found and "ids" not in arrays):

@@ -78,9 +78,7 @@ def scores_of(ids):
 def test_features_of_ones_own_are_joined_by_id(tmp_path):
     ids, features = np.array(["a", "b", "c"]), np.arange(6.0).reshape(3, 2)
     np.savez(tmp_path / "own.npz", ids=ids[::-1], features=features[::-1])
-    np.testing.assert_array_equal(
-        read_beside(tmp_path / "own.npz", scores_of(ids))["features"], features
-    )
+    np.testing.assert_array_equal(read_beside(tmp_path / "own.npz", scores_of(ids))["features"], features)
     # Of more examples, and numbers as text.
     np.savez(tmp_path / "more.npz", ids=["12", "7", "3", "5"], features=np.arange(8.0).reshape(4, 2))
     found = read_beside(tmp_path / "more.npz", scores_of([3, 5, 12]))["features"]
