@@ -7,6 +7,8 @@ import numpy as np
 from diet_jax.analysis.results import FULL, Result
 from diet_jax.analysis.statistics import Comparison
 from diet_jax.devices.progress import say
+from diet_jax.errors import InputError
+from diet_jax.experiments.divergence import remedy
 from diet_jax.experiments.retraining import judge, retrain_stage
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.selecting import Selection
@@ -63,12 +65,17 @@ def _chosen(setup: Setup, folder: RunFolder, selections: Sequence[Selection]) ->
     max_loss = setup.config.select.max_loss
     assert max_loss is not None
     results = judge(setup, folder, selections, rows=_halves(setup)[0])
-    full = next(result for result in results if result.kept_by == FULL)
+    full = next((result for result in results if result.kept_by == FULL), None)
+    if full is None:
+        raise InputError(
+            "select.max_loss is a loss against training on everything, of which too many networks diverged: "
+            + remedy(folder.path)
+        )
     found = {}
-    for kept_by in dict.fromkeys(r.kept_by for r in results if r.rule):
+    for kept_by in dict.fromkeys(selection.kept_by for selection in selections if selection.rule):
         mine = [result for result in results if result.kept_by == kept_by]
         seeds = set(full.seeds.tolist()).intersection(*(result.seeds.tolist() for result in mine))
-        if len(seeds) < 2:
+        if not mine or len(seeds) < 2:
             found[kept_by] = 1.0
             continue
         accuracies = [_of(result, seeds) for result in mine]

@@ -65,7 +65,8 @@ def take_options(section: Any, field: str, registry: Registry[Any], kind: type) 
                 raise InputError(
                     f"{field} must hold names and {kind.__name__} objects, {_remedy(item, kind)}"
                 )
-            registry.register(item, anew=True)
+            if not _differs_by_options(registry, item):
+                registry.register(item, anew=True)
             if item.options is not None:
                 options.setdefault(item.name, item.options)
     names = tuple(item if isinstance(item, str) else Chosen.of(item) for item in items)
@@ -91,6 +92,17 @@ def chosen(registry: Registry[Any], name: str, options: Mapping[str, Any]) -> An
     """Returns what is registered under a name, with its options."""
     item = name.item if isinstance(name, Chosen) else registry.find(name)
     return item if item.options is None else item.with_options(options[name])
+
+
+def _differs_by_options(registry: Registry[Any], item: Any) -> bool:
+    """Whether an object is what is registered under its name, with options of its own.
+
+    The name keeps its defaults then: another config that names it does not mean these options.
+    """
+    if item.options is None or item.name not in registry.names():
+        return False
+    other = registry.find(item.name)
+    return type(other.options) is type(item.options) and item.with_options(other.options) == other
 
 
 def _remedy(item: Any, kind: type) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from diet_jax.analysis.stability import LEAST_SEEDS
 from diet_jax.checks.values import MOST, check_count, check_number, check_path
 from diet_jax.data.sources.source import MOST_PIXELS, MOST_WORKERS
 from diet_jax.ensemble.over_seeds import AnyHow
@@ -111,6 +112,11 @@ class ScoreConfig:
                 raise InputError(
                     f"score.stop_when_stable needs seeds one by one: score.how is {self.how}, leave it auto "
                     f"or loop"
+                )
+            if self.num_seeds <= LEAST_SEEDS:
+                raise InputError(
+                    f"score.stop_when_stable compares halves of at least {LEAST_SEEDS} seeds and spares "
+                    f"those after: score.num_seeds is {self.num_seeds}, raise it or leave the option out"
                 )
             object.__setattr__(self, "how", "loop")
         if self.names:

@@ -17,6 +17,8 @@ from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.setup import Setup
 from diet_jax.experiments.train_one import trained_network
 from diet_jax.files.arrays import load_arrays
+from diet_jax.files.ids import rows_by_id
+from diet_jax.scores.file import ScoreFile
 from diet_jax.training.passes import map_dataset
 from diet_jax.training.seeds import seed_keys
 
@@ -45,11 +47,15 @@ def load_beside(setup: Setup, folder: RunFolder) -> dict[str, np.ndarray]:
     return folder.load(PLACE, KIND, wanted, _facts(setup)) if wanted else {}
 
 
-def read_beside(path: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
-    """Reads features and class errors from a file, of a run or another .npz, for examples with these ids.
+def read_beside(path: Path, of: ScoreFile) -> dict[str, np.ndarray]:
+    """Reads features and class errors from a file, of a run or another .npz, for the examples of scores.
+
+    Features of one's own are joined by id, numbers written as text or not; there may be more of them. A run's
+    file is of the examples and labels that its run had.
 
     Raises:
-        InputError: the file is missing or damaged, has neither, or lacks the features of some of the ids.
+        InputError: the file is missing or damaged, has neither, is of a run on other data, or lacks the
+            features of some of the ids.
     """
     if not path.is_file():
         raise InputError(f"no file {path}")
@@ -59,26 +65,29 @@ def read_beside(path: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
     except Exception as error:
         raise InputError(f"{path} is damaged or no .npz file ({type(error).__name__})") from error
     if "header" in arrays:
-        arrays = load_arrays(path, KIND, None)[0]
+        arrays, facts = load_arrays(path, KIND, None)
+        if facts["fingerprint"] not in (of.fingerprint, of.provenance.get("taken_from")):
+            raise InputError(
+                f"{path} is of a run on other inputs, labels or ids (fingerprint "
+                f"{str(facts['fingerprint'])[:12]}) than the scores, of {of.dataset} (fingerprint "
+                f"{of.fingerprint[:12]}); give the file of their own run, or an .npz of your own with "
+                f"features and ids"
+            )
     found = {name: arrays[name] for name in ("features", "class_errors") if name in arrays}
     if not found or ("features" in found and "ids" not in arrays):
         raise InputError(
             f"{path} must hold features [n d] and ids [n], or class_errors [c]; it holds {', '.join(arrays)}"
         )
     if "features" in found:
-        features, theirs = plain_array(found["features"], "features"), arrays["ids"].astype(str).tolist()
-        row_of = {name: row for row, name in enumerate(theirs)}
-        if len(theirs) != len(features) or len(row_of) != len(theirs):
+        features, ids = plain_array(found["features"], "features"), arrays["ids"].astype(str)
+        if ids.shape != features.shape[:1]:
             raise InputError(
-                f"{path} must have one id of its own for each row of features; it has {len(features)} rows, "
-                f"{len(theirs)} ids, {len(row_of)} distinct"
+                f"{path} must have one id for each row of features; it has {len(features)} rows and ids of "
+                f"shape {ids.shape}"
             )
-        wanted = ids.astype(str).tolist()
-        if missing := [name for name in wanted if name not in row_of]:
-            raise InputError(
-                f"{path} has no features of {len(missing)} of {len(wanted)} examples, such as {missing[0]}"
-            )
-        found["features"] = features[[row_of[name] for name in wanted]]
+        wanted = of.ids.astype(str)
+        there = np.isin(ids, wanted)
+        found["features"] = features[there][rows_by_id(ids[there], wanted, path, of.dataset)]
     return found
 
 

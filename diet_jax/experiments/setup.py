@@ -27,7 +27,7 @@ from diet_jax.scores.file import ScoreFile
 from diet_jax.scores.gradients import GRAND_LAST_LAYER
 from diet_jax.scores.score import Score, check_function
 from diet_jax.selection.masks import num_kept
-from diet_jax.selection.per_class import check_minimum
+from diet_jax.selection.per_class import check_balanced, check_minimum
 from diet_jax.selection.rule import Rule
 from diet_jax.training.dynamic_pruning.methods import check_candidates
 from diet_jax.training.loop import check_classes, check_optimizer, program_of
@@ -103,6 +103,8 @@ class Setup:
                 make_optimizer(config.train, total_steps(config.train, len(train), kept))
                 check_candidates(config.train, kept)
                 check_minimum(train.labels, kept, config.select.min_per_class)
+                if config.select.balanced:
+                    check_balanced(config.select.rules, train.labels, kept)
             except InputError as error:
                 reasons[fraction] = str(error)
         return reasons

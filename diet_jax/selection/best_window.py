@@ -148,6 +148,7 @@ BEST_WINDOW = RULES.register(
         select=keep_best_window,
         reads=("labels", "features"),
         options=BestWindowOptions(),
+        across_classes=True,
         about=lambda step, ridge: f"windows chosen by ridge regression (steps of {step:g}, ridge {ridge:g})",
     )
 )

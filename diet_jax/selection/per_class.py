@@ -136,12 +136,34 @@ def check_minimum(labels: Any, count: int, minimum: int) -> None:
 
 
 def check_by_class(rules: Sequence[Rule], min_per_class: int, balanced: bool) -> None:
-    """Raises InputError where two things want to decide how many of each class are kept."""
+    """Raises InputError where two things want to decide how many of each class are kept, or a rule cannot."""
     if balanced and min_per_class:
         raise InputError(f"balanced and min_per_class {min_per_class} both are of classes; choose one")
+    for rule in rules if balanced or min_per_class else ():
+        if rule.across_classes:
+            asked = "balanced" if balanced else "min_per_class"
+            raise InputError(
+                f"the rule {rule.name} tells classes apart and cannot select within one; leave out {asked}"
+            )
     for rule in rules if balanced else ():
         if "class_errors" in rule.reads:
             raise InputError(f"the rule {rule.name} has quotas of its own for classes; leave out balanced")
+
+
+def check_balanced(rules: Sequence[Rule], labels: Any, count: int) -> None:
+    """Raises InputError where a rule's options do not allow the share of a class that is kept balanced."""
+    there = np.bincount(labels)
+    for label, (size, taken) in enumerate(
+        zip(there.tolist(), group_counts(there, count).tolist(), strict=True)
+    ):
+        for rule in rules if taken else ():
+            try:
+                rule.check_fraction(taken / size)
+            except InputError as error:
+                raise InputError(
+                    f"balanced with the rule {rule.name} keeps {taken} of {size} examples of class {label}: "
+                    f"{error}"
+                ) from error
 
 
 def balance_notes(keep: Any, labels: Any, class_names: Sequence[str]) -> list[str]:

@@ -37,6 +37,7 @@ class Rule:
             arguments of `select`, and options of config and command line.
         check: `(fraction, **options)`, raises InputError where they do not fit; called before anything runs.
         about: `(**options) -> str`, what a reader of the result must know; by default its name.
+        across_classes: whether it must see several classes at once, and so cannot select within one.
         risky_up_to: the keep fraction up to which published comparisons see it below random subsets; see
             `selection/risk.py`.
 
@@ -58,6 +59,7 @@ class Rule:
     options: Any = None
     check: Callable[..., Any] | None = None
     about: Callable[..., str] | None = None
+    across_classes: bool = False
     risky_up_to: float = 0.0
 
     def __post_init__(self) -> None:

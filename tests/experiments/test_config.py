@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import diet_jax as dj
 from diet_jax import InputError
 from diet_jax.experiments.config import LOCATIONS, RunConfig, ScoreConfig, SelectConfig
 from diet_jax.options.plain import differences, from_json, to_json
@@ -125,3 +126,19 @@ def test_values_of_the_wrong_type_are_named(make, message, unchecked_types):
 
 def test_whole_numbers_serve_as_floats():
     assert TrainConfig(epochs=3) == TrainConfig(epochs=3.0)
+
+
+def test_an_object_with_options_of_its_own_leaves_its_name_as_it_was():
+    """A name in the next config, or in score_ensemble, means the defaults whatever was given before."""
+    for section, field, registry, name, value in (
+        (dj.ScoreConfig, "names", dj.SCORES, "forgetting", {"never_learned": "zero"}),
+        (dj.SelectConfig, "method", dj.RULES, "coverage", {"cutoff": 0.3}),
+    ):
+        known = registry.find(name)
+        changed = known.with_options(dataclasses.replace(known.options, **value))
+        config = section(**{field: (changed,)})
+        assert registry.find(name) is known
+        of = "scores" if field == "names" else "rules"
+        assert getattr(config, of) == (changed,)
+        assert getattr(section(**{field: (name,)}), of) == (known,)
+        assert getattr(dataclasses.replace(config, **{field: (name,)}), of) == (changed,)

@@ -228,6 +228,14 @@ def test_rows_with_too_few_networks_are_left_out_and_the_others_stay(tmp_path, t
     assert dj.run(config, **options).rows == result.rows
 
 
+def test_a_size_by_a_loss_against_everything_needs_networks_on_everything(tmp_path):
+    model = fragile(*(("retrain", seed) for seed in (0, 1, 2)))
+    select = dataclasses.replace(CONFIG.select, max_loss=0.1)
+    config = in_folder(tmp_path, how="vmap", select=select)
+    with pytest.raises(dj.InputError, match="against training on everything, of which too many networks"):
+        dj.run(config, **table(), model=model, scores="input_norm")
+
+
 @pytest.mark.slow
 def test_without_any_row_the_run_ends_with_the_remedy(tmp_path):
     model = fragile(*(("retrain", seed) for seed in (0, 1, 2)))

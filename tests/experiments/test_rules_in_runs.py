@@ -70,22 +70,40 @@ def test_select_keeps_what_the_run_kept(run, method, tmp_path, capsys):
     np.testing.assert_array_equal(mask.keep, dj.KeepFile.load(run.path / "masks" / place).keep)
 
 
-def test_features_of_ones_own_are_joined_by_id(run, tmp_path):
+def scores_of(ids):
+    data = dj.Dataset.from_arrays(np.zeros((len(ids), 1)), np.arange(len(ids)) % 2, ids)
+    return dj.ScoreFile.from_seeds("mine", np.arange(len(ids)), data, step=0)
+
+
+def test_features_of_ones_own_are_joined_by_id(tmp_path):
     ids, features = np.array(["a", "b", "c"]), np.arange(6.0).reshape(3, 2)
     np.savez(tmp_path / "own.npz", ids=ids[::-1], features=features[::-1])
-    np.testing.assert_array_equal(read_beside(tmp_path / "own.npz", ids)["features"], features)
+    np.testing.assert_array_equal(read_beside(tmp_path / "own.npz", scores_of(ids))["features"], features)
+    # Of more examples, and numbers as text.
+    np.savez(tmp_path / "more.npz", ids=["12", "7", "3", "5"], features=np.arange(8.0).reshape(4, 2))
+    found = read_beside(tmp_path / "more.npz", scores_of([3, 5, 12]))["features"]
+    assert found.tolist() == [[4, 5], [6, 7], [0, 1]]
     for arrays, message in (
-        ({"ids": ids[:2], "features": features[:2]}, "no features of 1 of 3 examples, such as c"),
-        ({"ids": ids[[0, 1, 1]], "features": features}, "3 rows, 3 ids, 2 distinct"),
+        ({"ids": ids[:2], "features": features[:2]}, r"1 of 3 ids are missing \('c'\)"),
+        ({"ids": ids[[0, 1, 1]], "features": features}, r"1 ids occur more than once \('b'\)"),
+        ({"ids": ids[:2], "features": features}, r"3 rows and ids of shape \(2,\)"),
         ({"features": features}, "must hold features"),
         ({"x": features}, r"or class_errors \[c\]; it holds x"),
     ):
         np.savez(tmp_path / "bad.npz", **arrays)
         with pytest.raises(dj.InputError, match=message):
-            read_beside(tmp_path / "bad.npz", ids)
+            read_beside(tmp_path / "bad.npz", scores_of(ids))
     (tmp_path / "bad.npz").write_bytes(b"no archive")
     with pytest.raises(dj.InputError, match=r"damaged or no \.npz"):
-        read_beside(tmp_path / "bad.npz", ids)
+        read_beside(tmp_path / "bad.npz", scores_of(ids))
+
+
+def test_features_of_a_run_on_other_data_are_refused(run):
+    """Their ids may be the same: row numbers are those of any data."""
+    own = dj.ScoreFile.load(run.path / "scores" / "el2n.npz")
+    assert len(read_beside(run.path / "features.npz", own)["features"]) == 200
+    with pytest.raises(dj.InputError, match="is of a run on other inputs, labels or ids"):
+        read_beside(run.path / "features.npz", scores_of(own.ids))
 
 
 def test_select_warns_of_a_risk_and_refuses_idle_features(run, tmp_path, capsys):

@@ -99,5 +99,7 @@ def test_options_that_do_not_fit_are_refused():
         dj.ScoreConfig(stop_when_stable=0.1, how="vmap")
     with pytest.raises(dj.InputError, match=r"score\.stop_when_stable must be"):
         dj.ScoreConfig(stop_when_stable=1.5)
+    with pytest.raises(dj.InputError, match=r"spares those after: score\.num_seeds is 4"):
+        dj.ScoreConfig(stop_when_stable=0.1, num_seeds=4)
     assert dj.ScoreConfig(stop_when_stable=0.1).how == "loop"
     assert dataclasses.replace(dj.ScoreConfig(), stop_when_stable=0.1).how == "loop"

@@ -5,7 +5,7 @@ import pytest
 
 import diet_jax as dj
 from diet_jax.selection.groups import group_counts, places_within
-from diet_jax.selection.per_class import check_by_class, keep_balanced
+from diet_jax.selection.per_class import check_balanced, check_by_class, keep_balanced
 from diet_jax.selection.ranks import HIGHEST
 
 SIZES = ([3, 3, 3], [1, 10, 10, 4], [0, 7, 2], [5], [0, 0, 9, 1, 1], [100, 1, 50, 50, 49])
@@ -91,3 +91,31 @@ def test_two_ways_to_decide_of_classes_are_refused():
         check_by_class([dj.RULES.find("class_quotas")], 0, True)
     with pytest.raises(dj.InputError, match="choose one"):
         dj.RunConfig(select=dj.SelectConfig(balanced=True, min_per_class=1))
+
+
+def test_a_rule_that_cannot_select_within_classes_is_refused_before_anything_runs():
+    for classes in ({"balanced": True}, {"min_per_class": 1}):
+        with pytest.raises(
+            dj.InputError, match="best_window tells classes apart and cannot select within one"
+        ):
+            dj.RunConfig(select=dj.SelectConfig(method=("highest", "best_window"), **classes))
+
+
+def test_options_that_the_share_of_a_small_class_does_not_allow_leave_the_fraction_out(tmp_path):
+    """All of the small class would be kept, which is no window above the lowest tenth."""
+    window = dj.RULES.find("window")
+    window = window.with_options(type(window.options)(offset=0.1))
+    labels = np.repeat([0, 2], [40, 10])
+    check_balanced([window, HIGHEST], labels, 15)
+    check_balanced([HIGHEST], labels, 25)
+    with pytest.raises(
+        dj.InputError, match=r"rule window keeps 10 of 10 examples of class 2: offset 0\.1 and"
+    ):
+        check_balanced([window], labels, 25)
+    data = dj.Dataset.from_arrays(np.zeros((50, 2)), labels)
+    select = dj.SelectConfig(method=(window,), fractions=(0.5,), balanced=True)
+    training = dj.TrainConfig(batch_size=5, augment="none")
+    config = dj.RunConfig(select=select, train=training, run_dir=str(tmp_path / "run"))
+    with pytest.raises(dj.InputError, match=r"no keep fraction can be trained on .* of class 2"):
+        dj.run(config, train=data, test=data)
+    assert not (tmp_path / "run").exists()

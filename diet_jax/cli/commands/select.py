@@ -84,7 +84,7 @@ def select(command: Select) -> Answer:
             f"the rule {rule.name} reads {counted(rule.num_scores, 'score file')}, got {len(files)}"
         )
     check_by_class([rule], command.min_per_class, command.balanced)
-    beside = {} if command.features is None else read_beside(command.features, file.ids)
+    beside = {} if command.features is None else read_beside(command.features, file)
     if missing := [name for name in rule.reads if name not in ("labels", *beside)]:
         raise InputError(
             f"the rule {rule.name} reads {' and '.join(missing)}: give a file that holds them, such as the "
