@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -279,7 +280,9 @@ def _with_noise(contents: Contents, path: Path) -> Contents:
 
 
 def _with_examples(contents: Contents, folder: RunFolder, own: Own) -> Contents:
-    """The contents with the train examples, or why they are not there."""
+    """The contents with the train examples, or why they are not there; before there are scores, as they are."""
+    if not contents.files:
+        return contents
     try:
         config = folder.config(own.recipe)
         # The labels of the run are in its files: they need not be drawn anew.
@@ -294,7 +297,9 @@ def _with_examples(contents: Contents, folder: RunFolder, own: Own) -> Contents:
                 contents.labels[rows_by_id(contents.ids, train.ids, folder.path, train.name)]
             )
     except (InputError, OSError) as error:
-        return dataclasses.replace(contents, without=f"the examples are not here: {error}")
+        # Where things lie on disk need not travel with a page: their names do.
+        why = re.sub(r"(?<!\w)/\S*/", "…/", str(error))
+        return dataclasses.replace(contents, without=f"the examples are not here: {why}")
     if train.fingerprint != contents.fingerprint:
         return dataclasses.replace(
             contents,
