@@ -104,6 +104,7 @@ def add_pictures(joined: Joined, columns: Columns, budget: int) -> dict[str, Any
     # Tokens as what they are: as float32 there would be no odd ones from 2^24 on.
     small = values.dtype.kind in "iub" and (not values.size or np.abs(values.astype(float)).max() < 2**31)
     said = f"all {size} values" if shown == size else f"the first {shown} of {size:,} values, as stored"
+    said += "" if small else ", rounded to three digits"
     return {
         "kind": dataset.kind,
         "values": columns.add(values.astype(np.int32 if small else np.float32)),
