@@ -35,10 +35,10 @@ bench: $(BENCH_VENV)/.installed
 	$(BENCH_VENV)/bin/python benchmarks/run_all.py --out '$(BENCH_OUT)' $(if $(ROUNDS),--rounds $(ROUNDS))
 
 # The site, in build/site: open index.html there, no server is needed. Warnings, such as broken links, are errors.
-docs: $(DOCS_VENV)/.installed
+docs: $(DOCS_VENV)/.installed-docs
 	PATH="$(CURDIR)/$(DOCS_VENV)/bin:$$PATH" NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
 
-$(DOCS_VENV)/.installed: setup.cfg pyproject.toml
+$(DOCS_VENV)/.installed-docs: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(DOCS_VENV)
 	$(DOCS_VENV)/bin/pip install --quiet --upgrade pip
 	$(DOCS_VENV)/bin/pip install --quiet --editable '.[docs]'

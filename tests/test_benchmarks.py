@@ -129,6 +129,7 @@ def test_the_search_gives_up_in_time():
     assert (fits, too_many) == (16, None)
 
 
+@pytest.mark.slow
 def test_a_compiled_program_tells_its_memory():
     program = programs.compiled(lambda x: (x @ x).sum(), jnp.ones((64, 64)))
     assert program(jnp.ones((64, 64))) == 64**3
@@ -185,6 +186,7 @@ def test_el2n_runs(tmp_path, monkeypatch):
     assert [row["variant"] for row in numbers(tmp_path / "el2n.json")] == ["forward pass", "el2n"]
 
 
+@pytest.mark.slow
 def test_a_bare_training_ends_where_the_librarys_does(tmp_path, monkeypatch):
     monkeypatch.setitem(train_step.STEPS, "mlp, digits", 40)
     # Optax's own schedule, of the training by hand, promotes.
@@ -335,6 +337,7 @@ ENTRY %main (x: f32[2]) -> f32[2] {
     assert not options.table.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "grouped"), [pytest.param("vmap, lax", True, marks=pytest.mark.slow), ("vmap, unrolled", False)]
 )
@@ -347,6 +350,7 @@ def test_the_step_that_is_counted_is_the_librarys(case, grouped, monkeypatch):
     assert seconds > 0
 
 
+@pytest.mark.slow
 def test_layers_are_counted_for_both_backends(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(counts, "find_spec", lambda name: None)
     path = tmp_path / "counts.json"

@@ -83,7 +83,9 @@ def test_the_kernel_of_a_linear_model_is_that_of_its_inputs(linear):
 
 
 # Single logits, two of three logits, blocks of one, three and twelve images, and all at once.
-@pytest.mark.parametrize("rows", [3, 6, 9, 15, 48, 10**6])
+@pytest.mark.parametrize(
+    "rows", [3, *(pytest.param(rows, marks=pytest.mark.slow) for rows in (6, 9, 48)), 15, 10**6]
+)
 def test_blocks_of_any_size_give_the_product_of_jacobians(conv_model, conv_variables, rows):
     images = IMAGES if rows >= 15 else FEW
     jacobian = whole_jacobian(conv_model, conv_variables, images)
@@ -304,6 +306,7 @@ def test_the_estimated_kernel_is_unbiased_and_knows_its_error(conv_model, conv_v
     assert np.median(errors.mean(0) / grams.std(0, ddof=1)) == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_estimated_distance_is_unbiased_and_knows_its_error(conv_model, conv_variables, later_variables):
     runs = 100
     states = (conv_variables, later_variables)

@@ -233,7 +233,10 @@ def test_importing_the_package_keeps_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     ("variables", "in_folder"),
-    [({"JAX_COMPILATION_CACHE_DIR": "own"}, True), ({"JAX_ENABLE_COMPILATION_CACHE": "0"}, False)],
+    [
+        ({"JAX_COMPILATION_CACHE_DIR": "own"}, True),
+        pytest.param({"JAX_ENABLE_COMPILATION_CACHE": "0"}, False, marks=pytest.mark.slow),
+    ],
 )
 def test_what_the_user_has_set_is_respected(tmp_path, variables, in_folder):
     own = tmp_path / "own"
@@ -246,6 +249,7 @@ def test_what_the_user_has_set_is_respected(tmp_path, variables, in_folder):
     assert own.exists() == in_folder == any(own.glob("*-cache"))
 
 
+@pytest.mark.slow
 def test_a_setting_of_the_users_stays_beside_the_commands_own(tmp_path):
     child = Child(tmp_path, body=ON + ONE, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="1000").done()
     assert child.asked[0] > 0
@@ -259,6 +263,7 @@ def test_a_command_that_compiles_nothing_says_nothing(tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_with_several_processes_nothing_is_kept(tmp_path):
     several = "import diet_jax.cli.compilation_cache as cache; cache.is_alone = lambda: False\n"
     child = Child(tmp_path, body=several + ON + ONE).done()
@@ -267,6 +272,7 @@ def test_with_several_processes_nothing_is_kept(tmp_path):
     assert child.err == ""
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     child = Child(tmp_path / "file", body=ON + ONE).done()
@@ -287,6 +293,7 @@ def test_a_jax_that_does_it_another_way_is_one_line(tmp_path, change):
     assert not programs(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="no such permissions here")
 def test_a_folder_that_others_may_write_to_is_not_trusted(tmp_path):
     (tmp_path / "programs").mkdir()

@@ -255,8 +255,12 @@ def test_a_failure_while_writing_leaves_nothing(server, tmp_path, monkeypatch):
     [
         (lambda content: b"\0\0\x0d\x03" + content[4:], "no IDX file"),
         (lambda content: content[:-1], "should have 19616 bytes unpacked"),
-        (lambda content: content[:7] + b"\x18" + content[8:-784], "24 images but 25 labels"),
-        (lambda content: b"", "no IDX file"),
+        pytest.param(
+            lambda content: content[:7] + b"\x18" + content[8:-784],
+            "24 images but 25 labels",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(lambda content: b"", "no IDX file", marks=pytest.mark.slow),
     ],
 )
 def test_other_archives_are_refused(damage, message, server, tmp_path):

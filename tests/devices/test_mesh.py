@@ -86,6 +86,7 @@ def test_one_network_is_that_of_one_device(run_checks, check):
     assert run_checks("network")[check]["difference"] < TOLERANCE
 
 
+@pytest.mark.slow
 def test_each_device_does_its_share(run_checks):
     checks = run_checks("devices")
     # A step also updates parameters and forgetting events, which "data" does not split.

@@ -143,7 +143,7 @@ def test_no_convolution_of_an_ensemble_is_grouped_when_it_is_written_out(conv_mo
     assert unrolled[1, 1] == lax_form[1, 1] + K * per_step
 
 
-@pytest.mark.parametrize("how", ["vmap", "map", "loop"])
+@pytest.mark.parametrize("how", ["vmap", "map", pytest.param("loop", marks=pytest.mark.slow)])
 def test_only_networks_side_by_side_take_the_rule(how, conv_model, train_split, test_split, monkeypatch):
     taken = []
     real = step.value_and_grad
@@ -175,7 +175,10 @@ def test_the_compiler_knows_how_many_updates_a_call_does(train_split, conv_model
         assert 0 not in known_trip_counts(compiled)
 
 
-@pytest.mark.parametrize(("steps", "length"), [((11,), 11), ((4, 8), 4), ((0, 6, 9), 3)])
+@pytest.mark.parametrize(
+    ("steps", "length"),
+    [*(pytest.param(*case, marks=pytest.mark.slow) for case in (((11,), 11), ((4, 8), 4))), ((0, 6, 9), 3)],
+)
 def test_the_compiler_knows_how_many_updates_lie_between_scorings(steps, length, train_split, conv_model):
     assert length in known_trip_counts(scoring(train_split, conv_model, steps).compile())
 

@@ -91,6 +91,7 @@ def test_scores_of_one_network(name):
         assert not np.allclose(array[0], array[1], rtol=8 * ROUNDING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "small_cnn"])
 def test_logits_have_digits_that_bfloat16_lacks(name):
     model = MODELS[name]("bfloat16")
@@ -140,6 +141,7 @@ def test_batch_norm_keeps_its_statistics_in_float32():
     np.testing.assert_allclose(np.asarray(y, np.float64).reshape(-1, 2), expected, atol=1e-4, rtol=ROUNDING)
 
 
+@pytest.mark.slow
 def test_one_update_is_that_of_a_network_written_out():
     model = MODELS["mlp"]("bfloat16")
     variables, (images, labels) = filled(model, 1), batch()
@@ -176,6 +178,7 @@ def test_one_update_is_that_of_a_network_written_out():
     jax.tree.map(check, after.variables.params, variables.params, gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "normed"])
 def test_training_keeps_everything_that_is_kept_in_float32(name, train_split):
     state, history = dj.train(KEY, MODELS[name]("bfloat16"), train_split, config=CONFIG, num_updates=3)

@@ -110,7 +110,9 @@ def one_at_a_time(conv_model, train_split, keys):
     return {name: np.stack(rows) for name, rows in scores.items()}, states, np.stack(losses)
 
 
-@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize(
+    "how", ["vmap", "loop", *(pytest.param(how, marks=pytest.mark.slow) for how in ("unroll", "map"))]
+)
 def test_score_ensemble_equals_one_seed_at_a_time(how, conv_model, train_split, keys, one_at_a_time):
     expected, states, losses = one_at_a_time
     arguments = (keys, conv_model, train_split)

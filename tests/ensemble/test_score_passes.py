@@ -37,7 +37,7 @@ def test_one_forward_pass_serves_all_that_read_logits(conv_model):
     assert products(OF_LOGITS) == products(OF_LOGITS[:1]) > 0
 
 
-@pytest.mark.parametrize("how", ["vmap", "loop"])
+@pytest.mark.parametrize("how", [pytest.param("vmap", marks=pytest.mark.slow), "loop"])
 def test_together_they_are_what_each_is_alone(conv_model, train_split, how):
     options = {
         "config": dj.TrainConfig(steps=6, batch_size=16, augment="none"),

@@ -113,7 +113,7 @@ def test_a_chosen_window_stands_against_the_best_of_the_others():
     accuracy = {0.2: 0.6, 0.4: 0.9, 0.5: 0.8}
     chosen = claims(accuracy, tuned=0.4)[-1]
     assert (chosen.holds, offsets_of(chosen)) == ("yes", ["from offset 0.4", "highest"])
-    assert chosen.ours == "chose offset 0.4: 91.00, difference +10.00 ± 0.00 to the next best"
+    assert chosen.ours == "chose offset 0.4: 91.00, difference +10.00 ± n/a to the next best"
     other = claims(accuracy, tuned=0.2)[-1]
     assert (other.holds, offsets_of(other)) == ("no", ["from offset 0.2", "from offset 0.4"])
     assert other.ours == "chose offset 0.2: 61.00, difference -30.00 ± 0.00"

@@ -63,6 +63,7 @@ def test_train_judges_streamed_data_as_run_does(image_folder, tmp_path, monkeypa
     np.testing.assert_allclose(found["loss"], trained.loss[0], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["vmap", pytest.param("map", marks=pytest.mark.slow)])
 def test_the_batch_size_that_is_announced_is_used(how, monkeypatch, tmp_path, capsys):
     """Networks take their turns in passes over examples: each has the whole budget."""

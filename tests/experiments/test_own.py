@@ -81,6 +81,7 @@ def rule_of(name="first", step=1, **options):
 FIRST = rule_of()
 
 
+@pytest.mark.slow
 def test_objects_give_the_numbers_of_the_names_that_they_stand_for(tmp_path, digits, usual):
     model = dj.create_model("mlp", num_classes=10)
     objects = dj.run(

@@ -138,6 +138,7 @@ def test_operations_do_not_depend_on_the_form_of_convolutions():
     assert 0.45 < half / step_cost(setup).flops < 0.6
 
 
+@pytest.mark.slow
 def test_the_measured_step_is_bounded(monkeypatch, tmp_path):
     """ResNet18 on CIFAR-10: 128 examples a step take 430 GFLOP, so 16 of them are compiled and run."""
     data = DataConfig(name="cifar10", data_dir=str(tmp_path))
@@ -246,6 +247,7 @@ def test_checkpoints_are_counted_as_they_are_saved(tmp_path):
     assert len(steps) == planned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [

@@ -94,10 +94,7 @@ def check_trainings(result, store, figure):
 
 
 # The quickest; the numbers of the others are computed a second way elsewhere.
-QUICK = (
-    *("fig1-fractions-cifar10", "fig4-barriers-cifar10"),
-    *("fig12-correlations", "grand-at-init", "memorisation"),
-)
+QUICK = (*("fig12-correlations", "grand-at-init", "memorisation"),)
 AT_SMOKE = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in NAMES]
 
 

@@ -184,7 +184,11 @@ CASES = [
 NAMES = [f"{number}-{case[1]}" for number, case in enumerate(CASES)]
 
 
-@pytest.mark.parametrize(("change", "name", "what", "remedy"), CASES, ids=NAMES)
+@pytest.mark.parametrize(
+    ("change", "name", "what", "remedy"),
+    [pytest.param(*case, marks=pytest.mark.slow if number % 2 else ()) for number, case in enumerate(CASES)],
+    ids=NAMES,
+)
 def test_what_is_changed_or_missing_is_named_with_a_remedy(run, capsys, change, name, what, remedy):
     change(run)
     assert verified(run, "--examples", "1") == 1

@@ -220,6 +220,7 @@ def test_train_mode_is_that_of_the_network_by_hand(name, train_split):
     jax.tree.map(np.testing.assert_array_equal, kept, variables.model_state)
 
 
+@pytest.mark.slow
 def test_ensembles_are_those_of_the_network_by_hand(name, train_split, test_split):
     """Trained with dropout and BatchNorm from the same keys, together and one seed at a time."""
     config = dj.TrainConfig(steps=6, batch_size=8, learning_rate=0.05, augment="none")

@@ -153,6 +153,7 @@ def test_small_layers_and_1x1_are_matrix_products():
         assert not defaults.has_convolution(apply, x, kernel)
 
 
+@pytest.mark.slow
 def test_what_it_does_not_cover_is_left_to_jax(patches_of_an_image):
     x, kernel = arrays((2, 6, 6, 4), (3, 3, 2, 4))
     options = {"dimension_numbers": NUMBERS, "feature_group_count": 2}

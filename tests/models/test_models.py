@@ -240,6 +240,7 @@ def test_resnet_projects_only_where_shapes_differ(name, projections):
     assert not any("bias" in layer for block in blocks for name, layer in block.items() if "Conv" in name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "last", "expected"), [("resnet18", "BatchNorm_1", 1.0), ("resnet50", "BatchNorm_2", 0.0)]
 )
@@ -274,7 +275,14 @@ def test_initial_kernels_are_lecun_normal():
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [*((name, "float32") for name in MODEL_NAMES), ("resnet18", "bfloat16"), ("mlp", "bfloat16")],
+    [
+        *(
+            pytest.param(name, "float32", marks=pytest.mark.slow if name == "resnet50" else ())
+            for name in MODEL_NAMES
+        ),
+        ("resnet18", "bfloat16"),
+        ("mlp", "bfloat16"),
+    ],
 )
 def test_contract(name, dtype):
     model = create_model(name, num_classes=10, dtype=dtype)

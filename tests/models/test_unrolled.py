@@ -22,7 +22,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+QUICK = ("stride 2, pairs", "groups of channels", "one axis")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES]
+)
 def test_values_and_gradients_of_many_networks_are_those_of_jax(case):
     shape, kernel_shape, options = CASES[case]
     options = {
@@ -95,6 +100,7 @@ def test_gradient_norms_are_exact_through_it(train_split):
     assert plans[0] == plans[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cnn", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_an_ensemble_in_one_program_equals_one_network_after_the_other(name, train_split):
     options = {"cnn": {"widths": (4,)}, "resnet18": {"width": 2}}[name]

@@ -71,6 +71,7 @@ def norms(params: Any, *batch: Any) -> jax.Array:
     return dj.per_example_grad_norms(loss)(params, *batch)
 
 
+@pytest.mark.slow
 def test_under_jit_and_eagerly(expected):
     eager, jitted = norms(PARAMS, TOKENS), jax.jit(norms)(PARAMS, TOKENS)
     np.testing.assert_allclose(eager, expected, rtol=1e-5)
@@ -95,6 +96,7 @@ def test_inside_a_loop_over_batches_and_of_a_checkpointed_loss(expected):
     np.testing.assert_allclose(both, [expected, expected[::-1]], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_norms_can_be_differentiated(expected):
     """By the tokens' weights in the loss, which are floats of the batch, and by the parameters."""
     scales = jnp.linspace(0.5, 2, COUNT)

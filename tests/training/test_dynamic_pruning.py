@@ -183,6 +183,7 @@ def test_one_step_of_a_call_at_a_time_is_the_same_training(train_split):
         assert_close(single.variables, together.variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamic", ["infobatch", "hardest"])
 def test_a_method_that_leaves_out_nothing_is_plain_training(train_split, conv_model, dynamic):
     """The same batches in the same order, with the same random numbers."""
@@ -262,6 +263,7 @@ def test_scores_rank_the_candidates_a_network_of_its_own_too(train_split):
             dj.train(KEYS[0], MODEL, train_split, config=config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config", [INFOBATCH, pytest.param(HARDEST, marks=SLOW)], ids=["infobatch", "hardest"]
 )

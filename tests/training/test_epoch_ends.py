@@ -121,6 +121,7 @@ def test_going_on_equals_the_unbroken_training(conv_model, train_split, tmp_path
         state = place.restore(stop, start(KEYS[1], train_split, program=program))
 
 
+@pytest.mark.slow
 def test_streamed_data_are_read_once_more_at_the_end_of_an_epoch(image_folder):
     model = dj.create_model("mlp", num_classes=3, widths=(4,))
     config = dj.TrainConfig(steps=7, batch_size=8, learning_rate=0.05, augment="crop_flip")

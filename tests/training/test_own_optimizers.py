@@ -112,6 +112,7 @@ def test_adamw_equals_the_published_update(decay):
         np.testing.assert_allclose(params, weights, rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_name_is_the_function_of_optax(model, train_split):
     by_name, by_function = (
         dj.train(KEY, model, train_split, config=config_of(chosen)) for chosen in ("adamw", optax.adamw)
@@ -119,6 +120,7 @@ def test_the_name_is_the_function_of_optax(model, train_split):
     assert_equal(by_name, by_function)
 
 
+@pytest.mark.slow
 def test_a_function_is_given_the_rate_of_the_config(model, train_split):
     """The paper's SGD as a function of the rate, against the name, whose options are in other fields."""
 

@@ -99,6 +99,7 @@ def test_streamed_training_is_training_in_memory(streamed, held, model, augment)
             np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_tfds_records_train_as_in_memory(image_records):
     root = image_records
     splits = load_streamed("mnist", data_dir=root), load_dataset("mnist", data_dir=root, quiet=True)
@@ -194,6 +195,7 @@ def test_a_position_names_step_mask_key_and_data(streamed, image_folder):
     assert position() == position(dataset=dataclasses.replace(streamed, workers=2))
 
 
+@pytest.mark.slow
 def test_workers_change_no_number(streamed, model):
     stops = [4, 9]
     one, losses = run(streamed, model, stops=stops, config=RESIZED)
