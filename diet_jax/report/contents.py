@@ -280,7 +280,7 @@ def _with_noise(contents: Contents, path: Path) -> Contents:
 
 
 def _with_examples(contents: Contents, folder: RunFolder, own: Own) -> Contents:
-    """The contents with the train examples, or why they are not there; before there are scores, as they are."""
+    """The contents with the train examples, or why they are not there; without scores none is shown."""
     if not contents.files:
         return contents
     try:
