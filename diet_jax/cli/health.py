@@ -176,7 +176,7 @@ def folders() -> Iterator[Finding]:
 
 def _nearest(folder: Path) -> Path:
     """The folder itself, or the nearest one above that is there."""
-    return next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
+    return next((path for path in (folder, *folder.parents) if os.path.exists(path)), Path("/"))
 
 
 def _unwritable(folder: Path) -> str | None:

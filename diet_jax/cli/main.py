@@ -69,7 +69,9 @@ def _act(command: Any, arguments: list[str]) -> None:
         act = find_command(arguments[0]).act
         code = answer(lambda: act(command), quiet=command.quiet, as_json=command.json)
         processes.stop()
-        sys.stdout.flush()
+        # None where the caller closed it.
+        if sys.stdout is not None:
+            sys.stdout.flush()
         if code:
             raise SystemExit(code)
 

@@ -75,7 +75,8 @@ def list_runs(folder: Path) -> Iterator[RunState]:
 def _is_run(path: Path, files: list[str]) -> bool:
     if any(name in files for name in LOGS):
         return True
-    if "config.json" not in files:
+    # A pipe by that name would be waited for.
+    if "config.json" not in files or not (path / "config.json").is_file():
         return False
     try:
         with open(path / "config.json", "rb") as file:

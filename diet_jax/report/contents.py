@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import DataConfig
 from diet_jax.experiments.own import NOTHING, Own
+from diet_jax.experiments.provenance import read_provenance
 from diet_jax.experiments.run_folder import RunFolder
-from diet_jax.experiments.run_log import STARTS, UNFINISHED
+from diet_jax.experiments.run_listing import state_of
+from diet_jax.experiments.run_log import PROVENANCE, STARTS, UNFINISHED
 from diet_jax.experiments.run_result import RunResult
 from diet_jax.experiments.selecting import Selection
 from diet_jax.experiments.setup import load_splits
 from diet_jax.files.arrays import load_arrays
+from diet_jax.files.digests import file_digest
 from diet_jax.files.ids import rows_by_id
 from diet_jax.files.records import read_lines
 from diet_jax.scores.file import ScoreFile
@@ -27,6 +31,7 @@ from diet_jax.selection.file import KeepFile
 # Columns of table.csv, classes.csv and costs.csv that are text; all others are numbers, or empty.
 TEXT = ("kept_by", "score", "rule", "budget", "class")
 PLACES = {("run_dir",), ("data", "data_dir"), ("score", "files")}
+TABLES = ("table.csv", "table.md", "classes.csv", "costs.csv")
 WHOLE = ("examples", "steps", "seeds", "of_seeds", "least_kept_of_a_class")
 
 
@@ -53,7 +58,7 @@ class Contents:
         files: the score files by name.
         kept: the masks, in the order of the table.
         notes: what stands below the table.
-        unfinished: what stands above the table of a run that is not finished; else "".
+        unfinished: of a run that is not finished, what stands above its table, or its state; else "".
         starts: what the run was started on, each time.
         stages: seconds by stage of the last finished start.
         class_names: by label.
@@ -101,12 +106,15 @@ def read_run(path: Any, own: Own = NOTHING) -> Contents:
         own: examples that the run had in place of what its config names.
 
     Raises:
-        InputError: this is no run folder, or a file in it is damaged.
+        InputError: this is no run folder, or a file in it is damaged, or not of this run.
     """
     folder = RunFolder(path)
     header = folder.header()
+    _check_tables(folder)
     result = RunResult(folder.path, read_rows(folder.path / "table.csv"))
     files = _sorted(result.scores, header["config"].get("score", {}).get("names", ()))
+    kept = _kept(result)
+    _check_same_data(folder, header["resolved"]["fingerprint"][0], files, kept)
     above, notes = _written(folder.path / "table.md")
     lines = folder.metrics()
     contents = Contents(
@@ -117,9 +125,9 @@ def read_run(path: Any, own: Own = NOTHING) -> Contents:
         class_rows=read_rows(folder.path / "classes.csv"),
         cost_rows=read_rows(folder.path / "costs.csv"),
         files=files,
-        kept=_kept(result),
+        kept=kept,
         notes=notes,
-        unfinished=above,
+        unfinished=above or _state(folder),
         starts=_starts(folder),
         stages={
             line["unit"].removeprefix("stage/"): line["seconds"]
@@ -160,7 +168,10 @@ def _written(path: Path) -> tuple[str, list[str]]:
     """What table.md says of being unfinished, and the notes below the table, which stand nowhere else."""
     if not path.is_file():
         return "", []
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); the same run command makes it again") from error
     first = text.splitlines()[0] if text else ""
     below = text.partition(LEGEND)[2].splitlines()
     notes = [line.removeprefix("- ") for line in below if line.startswith("- ")]
@@ -183,8 +194,54 @@ def _kept(result: RunResult) -> list[Kept]:
     kept = [Kept(*named[name], masks.pop(name)) for name in named if name in masks]
     for name, mask in masks.items():
         kept_by, _, fraction = name.rpartition("_keep")
-        kept.append(Kept(kept_by.replace("-", " "), float(fraction), mask))
+        try:
+            kept.append(Kept(kept_by.replace("-", " "), float(fraction), mask))
+        except ValueError:
+            raise InputError(
+                f"{result.path / 'masks' / name}.npz is not named as the mask of a selection, such as "
+                f"el2n_keep0.5.npz: no run wrote it; move it elsewhere"
+            ) from None
     return kept
+
+
+def _check_tables(folder: RunFolder) -> None:
+    """Raises InputError where a run is finished and a table is not the one that it finished with."""
+    file = folder.path / PROVENANCE
+    if not file.is_file():
+        return
+    try:
+        digests = read_provenance(folder)["files"]
+    except InputError as error:
+        raise InputError(f"{file}: {error}; the same run command makes it again") from error
+    for name in TABLES:
+        path = folder.path / name
+        if not path.is_file() or file_digest(path) != digests.get(name):
+            raise InputError(f"{path} is not what the run wrote; the same run command makes it again")
+
+
+def _check_same_data(
+    folder: RunFolder, fingerprint: str, files: dict[str, ScoreFile], kept: list[Kept]
+) -> None:
+    """Raises InputError where scores or masks are not of the examples of the run, row by row."""
+    ids = next((file.ids for file in files.values()), None)
+    found = [(f"the score file {name}", file) for name, file in files.items()]
+    found += [(f"the mask {each.kept_by}, keep {each.fraction:g},", each.file) for each in kept]
+    for what, file in found:
+        if file.fingerprint != fingerprint or not (ids is None or np.array_equal(file.ids, ids)):
+            raise InputError(
+                f"{folder.path}: {what} is of other data than the run, by its fingerprint "
+                f"{file.fingerprint[:12]} in place of {fingerprint[:12]}, or by its ids; diet-jax verify "
+                f"says more"
+            )
+
+
+def _state(folder: RunFolder) -> str:
+    """What is to be said of a run that is not finished and has no table that says so; else ""."""
+    found = state_of(folder.path)
+    if found.state == "finished":
+        return ""
+    done = f"{found.done:,} of {found.wanted:,} trainings are done" if found.wanted else ""
+    return ": ".join(filter(None, (found.state, found.about or done)))
 
 
 def _starts(folder: RunFolder) -> list[dict[str, Any]]:
@@ -223,7 +280,9 @@ def _with_noise(contents: Contents, path: Path) -> Contents:
 
 
 def _with_examples(contents: Contents, folder: RunFolder, own: Own) -> Contents:
-    """The contents with the train examples, or why they are not there."""
+    """The contents with the train examples, or why they are not there; without scores none is shown."""
+    if not contents.files:
+        return contents
     try:
         config = folder.config(own.recipe)
         # The labels of the run are in its files: they need not be drawn anew.
@@ -239,7 +298,9 @@ def _with_examples(contents: Contents, folder: RunFolder, own: Own) -> Contents:
             )
     except (InputError, OSError) as error:
         hint = "where they came from Python, give splits= to dj.write_report, or diet-jax report FILE.py RUN"
-        return dataclasses.replace(contents, without=f"the examples are not here: {error}; {hint}")
+        # Where things lie on disk need not travel with a page: their names do.
+        why = re.sub(r"(?<!\w)/\S*/", "…/", str(error))
+        return dataclasses.replace(contents, without=f"the examples are not here: {why}; {hint}")
     if train.fingerprint != contents.fingerprint:
         return dataclasses.replace(
             contents,

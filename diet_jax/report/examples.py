@@ -61,11 +61,18 @@ def add_examples(joined: Joined, columns: Columns) -> dict[str, Any]:
         "clean": None
         if first.clean_labels is None
         else columns.add(first.clean_labels[rows].astype(np.int32)),
-        "ids": columns.add_text(json.dumps(ids.tolist())),
+        "ids": columns.add_text(json.dumps(_exact(ids).tolist())),
         "scores": scores,
         "selections": selections,
         "said": said,
     }
+
+
+def _exact(ids: np.ndarray) -> np.ndarray:
+    """Ids as JavaScript keeps them: integers from 2^53 on, which it would round, as text."""
+    if ids.dtype.kind in "iu" and ids.size and max(-int(ids.min()), int(ids.max())) >= 2**53:
+        return ids.astype(str)
+    return ids
 
 
 def add_pictures(joined: Joined, columns: Columns, budget: int) -> dict[str, Any]:
@@ -94,10 +101,13 @@ def add_pictures(joined: Joined, columns: Columns, budget: int) -> dict[str, Any
     size = int(np.prod(dataset.shape))
     shown = min(VALUES, size)
     values = np.stack([np.ravel(dataset.inputs[row])[:shown] for row in rows.tolist()])
+    # Tokens as what they are: as float32 there would be no odd ones from 2^24 on.
+    small = values.dtype.kind in "iub" and (not values.size or np.abs(values.astype(float)).max() < 2**31)
     said = f"all {size} values" if shown == size else f"the first {shown} of {size:,} values, as stored"
+    said += "" if small else ", rounded to three digits"
     return {
         "kind": dataset.kind,
-        "values": columns.add(values.astype(np.float32)),
+        "values": columns.add(values.astype(np.int32 if small else np.float32)),
         "shown": shown,
         "said": said,
     }

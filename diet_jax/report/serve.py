@@ -1,8 +1,10 @@
 """Serves one page to this machine alone."""
 
 import http.server
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Names by which a browser on this machine asks; another is a page elsewhere that was given our address.
 HERE = ("127.0.0.1", "localhost")
@@ -20,7 +22,11 @@ def make_server(page: Path) -> http.server.ThreadingHTTPServer:
             if self.path != "/" or asked not in HERE:
                 self.send_error(404)
                 return
-            content = page.read_bytes()
+            try:
+                content = page.read_bytes()
+            except OSError:
+                self.send_error(404, "the page is no longer there")
+                return
             self.send_response(200)
             for name, value in (
                 ("Content-Type", "text/html; charset=utf-8"),
@@ -36,7 +42,13 @@ def make_server(page: Path) -> http.server.ThreadingHTTPServer:
         def log_message(self, format: str, *args: object) -> None:
             """Says nothing: the terminal is the user's."""
 
-    return http.server.ThreadingHTTPServer((HERE[0], 0), Handler)
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            # A browser that leaves before it has all is no error.
+            if not isinstance(sys.exception(), OSError):
+                super().handle_error(request, client_address)
+
+    return Server((HERE[0], 0), Handler)
 
 
 def serve(page: Path, tell: Callable[[str], None]) -> None:

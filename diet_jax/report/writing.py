@@ -64,7 +64,8 @@ def report(runs: Any, own: Own = NOTHING, out: Any = None) -> Path:
     if place.suffix != ".html":
         raise InputError(f"out must end in .html, got {place}")
     text = make_page([read_run(folder, own) for folder in folders])
-    write_atomically(place, text)
+    # Names of folders may hold bytes that are no text.
+    write_atomically(place, text.encode(errors="replace"))
     return place
 
 

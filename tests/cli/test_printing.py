@@ -133,3 +133,8 @@ def test_an_error_within_is_printed_where_errors_go(capsys, monkeypatch):
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err == "diet-jax: the disk is full; nothing that was finished is lost\n"
+
+
+def test_a_closed_stdout_is_no_crash(finished, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    main(["runs", str(finished)])

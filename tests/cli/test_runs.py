@@ -1,6 +1,7 @@
 """`diet-jax runs` says of every run folder how far it is, and of broken ones that they are."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -164,3 +165,8 @@ def test_hundreds_of_folders_whose_data_is_gone(finished, tmp_path):
     start = time.perf_counter()
     assert {run.state for run in list_runs(tmp_path)} == {"interrupted"}
     assert time.perf_counter() - start < 5
+
+
+def test_a_pipe_by_the_name_of_a_config_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    assert list(list_runs(tmp_path)) == []

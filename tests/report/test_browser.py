@@ -294,3 +294,12 @@ def test_without_pictures_rows_are_shown(open_page, runs, tmp_path):
     assert len(shown(tab)) == 60
     assert tab.locator(".gallery.rows code").first.inner_text().startswith("train")
     assert "not here" in tab.locator("#explore .said").first.inner_text()
+
+
+def test_numbers_are_shown_as_they_are(open_page, page):
+    tab = open_page(page).tab
+    shown = tab.evaluate("[30522, -1000001, 16777217, 0.12345, 1e12, NaN].map(short)")
+    assert shown == ["30522", "−1000001", "16777217", "0.123", "1.00e+12", "–"]
+    score = "{values: Float32Array.of(2, NaN, 1, NaN)}"
+    ranks = tab.evaluate(f"[...Object.assign(new Examples(), {{count: 4}}).ranksOf({score})].map(String)")
+    assert ranks == ["1", "NaN", "0.6666666865348816", "NaN"]

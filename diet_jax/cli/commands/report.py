@@ -37,6 +37,8 @@ def report(command: Report) -> Answer:
 
     if not command.runs:
         raise InputError("report needs a run folder, such as runs/digits-mlp")
+    if command.serve and command.quiet:
+        raise InputError("--serve says where the page is, and --quiet leaves that out; leave out one of them")
     page = write(list(command.runs), command.own, command.out)
     print(shown(page.absolute()))
     if command.serve:

@@ -57,11 +57,13 @@ function short(number) {
   if (number === null || number === undefined || Number.isNaN(number)) return '–'
   if (!Number.isFinite(number)) return number > 0 ? '∞' : '−∞'
   const size = Math.abs(number)
+  // Tokens and counts are exact.
+  if (Number.isInteger(number) && size < 2 ** 31) return String(number).replace('-', '−')
   if (size !== 0 && (size < 0.001 || size >= 1e6)) return number.toExponential(2).replaceAll('-', '−')
   return String(Number(number.toPrecision(3))).replace('-', '−')
 }
 
-const percent = (share, digits = 1) => (share === null || share === undefined ? '–' : `${(100 * share).toFixed(digits)} %`)
+const percent = (share, digits = 1) => (share === null || share === undefined || Number.isNaN(share) ? '–' : `${(100 * share).toFixed(digits)} %`)
 
 function clip(text, length) {
   return text.length > length ? `${text.slice(0, length - 1)}…` : text

@@ -45,7 +45,7 @@ class Examples {
     return score.order
   }
 
-  // Ranks from 0 to 1; equal values share the middle of their ranks.
+  // Ranks from 0 to 1; equal values share the middle of their ranks, NaN has none.
   ranksOf(score) {
     if (!score.ranks) {
       const order = this.orderOf(score)
@@ -54,7 +54,7 @@ class Examples {
         let to = from + 1
         while (to < order.length && score.values[order[to]] === score.values[order[from]]) to++
         const rank = (from + to - 1) / 2 / Math.max(1, order.length - 1)
-        for (let i = from; i < to; i++) score.ranks[order[i]] = rank
+        for (let i = from; i < to; i++) score.ranks[order[i]] = Number.isNaN(score.values[order[i]]) ? NaN : rank
         from = to
       }
     }

@@ -138,7 +138,8 @@ class Gallery {
     const scores = examples.scores.map(score => [examples.nameOf(score), short(score.values[row]), percent(examples.ranksOf(score)[row], 0)])
     const groups = new Map()
     examples.selections.forEach((selection, i) => {
-      const name = examples.runs.length > 1 ? `${examples.runs[selection.run].name}: ${selection.kept_by}` : selection.kept_by
+      const by = selection.kept_by + (selection.by_seed ? ' (seed 0)' : '')
+      const name = examples.runs.length > 1 ? `${examples.runs[selection.run].name}: ${by}` : by
       groups.set(name, [...(groups.get(name) ?? []), [selection.fraction, keeps[i][row]]])
     })
     const kept = [...groups].map(([name, list]) => {

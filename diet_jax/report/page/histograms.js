@@ -37,14 +37,15 @@ class HistogramsSection {
     const edges = Array.from({ length: BINS + 1 }, (_, i) => from + (i / BINS) * (to - from))
     const counts = this.examples.classNames.map(() => new Float64Array(BINS))
     const all = new Float64Array(BINS)
-    let infinite = 0
+    let [infinite, missing] = [0, 0]
     for (let row = 0; row < values.length; row++) {
+      if (Number.isNaN(values[row])) { missing++; continue }
       if (!Number.isFinite(values[row])) { infinite++; continue }
       const bin = Math.min(BINS - 1, Math.floor(((place(values[row]) - from) / (to - from)) * BINS))
       all[bin]++
       counts[this.examples.labels[row]][bin]++
     }
-    return { log, edges: log ? edges.map(edge => 10 ** edge) : edges, all, counts, infinite, small: log ? finite.filter(value => value < floor).length : 0 }
+    return { log, edges: log ? edges.map(edge => 10 ** edge) : edges, all, counts, infinite, missing, small: log ? finite.filter(value => value < floor).length : 0 }
   }
 
   draw() {
@@ -57,6 +58,7 @@ class HistogramsSection {
       `${score.definition || score.name}, ${score.when}; high = ${score.high_means}; mean over ${facts.seeds} ${facts.seeds === '1' ? 'seed' : 'seeds'}`,
       facts.agreement === null ? '' : `mean rank correlation of two seeds ${facts.agreement.toFixed(2)}`,
       bins.infinite ? `${count(bins.infinite)} ${facts.infinite} (∞), not drawn` : '',
+      bins.missing ? `${count(bins.missing)} NaN, not drawn` : '',
       bins.small ? `${count(bins.small)} near 0 in the first bin` : '', facts.missing,
     ].filter(Boolean).join('; ') + '.'
     const target = chart(`Histogram of ${examples.nameOf(score)} over ${count(examples.count)} examples${this.label >= 0 ? ` and of class ${examples.className(this.label)}` : ''}.`)

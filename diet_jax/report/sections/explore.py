@@ -17,8 +17,9 @@ def build_explore(joined: Joined) -> dict[str, Any] | None:
     names = list(files)
     if len(joined.runs) > 1:
         others = joined.runs[1].files
-        same = next((name for name in names if name in others), next(iter(others)))
-        return {"x": same, "y": same, "y_run": 1, "color": "", "ranks": True, "data_map": False}
+        x = next((name for name in names if name in others), names[0])
+        y = x if x in others else next(iter(others))
+        return {"x": x, "y": y, "y_run": 1, "color": "", "ranks": True, "data_map": False}
     if set(DATA_MAP[:2]) <= set(files):
         color = DATA_MAP[2] if DATA_MAP[2] in files else ""
         return {"x": DATA_MAP[0], "y": DATA_MAP[1], "color": color, "ranks": False, "data_map": True}
