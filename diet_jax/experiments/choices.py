@@ -65,10 +65,19 @@ def take_options(section: Any, field: str, registry: Registry[Any], kind: type) 
                 raise InputError(
                     f"{field} must hold names and {kind.__name__} objects, {_remedy(item, kind)}"
                 )
-            if not _differs_by_options(registry, item):
+            before = registry.find(item.name).options if item.name in registry.names() else None
+            is_variant = _differs_by_options(registry, item)
+            if not is_variant:
                 registry.register(item, anew=True)
-            if item.options is not None:
-                options.setdefault(item.name, item.options)
+            # A config that was made before holds the defaults of every name: nobody asked for these.
+            asked = options.get(item.name)
+            if item.options is not None and (asked is None or asked == before):
+                options[item.name] = item.options
+            elif is_variant and item.options not in (before, _options(asked, item)):
+                raise InputError(
+                    f"{item.name} is an object with {item.options}, and the config's options ask for "
+                    f"{asked}; leave one out"
+                )
     names = tuple(item if isinstance(item, str) else Chosen.of(item) for item in items)
     for name in (*names, *options):
         registry.find(name)
@@ -86,6 +95,13 @@ def take_options(section: Any, field: str, registry: Registry[Any], kind: type) 
         raise InputError(f"options: {', '.join(unknown)} has no options; leave them out")
     object.__setattr__(section, field, names if isinstance(given, tuple) else names[0])
     object.__setattr__(section, "options", complete)
+
+
+def with_others(section: Any, field: str, names: tuple[Any, ...]) -> Any:
+    """Returns a config section with others chosen; the options of objects go with them."""
+    objects = {name for name in getattr(section, field) if isinstance(name, Chosen)}
+    options = {name: value for name, value in section.options.items() if name not in objects}
+    return dataclasses.replace(section, **{field: names, "options": options})
 
 
 def chosen(registry: Registry[Any], name: str, options: Mapping[str, Any]) -> Any:

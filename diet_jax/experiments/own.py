@@ -10,6 +10,7 @@ import numpy as np
 
 from diet_jax.data.dataset import Dataset, Splits, fingerprint
 from diet_jax.errors import InputError
+from diet_jax.experiments.choices import with_others
 from diet_jax.experiments.config import DataConfig, ModelConfig, RunConfig
 from diet_jax.models.adapters import check_model, model_name
 from diet_jax.options.identity import LETTERS, identify
@@ -119,10 +120,10 @@ def with_choices(config: RunConfig, scores: Any, rules: Any) -> tuple[RunConfig,
         given = tuple(scores) if isinstance(scores, tuple | list) else (scores,)
         files = tuple(score for score in given if isinstance(score, ScoreFile))
         names = tuple(score for score in given if not isinstance(score, ScoreFile))
-        config = dataclasses.replace(config, score=dataclasses.replace(config.score, names=names))
+        config = dataclasses.replace(config, score=with_others(config.score, "names", names))
     if rules is not None:
         method = tuple(rules) if isinstance(rules, tuple | list) else (rules,)
-        config = dataclasses.replace(config, select=dataclasses.replace(config.select, method=method))
+        config = dataclasses.replace(config, select=with_others(config.select, "method", method))
     return config, files
 
 

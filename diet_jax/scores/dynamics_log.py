@@ -237,6 +237,10 @@ class DynamicsLog:
         array = plain_array(ids, "ids")
         if array.ndim != 1 or not len(array):
             raise InputError(f"ids must be a vector of at least one id, got shape {array.shape}")
+        assert self._ids is not None
+        # True and 1.0 are equal to the id 1: a mask would name two examples.
+        if self._ids.dtype.kind in "iu" and array.dtype.kind not in "iu":
+            raise InputError(f"ids must be integers, as those that the log was made with; got {array.dtype}")
         given = array.tolist()
         unknown = [one for one in given if one not in self._rows]
         if unknown:

@@ -11,6 +11,7 @@ import pytest
 import diet_jax as dj
 from diet_jax import InputError
 from diet_jax.experiments.config import LOCATIONS, RunConfig, ScoreConfig, SelectConfig
+from diet_jax.experiments.own import with_choices
 from diet_jax.options.plain import differences, from_json, to_json
 from diet_jax.training.recipe import (
     TrainConfig,
@@ -142,3 +143,21 @@ def test_an_object_with_options_of_its_own_leaves_its_name_as_it_was():
         assert getattr(config, of) == (changed,)
         assert getattr(section(**{field: (name,)}), of) == (known,)
         assert getattr(dataclasses.replace(config, **{field: (name,)}), of) == (changed,)
+
+
+def test_the_options_of_an_object_are_those_that_a_run_takes():
+    """A config holds the defaults of every name: they are not asked for by anyone."""
+    scores, rules = dj.SCORES.find("forgetting"), dj.RULES.find("coverage")
+    score = scores.with_options(dataclasses.replace(scores.options, never_learned="zero"))
+    rule = rules.with_options(dataclasses.replace(rules.options, cutoff=0.3))
+    config, _ = with_choices(dj.RunConfig(), score, rule)
+    assert (config.score.scores, config.select.rules) == ((score,), (rule,))
+    # Options that a config asks for are those of a name, and contradict an object that has others.
+    asking = dj.RunConfig(select=dj.SelectConfig(method=("coverage",), options={"coverage": {"cutoff": 0.1}}))
+    assert with_choices(asking, None, rules)[0].select.rules[0].options.cutoff == 0.1
+    with pytest.raises(InputError, match=r"an object with .*0\.3.* ask for .*0\.1.*leave one out"):
+        with_choices(asking, None, rule)
+    # They go with the object.
+    other, _ = with_choices(config, "forgetting", ("highest", "coverage"))
+    assert (other.score.scores, other.select.rules[1]) == ((scores,), rules)
+    assert with_choices(config, "el2n", "highest")[0].select.method == ("highest",)

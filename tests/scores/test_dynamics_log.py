@@ -308,3 +308,10 @@ def test_what_cannot_be_logged():
         with pytest.raises(dj.InputError, match=message):
             log.update(ids, *GOOD[1:])
     assert jax.tree.leaves(log.scores())[0].shape == (3,)
+
+
+@pytest.mark.parametrize("ids", [[True, False], [1.0, 0.0], ["1", "0"]])
+def test_what_only_equals_integer_ids_names_no_example(ids):
+    log = dj.DynamicsLog(3, 2, ids=[0, 1, 2], scores=("aum",))
+    with pytest.raises(dj.InputError, match="ids must be integers, as those that the log was made with"):
+        log.update(ids, np.zeros((2, 2)), [0, 1])
