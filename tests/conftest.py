@@ -23,10 +23,13 @@ jaxtyping.install_import_hook(
 import built_in  # noqa: E402, F401
 
 from diet_jax.data.dataset import Dataset  # noqa: E402
+from diet_jax.data.sources.source import SOURCES  # noqa: E402
 from diet_jax.data.sources.tfds.archives import Contents  # noqa: E402
 from diet_jax.data.sources.tfds.write import write_prepared  # noqa: E402
 from diet_jax.devices.progress import Progress  # noqa: E402
 from diet_jax.models import from_linen  # noqa: E402
+from diet_jax.scores.score import SCORES  # noqa: E402
+from diet_jax.selection.rule import RULES  # noqa: E402
 
 # Traced programs are a million small objects that stay: going through them often is a twentieth of the time.
 gc.set_threshold(100_000, 50, 100)
@@ -34,6 +37,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 NUMBERS = itertools.count()
+REGISTRIES = (SCORES, RULES, SOURCES)
 
 
 # Half a minute each: begun first, they do not keep one worker busy when the others are done.
@@ -71,6 +75,17 @@ def own_cache(tmp_path_factory, monkeypatch):
     """Each test writes decoded datasets to a folder of its own, made when something is written."""
     folder = tmp_path_factory.getbasetemp() / f"cache_{next(NUMBERS)}"
     monkeypatch.setenv("DIET_JAX_CACHE", str(folder))
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_registered():
+    """What a test, a page or a file that it runs registers is gone after it."""
+    before = [(registry, {name: registry.find(name) for name in registry.names()}) for registry in REGISTRIES]
+    yield
+    for registry, items in before:
+        if registry._items != items:
+            registry._items.clear()
+            registry._items.update(items)
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from pathlib import Path
 import jax
 import pytest
 
-import diet_jax as dj
-
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [page for page in sorted(DOCS.glob("*.md")) if "```python" in page.read_text(encoding="utf-8")]
 BLOCKS = re.compile(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", re.DOTALL)
@@ -20,14 +18,8 @@ NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 
 @pytest.fixture(autouse=True)
 def as_a_reader_runs_them(tmp_path, monkeypatch):
-    """In a folder of its own, and with JAX as it comes: Optax's Adam needs its promotion of dtypes.
-
-    What a page registers is gone after it.
-    """
+    """In a folder of its own, and with JAX as it comes: Optax's Adam needs its promotion of dtypes."""
     monkeypatch.chdir(tmp_path)
-    for registry in (dj.SCORES, dj.RULES, dj.SOURCES):
-        registry.names()
-        monkeypatch.setattr(registry, "_items", dict(registry._items))
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
 

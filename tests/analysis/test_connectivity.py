@@ -462,6 +462,7 @@ def test_a_child_with_the_key_of_its_parent_is_its_parent(parent, conv_model, tr
     assert_same_bits(alone, parent)
 
 
+@pytest.mark.slow
 def test_training_a_child_leaves_its_parent_and_its_key_alone(parent, conv_model, train_split):
     key = jax.random.key(77)
     before = jax.tree.map(np.array, parent._replace(key=jax.random.key_data(parent.key)))

@@ -95,6 +95,7 @@ def test_blocks_of_any_size_give_the_product_of_jacobians(conv_model, conv_varia
     np.testing.assert_array_equal(gram, gram.T)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [6, 12, 10**6])
 def test_a_rectangular_kernel(conv_model, conv_variables, rows):
     jacobian = whole_jacobian(conv_model, conv_variables, IMAGES)
@@ -105,6 +106,7 @@ def test_a_rectangular_kernel(conv_model, conv_variables, rows):
     np.testing.assert_allclose(gram(OTHERS, np.asarray(FEW)), expected.T, rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "images"), [(15, (FEW,)), (6, (FEW[:4], OTHERS))])
 def test_the_loop_on_the_device_is_the_loop_on_the_host(conv_model, conv_variables, rows, images):
     block_bytes = rows * row_bytes(conv_variables)
@@ -438,6 +440,7 @@ def test_a_training_step_moves_only_the_parameters(conv_model, conv_variables):
     jax.tree.map(np.testing.assert_array_equal, state.variables.model_state["origin"], conv_variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ridge", [0, 0.05])
 def test_linearised_descent_on_squared_error_ends_at_kernel_regression(conv_model, conv_variables, ridge):
     train, test = IMAGES[:3], IMAGES[3:6]

@@ -286,6 +286,7 @@ def test_another_config_is_refused_and_named(finished, capsys):
     assert snapshot(finished) == before
 
 
+@pytest.mark.slow
 def test_a_missing_result_is_computed_again_to_the_same_numbers(finished):
     table = (finished / "table.csv").read_bytes()
     lost = finished / "retrain" / "grand_keep0.5" / "seed_01.npz"

@@ -97,6 +97,7 @@ def test_each_device_does_its_share(run_checks):
     assert checks["rows of a kernel, one device"]["count"] == 24
 
 
+@pytest.mark.slow
 def test_parameters_and_optimiser_state_are_split_while_training(run_checks):
     checks = run_checks("devices")
     whole, split = checks["bytes on one device, 1x8"], checks["bytes on one device, 1x4 fsdp"]

@@ -63,6 +63,7 @@ def half(x) -> np.ndarray:
     return np.asarray(jnp.asarray(x, jnp.bfloat16), np.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n != "normed" else ()) for n in MODELS]
 )

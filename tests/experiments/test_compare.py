@@ -229,6 +229,7 @@ def test_masks_that_are_there_are_not_made_again_unless_scores_are_others(compar
     np.testing.assert_array_equal(dj.KeepFile.load(path).keep, before.keep)
 
 
+@pytest.mark.slow
 def test_a_score_that_was_made_elsewhere_has_no_known_cost(compared, tmp_path):
     file = dj.ScoreFile.load(compared / "scores/el2n.npz")
     other = dataclasses.replace(file, name="elsewhere")

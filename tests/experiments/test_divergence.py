@@ -302,6 +302,7 @@ def test_the_last_update_may_be_the_one(how, epoch, message, said, tmp_path, cap
     assert f"{unit} diverged: loss nan for {said} examples at step 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_last_update_is_warned_of_in_python():
     data, keys = table(), dj.seed_keys(0, "score", 2)
     config = dataclasses.replace(CONFIG.train, learning_rate=1e30, steps=1)
@@ -324,6 +325,7 @@ CONFIG = RunConfig(
 """
 
 
+@pytest.mark.slow
 def test_checkpoints_and_the_train_command(tmp_path, capsys):
     path = tmp_path / "config.py"
     path.write_text(CONFIG_FILE.format(rate=30, path=str(tmp_path / "run")))

@@ -116,7 +116,7 @@ def test_a_chosen_window_stands_against_the_best_of_the_others():
     assert chosen.ours == "chose offset 0.4: 91.00, difference +10.00 ± n/a to the next best"
     other = claims(accuracy, tuned=0.2)[-1]
     assert (other.holds, offsets_of(other)) == ("no", ["from offset 0.2", "from offset 0.4"])
-    assert other.ours == "chose offset 0.2: 61.00, difference -30.00 ± 0.00"
+    assert other.ours == "chose offset 0.2: 61.00, difference -30.00 ± n/a"
     # The same two windows as in the first claim, and another measure: not the same claim.
     assert len({claim.evidence for claim in claims(accuracy, tuned=0.4)}) == 3
 

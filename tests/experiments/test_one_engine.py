@@ -33,6 +33,7 @@ SMALL = RunConfig(
 )
 
 
+@pytest.mark.slow
 def test_train_judges_streamed_data_as_run_does(image_folder, tmp_path, monkeypatch):
     """Through shards, which a stopped command goes on from: `train` used to read everything in one pass."""
     pytest.importorskip("grain")
@@ -88,6 +89,7 @@ def test_the_batch_size_that_is_announced_is_used(how, monkeypatch, tmp_path, ca
     assert len(used) == 1
 
 
+@pytest.mark.slow
 def test_the_store_takes_the_ensembles_way(tmp_path, monkeypatch):
     """All seeds and epochs in one program, all retrainings of a selection in one; nothing twice."""
     calls = []

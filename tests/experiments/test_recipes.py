@@ -120,7 +120,7 @@ def test_a_figure_of_ones_own(recipes):
 
 
 # The longest of them; what they show is tested in parts elsewhere.
-LONG = ("nnx_transformer", "equinox_table", "own_run", "own_score")
+LONG = ("nnx_transformer", "equinox_table", "own_model", "own_run", "own_score")
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,7 @@ def test_scores_do_not_depend_on_who_asked_first(store, tmp_path):
     np.testing.assert_array_equal(after, both[early])
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_train_ensemble(store):
     setup = store.setup(TINY)
     train, test = setup.splits

@@ -45,6 +45,7 @@ def at_scale(name, scale, store, tmp_path):
     return experiment
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scale",
     ["small", pytest.param("medium", marks=pytest.mark.slow), pytest.param("paper", marks=pytest.mark.slow)],

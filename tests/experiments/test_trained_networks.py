@@ -62,6 +62,7 @@ def test_what_is_not_there_is_told(run, options, words, unchecked_types):
         dj.load_checkpoint(folder, **options)
 
 
+@pytest.mark.slow
 def test_own_objects_come_back_with_the_call(tmp_path, unchecked_types):
     train, test = dj.load_dataset("digits")
     model = dj.create_model("mlp", num_classes=10, widths=(8,))

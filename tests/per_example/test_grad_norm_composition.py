@@ -79,6 +79,7 @@ def test_under_jit_and_eagerly(expected):
     assert jitted.dtype == eager.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_vmap_over_stacked_params_is_one_seed_after_the_other():
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, 1.1 * leaf, -leaf]), PARAMS)
     together = jax.jit(jax.vmap(norms, (0, None)))(stacked, TOKENS)
@@ -195,6 +196,7 @@ for kind, norms, batch in [
 """
 
 
+@pytest.mark.slow
 def test_sharded_batches_stay_sharded():
     """On eight devices, with shardings that are inferred and ones in types, and device by device."""
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"

@@ -93,6 +93,7 @@ def test_a_ready_made_model(name):
     agrees(loss, variables.params, normal(2, *shape), LABELS, singly=name in ("small_cnn", "mlp"))
 
 
+@pytest.mark.slow
 def test_a_resnet_with_imagenets_stem():
     """Its max-pool hands each example's gradient to the largest of overlapping windows."""
     model = dj.create_model("resnet50", num_classes=4, width=2, stem="imagenet")
@@ -141,6 +142,7 @@ def next_token_loss(logits: jax.Array, tokens: jax.Array) -> jax.Array:
     return dj.cross_entropy(logits[:-1], tokens[1:]).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{}, {"prevent_cse": True, "tied": False}], ids=str)
 def test_a_flax_transformer_with_remat_and_scan(fields):
     model = Transformer(**fields)
@@ -311,6 +313,7 @@ class PatchesAndLocal(nn.Module):
         return nn.Dense(4)(jnp.concatenate([a.reshape(-1) for a in (patches, local, series)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module", [GroupNormWeightNorm, UpAndDown, DepthwiseSeparable, General, PatchesAndLocal]
 )
