@@ -25,7 +25,7 @@
 # on two CPU cores, which were shared with other work.
 
 # %%
-# On Colab, run this in a cell of its own first: %pip install diet_jax
+# On Colab, with the repository there, run in a cell of its own first: %pip install ./diet_jax
 import functools
 import os
 import time

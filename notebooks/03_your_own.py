@@ -25,7 +25,7 @@
 # nothing. All of it took 32 to 44 seconds on two CPU cores, which were shared with other work.
 
 # %%
-# On Colab, run this in a cell of its own first: %pip install diet_jax equinox
+# On Colab, with the repository there, run in a cell of its own first: %pip install ./diet_jax equinox
 import functools
 import importlib
 import os

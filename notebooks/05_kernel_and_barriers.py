@@ -26,7 +26,7 @@
 # cores, which were shared with other work.
 
 # %%
-# On Colab, run this in a cell of its own first: %pip install diet_jax
+# On Colab, with the repository there, run in a cell of its own first: %pip install ./diet_jax
 import os
 
 import jax

@@ -25,7 +25,7 @@
 # with other work.
 
 # %%
-# On Colab, run this in a cell of its own first: %pip install diet_jax grain
+# On Colab, with the repository there, run in a cell of its own first: %pip install ./diet_jax grain
 import importlib.util
 import os
 
