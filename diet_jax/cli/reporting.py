@@ -22,3 +22,7 @@ def report_after(folder: Path, own: Own = NOTHING) -> None:
         print(f"report: {shown(write(folder, own).absolute())}")
     except (InputError, OSError) as error:
         say(f"no report: {error}")
+    except (
+        Exception
+    ) as error:  # Of the charting library, or for want of memory: the run is finished all the same.
+        say(f"no report: {type(error).__name__}: {error}")

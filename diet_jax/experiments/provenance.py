@@ -19,14 +19,14 @@ from diet_jax.training.seeds import seed_keys
 
 FORMAT = "diet_jax provenance 2"
 # What a finished run has, beside table, figures and checkpoints; the latter follow from its config.
+TABLES = ("table.csv", "table.md", "classes.csv", "costs.csv")
 RESULTS = ("noise.npz", "scores/*.npz", "scores/per_seed/*.npz", "masks/*.npz", "retrain/*/*.npz")
 
 
 def save_provenance(setup: Setup, folder: RunFolder) -> None:
     """Writes what the table and the figures that stand in a run folder were made from, with their digests."""
     path, config = folder.path, setup.config
-    tables = ("table.csv", "table.md", "classes.csv", "costs.csv")
-    made = [*(path / name for name in tables), *sorted((path / "figures").glob("*.png"))]
+    made = [*(path / name for name in TABLES), *sorted((path / "figures").glob("*.png"))]
     keys = {
         "score": seed_keys(config.seed, "score", config.score.num_seeds),
         "retrain": seed_keys(config.seed, "retrain", config.retrain.num_seeds),

@@ -13,7 +13,7 @@ from diet_jax.data.classes import checked_labels
 from diet_jax.data.dataset import Dataset, check_dataset
 from diet_jax.errors import InputError
 from diet_jax.plotting.pictures import pictures_of
-from diet_jax.plotting.rows import ENDS, draw_rows
+from diet_jax.plotting.rows import ENDS, draw_rows, ends_of
 from diet_jax.plotting.style import (
     DPI,
     MAX_CLASSES,
@@ -87,7 +87,7 @@ def draw_examples(
     order, notes = np.argsort(values, kind="stable"), []
     of = f"{shorten(f'{dataset.name}/{dataset.split}', 40)}"
     by = f"{styles_of([file.name])[file.name].label}, {file.when}" if file else "the given scores"
-    words = ENDS if file is None or file.high_means == "hard" else ("highest", "lowest")
+    words = ends_of(None if file is None else file.high_means)
     each = hardest is None and easiest is None
     if each:
         title = f"{words[0].capitalize()} and {words[1]} examples of {of} by {by}"

@@ -14,6 +14,11 @@ VALUES = 6
 ENDS = ("hardest", "easiest")
 
 
+def ends_of(high_means: str | None) -> tuple[str, str]:
+    """Returns what the ends of a ranking are called: by difficulty where high means hard, or is taken to."""
+    return ENDS if high_means in (None, "hard") else ("highest", "lowest")
+
+
 def draw_rows(
     dataset: Dataset,
     scores: np.ndarray,

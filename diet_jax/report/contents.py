@@ -14,7 +14,7 @@ from diet_jax.data.dataset import Dataset
 from diet_jax.errors import InputError
 from diet_jax.experiments.config import DataConfig
 from diet_jax.experiments.own import NOTHING, Own
-from diet_jax.experiments.provenance import read_provenance
+from diet_jax.experiments.provenance import TABLES, read_provenance
 from diet_jax.experiments.run_folder import RunFolder
 from diet_jax.experiments.run_listing import state_of
 from diet_jax.experiments.run_log import PROVENANCE, STARTS, UNFINISHED
@@ -31,7 +31,6 @@ from diet_jax.selection.file import KeepFile
 # Columns of table.csv, classes.csv and costs.csv that are text; all others are numbers, or empty.
 TEXT = ("kept_by", "score", "rule", "budget", "class")
 PLACES = {("run_dir",), ("data", "data_dir"), ("score", "files")}
-TABLES = ("table.csv", "table.md", "classes.csv", "costs.csv")
 WHOLE = ("examples", "steps", "seeds", "of_seeds", "least_kept_of_a_class")
 
 
@@ -66,6 +65,7 @@ class Contents:
         clean_labels: int `[n]`, the labels that came; None where none was replaced.
         dataset: the train examples; None where they are not here.
         without: why there are no examples to look at; "" where there are.
+        fingerprint: of the train examples.
     """
 
     name: str

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from diet_jax.plotting.rows import ends_of
 from diet_jax.plotting.style import styles_of
 from diet_jax.report.columns import Columns
 from diet_jax.report.joined import Joined
@@ -12,8 +13,6 @@ from diet_jax.report.thumbnails import make_thumbnails
 
 # Values of an example that is no picture.
 VALUES = 8
-# Ends of a ranking where high means hard.
-ENDS = ("hardest", "easiest")
 
 
 def add_examples(joined: Joined, columns: Columns) -> dict[str, Any]:
@@ -33,7 +32,7 @@ def add_examples(joined: Joined, columns: Columns) -> dict[str, Any]:
             "label": looks[file.name].label,
             "color": looks[file.name].color,
             "high_means": file.high_means,
-            "ends": ENDS if file.high_means == "hard" else ("highest", "lowest"),
+            "ends": ends_of(file.high_means),
             "definition": str(file.provenance.get("definition", "")),
             "when": file.when,
             "values": columns.add(np.asarray(file.scores[rows], np.float32)),

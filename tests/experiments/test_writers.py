@@ -163,6 +163,15 @@ def test_a_writer_that_fails_is_left_out_and_the_run_goes_on(tmp_path, monkeypat
     assert capsys.readouterr().err.count("failing is left out from here on: ConnectionError: no server") == 1
 
 
+def test_a_file_where_its_folder_should_be_leaves_a_writer_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(WRITERS._items, "failing", Writer("failing", "json", "none", lambda *_: Failing()))
+    (tmp_path / "writers").mkdir()
+    (tmp_path / "writers/failing").write_text("")
+    with opened(["failing"], tmp_path, CONFIG, list) as write:
+        write(RECORDS[0])
+    assert "failing is left out from here on: FileExistsError" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [

@@ -115,7 +115,7 @@ def test_a_folder_whose_name_is_no_text_has_a_report(copy):
 
 def test_places_on_disk_are_not_in_what_is_said_of_the_data(copy, monkeypatch):
     def lost(*_):
-        raise dj.InputError("folder /home/someone/pets/ does not exist; give TRAIN/CLASS, not /data/x")
+        raise dj.InputError("folder /somewhere/pets/ does not exist; give TRAIN/CLASS, not /data/x")
 
     monkeypatch.setattr("diet_jax.report.contents.load_splits", lost)
     assert "folder …/ does not exist; give TRAIN/CLASS, not …/x" in read_run(copy).without

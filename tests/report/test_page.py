@@ -234,7 +234,7 @@ def test_what_is_no_image_is_a_table_of_rows(tmp_path, runs):
     np.testing.assert_array_equal(values, table.inputs[:, :8])
 
 
-def test_the_command_writes_beside_the_run_and_refuses_what_does_not_fit(runs, tmp_path, capsys):
+def test_the_command_writes_beside_the_run_and_refuses_what_does_not_fit(runs, tmp_path, capsys, monkeypatch):
     main(["report", str(runs.second)])
     assert capsys.readouterr().out.strip().endswith("report.html")
     assert (runs.second / "report.html").stat().st_size > 1_000_000
@@ -250,6 +250,9 @@ def test_the_command_writes_beside_the_run_and_refuses_what_does_not_fit(runs, t
         assert message in capsys.readouterr().err
     report_after(tmp_path)
     assert "no report:" in capsys.readouterr().err
+    monkeypatch.setattr("diet_jax.report.writing.make_page", lambda _: 1 / 0)
+    report_after(runs.first)
+    assert "no report: ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_the_server_gives_the_page_to_this_machine_alone(page):

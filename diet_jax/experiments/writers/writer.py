@@ -1,6 +1,7 @@
 """What else gets the records of a run's log: opened by name, told everything, never in the way of a run."""
 
 import contextlib
+import functools
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,11 +91,14 @@ def opened(
         for name, writer in [*writers.items()]:
             guarded(name, lambda writer=writer: writer.write(record))
 
+    def made_in(writer: Writer, place: Path) -> RecordWriter:
+        place.mkdir(parents=True, exist_ok=True)
+        return writer.open(place, path.absolute().name, config)
+
     for writer in map(WRITERS.find, names):
         place = path / "writers" / writer.name
         begins = not place.is_dir()
-        place.mkdir(parents=True, exist_ok=True)
-        made = guarded(writer.name, lambda w=writer, place=place: w.open(place, path.absolute().name, config))
+        made = guarded(writer.name, functools.partial(made_in, writer, place))
         if made is None:
             continue
         writers[writer.name] = made
